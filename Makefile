@@ -1,0 +1,43 @@
+# `make demo` runs the main job, `make test` passes the tests: both on a bare machine with Python 3.11+ and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types bench proof clean
+
+demo: $(STAMP)
+	$(BIN)/tokenflow demo
+
+test: $(STAMP) lint types
+	rm -f .coverage*
+	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/hot_path.py
+	$(BIN)/python benchmarks/storms.py
+
+proof: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+$(STAMP): pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group test
+	touch $@
+
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --group bench
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* dist build
