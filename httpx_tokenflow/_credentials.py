@@ -1,0 +1,304 @@
+"""What goes on a request, and where it may go.
+
+Rules.
+
+1. A credential goes to the origins that it is bound to (RFC 9110 §11.5: a protection space cannot cross an origin).
+   Without `origins=` that is any https origin, and loopback; over plain http to loopback only.
+2. httpx strips `Authorization` when a redirect leaves the origin, and nothing else. A credential in a header of its
+   own is therefore *sealed* to the one request that it was put on: whoever copies the headers (a redirect does)
+   gets a copy without it. See `seal`.
+3. A credential in the query is taken out of the request's URL again once the answer is there, so that neither the
+   history nor an error's text shows it.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlencode, urlsplit
+
+from ._errors import ConfigurationError, OriginNotAllowed
+from ._tokens import check_credential
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "InAuthorization",
+    "InHeader",
+    "InQuery",
+    "Origin",
+    "Origins",
+    "Placement",
+    "check_endpoint",
+    "seal",
+]
+
+Origin = tuple[str, str, int | None]
+"""Scheme, host (lower case, as on the wire) and port (None: the scheme's own)."""
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def is_loopback(host: str) -> bool:
+    """127.0.0.0/8, ::1 and `localhost`: what never leaves the machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_origin(text: str) -> Origin:
+    """The origin that `text` names, such as ``https://api.example.com`` or ``http://127.0.0.1:8000``.
+
+    Raises:
+        ConfigurationError: it is not an origin, or one over plain http to another machine.
+    """
+    try:
+        parts = urlsplit(text)
+        scheme, host, port = parts.scheme.lower(), parts.hostname or "", parts.port
+        wire_host = host if host.isascii() else host.encode("idna").decode("ascii")
+    except (ValueError, UnicodeError, AttributeError, TypeError):
+        scheme = host = ""
+    if scheme not in _DEFAULT_PORTS or not host or parts.path not in {"", "/"} or parts.query or "@" in parts.netloc:
+        raise ConfigurationError(
+            f"{_shown(text)} is not an origin: write scheme, host and, if it is not the usual one, the port, "
+            'such as "https://api.example.com"'
+        )
+    if scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(f"{text!r} is plain http: a credential goes over https, or http to loopback")
+    return scheme, wire_host.lower(), None if port == _DEFAULT_PORTS[scheme] else port
+
+
+def _shown(text: object) -> str:
+    return repr(text) if isinstance(text, str) and "@" not in text else "what was given"
+
+
+def check_endpoint(url: str | None, what: str) -> str:
+    """`url` if credentials may be sent to it: https, or http to loopback; no user, no fragment.
+
+    Raises:
+        ConfigurationError: it is missing, no URL, plain http to another machine, or has a user or a fragment in it.
+    """
+    if not url:
+        raise ConfigurationError(f"{what} is missing: give the URL at which the server issues tokens")
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ConfigurationError(f'{what} must be an absolute URL such as "https://auth.example.com/token"')
+    if parts.username is not None or parts.fragment:
+        raise ConfigurationError(f"{what} must have neither user nor fragment in it (RFC 6749 §3.2)")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ConfigurationError(f"{what} must be https (RFC 6749 §3.2): plain http is for loopback only")
+    return url
+
+
+class Origins:
+    """Where a credential may go; remembers what it has let through, so that the next request costs one lookup."""
+
+    __slots__ = ("_allowed", "_passed", "pinned")
+
+    _MOST_REMEMBERED = 1024  # distinct origins remembered; more are checked each time
+
+    def __init__(self, origins: Iterable[str] | None) -> None:
+        if isinstance(origins, str):
+            raise ConfigurationError("origins must be a sequence of origins: write a tuple, even around a single one")
+        self._allowed = None if origins is None else frozenset(parse_origin(origin) for origin in origins)
+        if self._allowed is not None and not self._allowed:
+            raise ConfigurationError("origins is empty: no request could ever go out; name one, or leave it out")
+        self.pinned = self._allowed is not None
+        self._passed: set[tuple[str, bytes, int | None]] = set()
+
+    def has_passed(self, url: Any) -> bool:
+        """Whether a request to this origin has passed before."""
+        return (url.scheme, url.raw_host, url.port) in self._passed
+
+    def check(self, url: Any) -> None:
+        """Let a request to `url` (of httpx or httpx2) pass.
+
+        Raises:
+            OriginNotAllowed: the credential may not go there.
+        """
+        if self.has_passed(url):
+            return
+        self._decide(url.scheme, url.raw_host.decode("ascii"), url.port)
+        if len(self._passed) < self._MOST_REMEMBERED:
+            self._passed.add((url.scheme, url.raw_host, url.port))
+
+    def _decide(self, scheme: str, host: str, port: int | None) -> None:
+        shown = f"{scheme}://{host}{'' if port is None else f':{port}'}"
+        if self._allowed is not None and (scheme, host, port) not in self._allowed:
+            raise OriginNotAllowed(f"this credential may not go to {shown}: it is bound to its origins=")
+        if scheme != "https" and not is_loopback(host):
+            raise OriginNotAllowed(f"a credential does not go over plain {scheme} to {shown}: use https")
+
+
+class Placement(Protocol):
+    """Puts a credential on a request, and takes it off where that is needed."""
+
+    sealed: bool  # a copy of the request goes without it, even to the same origin
+
+    def is_on(self, request: Any) -> bool:
+        """Whether the caller has put a credential there already."""
+
+    def put(self, request: Any, value: str) -> None:
+        """Put `value` on `request`."""
+
+    def take_off(self, request: Any) -> None:
+        """After the answer: leave nothing that a log or a history would show."""
+
+
+class InAuthorization:
+    """In the `Authorization` field, which httpx strips when a redirect leaves the origin."""
+
+    __slots__ = ()
+    sealed = False
+
+    def is_on(self, request: Any) -> bool:
+        return "authorization" in request.headers
+
+    def put(self, request: Any, value: str) -> None:
+        request.headers["Authorization"] = value
+
+    def take_off(self, request: Any) -> None:
+        """Nothing to do: httpx masks this field."""
+
+
+@dataclass(frozen=True, slots=True)
+class InHeader:
+    """In a header field of its own, sealed to the one request (rule 2)."""
+
+    name: str
+    sealed = True
+
+    def is_on(self, request: Any) -> bool:
+        return self.name in request.headers
+
+    def put(self, request: Any, value: str) -> None:
+        request.headers = seal(request.headers, self.name, value)
+
+    def take_off(self, request: Any) -> None:
+        request.headers = type(request.headers).__base__(request.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class InQuery:
+    """In a parameter of the URL's query. Where a redirect goes, the server's `Location` decides: not with this."""
+
+    name: str
+    sealed = True
+
+    def __post_init__(self) -> None:
+        # httpx logs each request's URL at INFO.
+        for library in ("httpx", "httpx2"):
+            logging.getLogger(library).addFilter(_masking(self.name))
+
+    def is_on(self, request: Any) -> bool:
+        return self.name in request.url.params
+
+    def put(self, request: Any, value: str) -> None:
+        own = urlencode({self.name: value}).encode("ascii")
+        request.url = request.url.copy_with(query=b"&".join(filter(None, (request.url.query, own))))
+
+    def take_off(self, request: Any) -> None:
+        others = request.url.query.rpartition(urlencode({self.name: ""}).encode("ascii"))[0]
+        request.url = request.url.copy_with(query=others.removesuffix(b"&") or None)
+
+
+@functools.cache
+def _masking(parameter: str) -> logging.Filter:
+    value = re.compile(rf"([?&]{re.escape(parameter)}=)[^&\s]*")
+
+    class Masking(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if isinstance(record.args, tuple):
+                record.args = tuple(
+                    value.sub(r"\1[secure]", text) if value.search(text := str(item)) else item for item in record.args
+                )
+            return True
+
+    return Masking()
+
+
+def seal(headers: Any, name: str, value: str) -> Any:
+    """`headers` (of httpx or httpx2) with one field that copies go without.
+
+    Raises:
+        ConfigurationError: this version of the library copies headers in another way than we know, so that the field
+            could leak; we would rather not send it.
+    """
+    kind: Any = type(headers)
+    sealed = _sealed_kind(kind)(headers, name, value)
+    if name in kind(sealed):
+        raise ConfigurationError(
+            f"this version of {kind.__module__.partition('.')[0]} would carry {name} along on a redirect to another "
+            'origin: use header="Authorization", and tell the authors of httpx_tokenflow'
+        )
+    return sealed
+
+
+@functools.cache
+def _sealed_kind(kind: Any) -> Any:
+    """A subclass of the library's `Headers`: all that reads sees the field, what copies does not.
+
+    A copy takes the base class's own list. So that one holds the headers without the field, and every reading method
+    answers from a second, complete set. `seal` checks on each use that a copy is as bare as it should be.
+    """
+
+    class Sealed(kind):  # type: ignore[misc]  # the library is known at run time only
+        def __init__(self, headers: Any, name: str, value: str) -> None:
+            self._complete = kind(headers)
+            self._complete[name] = value
+            super().__init__(headers)
+
+        @property
+        def raw(self) -> Any:
+            return self._complete.raw
+
+        def __setitem__(self, key: str, value: str) -> None:
+            super().__setitem__(key, value)
+            self._complete[key] = value
+
+        def __delitem__(self, key: str) -> None:
+            del self._complete[key]
+            if key in kind(self):
+                super().__delitem__(key)
+
+        def update(self, headers: Any = None) -> None:
+            for key, value in kind(headers).items():
+                self[key] = value
+
+        def __repr__(self) -> str:
+            return repr(kind(self))
+
+    def reading(method: str) -> Any:
+        def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(self._complete, method)(*args, **kwargs)
+
+        return read
+
+    for method in (
+        "keys",
+        "values",
+        "items",
+        "multi_items",
+        "get_list",
+        "__getitem__",
+        "__contains__",
+        "__len__",
+    ):
+        setattr(Sealed, method, reading(method))
+    return Sealed
+
+
+def bearer(access_token: str) -> str:
+    """The value of an `Authorization` field with a bearer token (RFC 6750 §2.1)."""
+    return f"Bearer {check_credential(access_token, 'the token')}"

@@ -1,0 +1,291 @@
+"""The two drivers: they perform steps, on threads or on anyio, and decide nothing.
+
+Rules.
+
+1. A flight on an event loop is a task of its own, which no caller's cancellation reaches, neither anyio's nor a native
+   one (`CancelScope(shield=True)` does not stop `task.cancel()`; failures F02). On asyncio the flight's loop holds it
+   strongly, on trio it is a system task. In a thread it is flown by the one who leads.
+2. Who waits on the loop that flies waits for an event of that loop; who waits elsewhere is woken through their own
+   loop, or through the flight's future. A loop that dies wakes nobody, so who waits elsewhere waits for a bounded time.
+3. A flight is over whatever happens to its task: it lands, fails or is abandoned in the same breath, without an await.
+4. A sync caller on the very loop that flies would wait for itself: that is an error that says so (design rule 10). So
+   is a callable, asked for a credential, that sends a request through the auth that asks (failures F29).
+5. A store gets the renewal's budget for each of its verbs: one that hangs has failed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from contextlib import AsyncExitStack, ExitStack
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ._bodies import adrain, drain
+from ._errors import ConfigurationError, StoreError, TokenFlowError
+from ._flights import Flight, Held, TokenSource, lost
+from ._loops import call_soon, running_loop, spawn
+from ._steps import Call, Delete, Drain, Fetch, Lease, Load, Read, Release, Save, Sleep, Step, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import ModuleType
+
+    from ._lifecycle import RenewalPolicy
+    from ._steps import Renewing
+    from ._token_client import TokenClient
+
+__all__ = ["LoopDriver", "ThreadDriver"]
+
+logger = logging.getLogger("httpx_tokenflow")
+
+_flying: ContextVar[tuple[TokenSource, ...]] = ContextVar("httpx_tokenflow_flying", default=())
+
+
+class _Driver:
+    """What both drivers know: whose token, by whose numbers, through which client, for which library."""
+
+    __slots__ = ("client", "library", "policy", "source")
+
+    def __init__(self, source: TokenSource, policy: RenewalPolicy, client: TokenClient, library: ModuleType) -> None:
+        self.source = source
+        self.policy = policy
+        self.client = client
+        self.library = library
+
+    def _check_reentry(self) -> None:
+        if self.source in _flying.get():
+            raise ConfigurationError(
+                "a callable that is asked for a credential uses the very auth that asked: "
+                "give it a client without this auth"
+            )
+
+    def _time_left(self, flight: Flight) -> float:
+        return max(0.0, flight.deadline - self.policy.clock.monotonic())
+
+    def _verb(self, verb: str) -> Callable[..., Any]:
+        method: Callable[..., Any] | None = getattr(self.source.store, verb, None)
+        if method is None:
+            side = "async" if verb.startswith("a") else "sync"
+            raise ConfigurationError(
+                f"{type(self.source.store).__name__} has no {side} side ({verb}): use another store"
+            )
+        return method
+
+    def _store_call(self, step: Step, prefix: str) -> Callable[[], Any] | None:
+        fingerprint = self.source.fingerprint
+        if isinstance(step, Load):
+            return partial(self._verb(f"{prefix}load"), fingerprint)
+        if isinstance(step, Save):
+            return partial(self._verb(f"{prefix}save"), fingerprint, step.entry, replaces=step.replaces)
+        if isinstance(step, Delete):
+            return partial(self._verb(f"{prefix}delete"), fingerprint, stamp=step.stamp)
+        return None
+
+
+def _outcome(flight: Flight) -> Held:
+    """What `flight` brought: to each who waits an error of their own, from the shared cause."""
+    cause = flight.future.exception(timeout=0)
+    if cause is None:
+        return flight.future.result()
+    if isinstance(cause, TokenFlowError):
+        raise cause.again() from cause
+    raise cause
+
+
+def _store_failed(error: Exception) -> StoreError:
+    return StoreError(f"the store of tokens failed ({type(error).__name__})")
+
+
+class ThreadDriver(_Driver):
+    """Performs steps in the thread that asks."""
+
+    __slots__ = ()
+
+    def run(self, flow: Generator[Step, Any, Any], leases: ExitStack | None = None) -> Any:
+        """Perform `flow` to its end."""
+        answer, error = None, None
+        while True:
+            try:
+                step = flow.send(answer) if error is None else flow.throw(error)
+            except StopIteration as end:
+                return end.value
+            answer, error = None, None
+            try:
+                answer = self.perform(step, leases)
+            except Exception as failed:  # noqa: BLE001 - the flow decides what it means
+                error = failed
+
+    def perform(self, step: Step, leases: ExitStack | None = None) -> Any:
+        """Perform one step; raises what it fails with."""
+        if isinstance(step, Wait):
+            return self._wait(step)
+        if isinstance(step, Drain):
+            return drain(step.response)
+        if isinstance(step, Read):
+            return step.response.read()
+        if isinstance(step, Fetch):
+            return self.client.send(step.request, step.timeout, self.library)
+        if isinstance(step, Sleep):
+            return time.sleep(step.seconds)
+        if isinstance(step, Call):
+            return self._call(step)
+        try:
+            if (call := self._store_call(step, "")) is not None:
+                return call()
+            assert leases is not None  # noqa: S101 - only renewals lease
+            if isinstance(step, Lease):
+                return leases.enter_context(self._verb("lease")(self.source.fingerprint, step.seconds))
+            assert isinstance(step, Release)  # noqa: S101 - the last of the steps
+            return leases.close()
+        except TokenFlowError:
+            raise
+        except Exception as error:
+            raise _store_failed(error) from error
+
+    def _call(self, step: Call) -> Any:
+        result = step.function()
+        if inspect.isawaitable(result):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise ConfigurationError(
+                f"{step.what} is async, and this is a sync use: give a sync callable, or use async"
+            )
+        return result
+
+    def _wait(self, step: Wait) -> Held | None:
+        flight = step.flight
+        self._check_reentry()
+        if step.renewal is not None and step.aside:
+            threading.Thread(target=self._fly, args=(flight, step.renewal), daemon=True).start()
+            return None
+        if step.renewal is not None:
+            self._fly(flight, step.renewal)
+        elif flight.home is not None and flight.home is running_loop():
+            raise ConfigurationError(
+                "a sync client waits here for a renewal that this very event loop has to run: "
+                "use an async client, or call the sync one in a thread"
+            )
+        else:
+            with flight.passenger():
+                try:
+                    flight.future.exception(timeout=self._time_left(flight))
+                except TimeoutError:
+                    raise lost() from None
+        return _outcome(flight)
+
+    def _fly(self, flight: Flight, renewal: Renewing) -> None:
+        token = _flying.set((*_flying.get(), self.source))
+        try:
+            with ExitStack() as leases:
+                held = self.run(renewal, leases)
+        except TokenFlowError as error:
+            self.source.fail(flight, error, self.policy)
+        except BaseException as error:
+            self.source.abandon(flight, error)
+            raise
+        else:
+            self.source.land(flight, held)
+        finally:
+            _flying.reset(token)
+
+
+class LoopDriver(_Driver):
+    """Performs steps on the event loop that asks, asyncio's or trio's."""
+
+    __slots__ = ()
+
+    async def run(self, flow: Generator[Step, Any, Any], leases: AsyncExitStack | None = None) -> Any:
+        """Perform `flow` to its end."""
+        answer, error = None, None
+        while True:
+            try:
+                step = flow.send(answer) if error is None else flow.throw(error)
+            except StopIteration as end:
+                return end.value
+            answer, error = None, None
+            try:
+                answer = await self.perform(step, leases)
+            except Exception as failed:  # noqa: BLE001 - the flow decides what it means
+                error = failed
+
+    async def perform(self, step: Step, leases: AsyncExitStack | None = None) -> Any:
+        """Perform one step; raises what it fails with."""
+        if isinstance(step, Wait):
+            return await self._wait(step)
+        if isinstance(step, Drain):
+            return await adrain(step.response)
+        if isinstance(step, Read):
+            return await step.response.aread()
+        if isinstance(step, Fetch):
+            return await self.client.asend(step.request, step.timeout, self.library)
+        if isinstance(step, Sleep):
+            return await anyio.sleep(step.seconds)
+        if isinstance(step, Call):
+            result = step.function()
+            return await result if inspect.isawaitable(result) else result
+        try:
+            with anyio.fail_after(self.policy.budget):
+                if (call := self._store_call(step, "a")) is not None:
+                    return await call()
+                assert leases is not None  # noqa: S101 - only renewals lease
+                if isinstance(step, Lease):
+                    lease = self._verb("alease")(self.source.fingerprint, step.seconds)
+                    return await leases.enter_async_context(lease)
+                assert isinstance(step, Release)  # noqa: S101 - the last of the steps
+                return await leases.aclose()
+        except TokenFlowError:
+            raise
+        except Exception as error:
+            raise _store_failed(error) from error
+
+    async def in_order(self, flow: Generator[Step, Any, Any]) -> Any:
+        """Perform a flow that changes the source's state from outside, in order with the renewals of this loop."""
+        self._check_reentry()
+        async with self._order():
+            return await self.run(flow)
+
+    def _order(self) -> anyio.Lock:
+        locks, loop = self.source.locks, running_loop()
+        lock: anyio.Lock | None = locks.get(loop)
+        if lock is None:
+            lock = locks[loop] = anyio.Lock()
+        return lock
+
+    async def _wait(self, step: Wait) -> Held | None:
+        flight, here = step.flight, running_loop()
+        self._check_reentry()
+        if step.renewal is not None:
+            flight.home = here
+            spawn(partial(self._fly, flight, step.renewal), partial(self.source.abandon, flight))
+            if step.aside:
+                return None
+        landed = flight.landing(here, anyio.Event, call_soon)
+        with flight.passenger():
+            if flight.home is here:
+                await landed.wait()
+            else:
+                with anyio.move_on_after(self._time_left(flight)):
+                    await landed.wait()
+        if not flight.future.done():
+            raise lost()
+        return _outcome(flight)
+
+    async def _fly(self, flight: Flight, renewal: Renewing) -> None:
+        _flying.set((*_flying.get(), self.source))
+        try:
+            async with self._order(), AsyncExitStack() as leases:
+                held = await self.run(renewal, leases)
+        except TokenFlowError as error:
+            self.source.fail(flight, error, self.policy)
+        except Exception as error:
+            # Not one of ours: a defect. Whoever waits is told; the loop, which nobody here may stop, is not.
+            logger.exception("%s: a renewal ended in a defect", self.source.name)
+            self.source.abandon(flight, error)
+        else:
+            self.source.land(flight, held)

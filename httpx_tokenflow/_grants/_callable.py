@@ -1,0 +1,34 @@
+"""A credential that the program itself knows how to get: asked for it again when it was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from httpx_tokenflow._tokens import MAX_LIFETIME, Minted, Token
+from ._base import ask
+
+if TYPE_CHECKING:
+    from httpx_tokenflow._steps import Step
+    from httpx_tokenflow._times import Clock
+    from httpx_tokenflow._tokens import Entry
+
+__all__ = ["AskProgram"]
+
+
+class AskProgram:
+    """A callable, sync or async, that returns the credential: good until it is refused."""
+
+    spends = False
+
+    def __init__(self, function: Callable[[], Any], what: str) -> None:
+        self._function = function
+        self._what = what
+
+    def identity(self) -> Mapping[str, Any]:
+        """By the callable itself: nobody knows what it would return."""
+        return {"grant": "callable", "callable": id(self._function)}
+
+    def obtain(self, presented: Entry | None, *, timeout: float, clock: Clock) -> Generator[Step, Any, Minted]:  # noqa: ARG002 - the protocol
+        """Ask once."""
+        return Minted(Token((yield from ask(self._function, self._what))), MAX_LIFETIME)

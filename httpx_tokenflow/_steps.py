@@ -1,0 +1,145 @@
+"""The steps: what a flow asks of the world, as plain data. A driver performs them and sends the answers in.
+
+    Send      the request, with a credential                 -> Answer
+    Drain     read a response that another request follows   -> None
+    Read      read a response that the caller will get       -> None
+    Wait      for a flight (and fly it, if it is ours)       -> Held
+    Load      what the store holds                           -> Entry | None
+    Lease     the right to renew, among processes            -> None
+    Fetch     one token request                              -> TokenResponse
+    Call      a callable of the program's, sync or async     -> whatever it returns
+    Save      compare and set in the store                   -> bool: it was set
+    Delete    compare and delete in the store                -> bool: it was deleted
+    Release   the lease                                      -> None
+    Sleep     for so many seconds                            -> None
+
+A step that fails is answered with an exception, thrown in at the yield.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._flights import Flight, Held
+    from ._tokens import Entry
+
+__all__ = [
+    "Answer", "Call", "Delete", "Drain", "Fetch", "Lease", "Load", "Read", "Release", "Renewing", "Save", "Send", "Sleep",
+    "Step", "TokenRequest", "Wait",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A request to a token endpoint, described: always a POST of a form (RFC 6749 §3.2)."""
+
+    url: str
+    form: tuple[tuple[str, str], ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def with_form(self, *pairs: tuple[str, str]) -> TokenRequest:
+        return replace(self, form=(*self.form, *pairs))
+
+    def with_header(self, name: str, value: str) -> TokenRequest:
+        return replace(self, headers=(*self.headers, (name, value)))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a flow needs to know of a response.
+
+    Args:
+        status: the HTTP status.
+        challenges: the values of its `WWW-Authenticate` fields.
+        ours: the request that was answered carried the credential that we put on it.
+        expired: the program's own predicate says that the credential is no longer good.
+    """
+
+    status: int
+    challenges: tuple[str, ...] = ()
+    ours: bool = True
+    expired: bool = False
+
+
+class Step:
+    """Base of the steps."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Send(Step):
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Step):
+    """Read `response`, within bounds; the flow itself does not know it and leaves it out."""
+
+    response: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Step):
+    response: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Wait(Step):
+    """Wait for `flight`; `renewal` is given to the one who has to fly it. `aside`: do not wait, only see it off."""
+
+    flight: Flight
+    renewal: Renewing | None = None
+    aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Step):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Lease(Step):
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Step):
+    """One token request, all of it within `timeout` seconds."""
+
+    request: TokenRequest
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Step):
+    function: Callable[[], Any]
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Save(Step):
+    entry: Entry
+    replaces: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Step):
+    stamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Step):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep(Step):
+    seconds: float
+
+
+Renewing = Generator[Step, Any, "Held"]
+"""A renewal under way: steps out, answers in, and at the end the token that it brought."""

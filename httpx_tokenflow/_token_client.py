@@ -1,0 +1,177 @@
+"""The client for the token endpoint.
+
+Rules.
+
+1. Token requests never go through the client of the request that needs them: its hooks, cookies, redirects, history
+   and pool are not for secrets (failures F16, F18, F26). They go through a client of our own, or through the one that
+   the program gave for this; never with an `auth`, never following a redirect.
+2. One time limit over all of a request, whatever the server does, and a bound on the answer's size. In a thread the
+   limit is checked between the chunks of a body, and between them the library's own timeouts hold.
+3. Our own keeps no connection open. Renewals are minutes apart, servers give idle connections up sooner, and a token
+   request on a connection that has just been given up ends with the outcome unknown, the worst of the three.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from ._errors import ConfigurationError, TokenEndpointUnavailable
+from ._forks import renew_after_fork
+from ._loops import running_loop
+from ._tokens import TokenResponse
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ._lifecycle import RenewalPolicy
+    from ._steps import TokenRequest
+
+__all__ = ["TokenClient", "library_of"]
+
+MAX_RESPONSE = 1 << 20  # bytes of a token endpoint's answer
+
+_BARE: dict[str, Any] = {"auth": None, "follow_redirects": False}  # rule 1
+
+
+class TokenClient:
+    """Sends token requests: through the program's client, or through ours, one per event loop and library.
+
+    Args:
+        client: an httpx or httpx2 client, sync or async, used as it is and never closed; None for our own.
+        verify: how our own verifies certificates: True, or an ``ssl.SSLContext``.
+        policy: for `connect_timeout`.
+    """
+
+    def __init__(self, client: Any, verify: Any, policy: RenewalPolicy) -> None:
+        if client is not None and verify is not True:
+            raise ConfigurationError("verify= and client= contradict each other: that client has its own TLS")
+        if client is not None and not callable(getattr(client, "build_request", None)):
+            raise ConfigurationError("client= must be a client of httpx or httpx2")
+        self._client = client
+        self._is_async = client is not None and isinstance(client, library_of(client).AsyncClient)
+        self._verify = verify
+        self._connect_timeout = policy.connect_timeout
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: dict[str, Any] = {}  # library -> our sync client
+        self._loops: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+    def send(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:
+        """POST `request` and read the answer, in `timeout` seconds; raises what the library raises."""
+        client = self._client
+        if client is None:
+            with self._lock:
+                client = self._threads.get(library.__name__)
+                if client is None:
+                    client = self._threads[library.__name__] = library.Client(**self._ours(library))
+        elif self._is_async:
+            raise ConfigurationError("client= is an async client, and this is a sync use: give TokenAuth a sync client")
+        deadline = time.monotonic() + timeout
+        response = client.send(self._build(client, request, timeout), stream=True, **_BARE)
+        body = _Bounded()
+        try:
+            for chunk in response.iter_bytes():
+                body.add(chunk)
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+        finally:
+            response.close()
+        return _plain(response, body)
+
+    async def asend(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:
+        """As `send`; a sync client works in a thread, so that the loop does not stop."""
+        client = self._client
+        if client is None:
+            clients = self._loops.setdefault(running_loop(), {})
+            client = clients.get(library.__name__)
+            if client is None:
+                client = clients[library.__name__] = library.AsyncClient(**self._ours(library))
+        with anyio.fail_after(timeout):
+            if not self._is_async and self._client is not None:
+                return await anyio.to_thread.run_sync(self.send, request, timeout, library, abandon_on_cancel=True)
+            response = await client.send(self._build(client, request, timeout), stream=True, **_BARE)
+            body = _Bounded()
+            try:
+                async for chunk in response.aiter_bytes():
+                    body.add(chunk)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+            return _plain(response, body)
+
+    def _ours(self, library: ModuleType) -> dict[str, Any]:
+        limits = library.Limits(max_connections=None, max_keepalive_connections=0)
+        return {"verify": self._verify, "limits": limits, "follow_redirects": False}
+
+    def _build(self, client: Any, request: TokenRequest, timeout: float) -> Any:
+        connect = min(self._connect_timeout, timeout)
+        return client.build_request(
+            "POST",
+            request.url,
+            data=_form(request),
+            headers=[("Accept", "application/json"), *request.headers],
+            timeout=library_of(client).Timeout(timeout, connect=connect),
+        )
+
+    def close(self) -> None:
+        """Close our sync clients; they are opened anew when needed."""
+        with self._lock:
+            clients, self._threads = self._threads, {}
+        for client in clients.values():
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close what is ours on this event loop, and our sync clients."""
+        for client in self._loops.pop(running_loop(), {}).values():
+            await client.aclose()
+        self.close()
+
+
+class _Bounded:
+    """A body that grows no larger than an honest token endpoint's answer."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.size = 0
+
+    def add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size > MAX_RESPONSE:
+            raise TokenEndpointUnavailable(
+                f"the token endpoint's answer is larger than {MAX_RESPONSE} bytes",
+                outcome="unknown",
+                retryable=False,
+            )
+        self.chunks.append(chunk)
+
+
+def _plain(response: Any, body: _Bounded) -> TokenResponse:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return TokenResponse(response.status_code, headers, b"".join(body.chunks))
+
+
+def _form(request: TokenRequest) -> dict[str, Any]:
+    """The form as httpx takes it: a name that repeats (`resource`, RFC 8707 §2) has a list."""
+    form: dict[str, Any] = {}
+    for name, value in request.form:
+        form.setdefault(name, []).append(value)
+    return form
+
+
+def library_of(thing: Any) -> ModuleType:
+    """httpx or httpx2: whichever `thing` is made of."""
+    for kind in type(thing).__mro__:
+        name = kind.__module__.partition(".")[0]
+        if name in {"httpx", "httpx2"}:
+            return sys.modules[name]
+    raise ConfigurationError(f"{type(thing).__name__} is neither of httpx nor of httpx2")

@@ -1,0 +1,276 @@
+"""`Sandbox`: the server, its script of faults, its counters and its record of what it saw.
+
+The rules:
+
+1. A request is taken in one step under one lock: counted, matched with the next fault of the script,
+   processed and recorded. Nothing waits in there; what takes time is in the `Delivery` that comes out.
+2. A request is counted when it has arrived whole, whatever a fault makes of it afterwards. One whose body
+   breaks off is recorded, never processed and never counted.
+3. ``api_refused`` counts the 401s that were answered, scripted ones included.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+
+from . import _asgi
+from ._app import App, target_of, token_answer
+from ._faults import Fault
+from ._reply import Delivery, Reply
+from ._state import Tokens
+
+_SEEN_LIMIT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request that reached the server.
+
+    Attributes:
+        method: in upper case.
+        path: percent-decoded, without the query.
+        headers: names in lower case; repeated fields joined by ``", "``.
+        body: as much as arrived.
+        status: of the answer, as far as it got; None when the connection was closed without one.
+        at: Unix seconds by the server's clock.
+        query: as it was sent, without the question mark.
+    """
+
+    method: str
+    path: str
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    status: int | None
+    at: float
+    query: str = field(default="", repr=False)
+
+
+class Sandbox:
+    """An authorization server and a protected API in one ASGI app.
+
+    Use it in memory (`transport`), over real loopback HTTP (`serve`), or under any ASGI 3 server. Routes:
+
+    * ``POST /token``: client credentials and refresh token (RFC 6749 §4.4 and §6), errors by §5.2. Clients
+      authenticate by Basic, in the body or, when their secret is ``""``, not at all. A client-credentials
+      answer has no refresh token; without rotation a refresh answer has none either (the client keeps the one
+      that it has, §6).
+    * ``/api/…``, any method: 200 for a good bearer token, with JSON that names ``subject``, ``client_id``,
+      ``scope``, ``path``, ``method`` and ``received``, the number of bytes in the body; otherwise 401 (RFC
+      6750 §3).
+    * ``/api-key/…``: the same for ``X-API-Key: key`` or ``?api_key=key``.
+    * ``/redirect?to=URL&status=302``, ``/echo`` (the headers as JSON) and ``/open/…`` need no credential.
+
+    Every answer has a ``Date`` by the sandbox's clock; under a server other than that of `serve`, switch the
+    server's own off. All methods may be called from any thread.
+
+    Args:
+        lifetime: seconds that an access token is good for; None: for ever, and the answer has no
+            ``expires_in``.
+        rotate: each refresh retires the refresh token presented, and presenting a retired one revokes its
+            whole family (RFC 9700 §4.14.2).
+        newest_only: the API refuses every token but the newest of its subject and client.
+        clients: client id -> secret, ``""`` for a public client; ``{"client": "secret"}`` unless told.
+        clock: gives Unix seconds.
+        latency: seconds added to each answer of the token endpoint; the request is processed on arrival.
+        api_latency: seconds added to each answer of the API.
+
+    Attributes:
+        clients: the clients, a dict that may be changed at any time, say to rotate a secret.
+        api_keys: the keys that ``/api-key/…`` accepts, a set that may be changed; ``{"key"}`` to begin with.
+        token_requests: POSTs that reached ``/token``, also those that a fault dropped.
+        api_requests: requests that reached ``/api/…`` or ``/api-key/…``.
+        api_refused: 401s that the API answered.
+    """
+
+    def __init__(
+        self,
+        *,
+        lifetime: float | None = 3600.0,
+        rotate: bool = True,
+        newest_only: bool = False,
+        clients: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+        latency: float = 0.0,
+        api_latency: float = 0.0,
+    ) -> None:
+        self.clients: dict[str, str] = dict({"client": "secret"} if clients is None else clients)
+        self.api_keys: set[str] = {"key"}
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._latency: dict[str | None, float] = {"token": latency, "api": api_latency}
+        self._tokens = Tokens(lifetime=lifetime, rotate=rotate, newest_only=newest_only)
+        self._app = App(self._tokens, clients=self.clients, api_keys=self.api_keys)
+        self._scripts: dict[str, deque[Fault]] = {"token": deque(), "api": deque()}
+        self._seen: deque[Seen] = deque(maxlen=_SEEN_LIMIT)
+        self.reset_counters()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sandbox {self.token_requests} token requests, {self.tokens_issued} tokens issued, "
+            f"{self.api_requests} API requests, {self.api_refused} refused>"
+        )
+
+    # What it saw
+
+    def reset_counters(self) -> None:
+        """Set all counters to zero and forget what was seen; tokens and scripts stay as they are."""
+        with self._lock:
+            self.token_requests = 0
+            self.api_requests = 0
+            self.api_refused = 0
+            self._tokens.issued = 0
+            self._tokens.families_revoked = 0
+            self._seen.clear()
+
+    @property
+    def tokens_issued(self) -> int:
+        """Access tokens issued so far, by the token endpoint and by `login`."""
+        return self._tokens.issued
+
+    @property
+    def families_revoked(self) -> int:
+        """Families revoked so far, for a retired refresh token presented again or by `revoke_family`."""
+        return self._tokens.families_revoked
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The requests in the order of their arrival: a copy, of the newest 10,000."""
+        with self._lock:
+            return list(self._seen)
+
+    # What a test arranges
+
+    def login(self, subject: str = "user", *, client_id: str = "client", scope: str = "") -> dict[str, Any]:
+        """Start a family of tokens, as an interactive login does; not counted as a token request.
+
+        Args:
+            subject: whom the tokens stand for.
+            client_id: the client that may refresh them.
+            scope: the scope granted, space-separated; empty: unnamed, and a refresh may ask for any.
+
+        Returns:
+            A token endpoint's answer: ``access_token``, ``refresh_token``, ``token_type``, and ``expires_in``
+            and ``scope`` when there is something to say.
+
+        Raises:
+            ValueError: no such client.
+        """
+        if client_id not in self.clients:
+            raise ValueError(f"no client {client_id!r} here: name one of {sorted(self.clients)}")
+        now = self._clock()
+        with self._lock:
+            return token_answer(self._tokens.login(subject, client_id, scope, now))
+
+    def expire_access_tokens(self) -> None:
+        """Refuse all access tokens issued so far, as expired."""
+        with self._lock:
+            self._tokens.expire_all()
+
+    def revoke_access_tokens(self) -> None:
+        """Refuse all access tokens issued so far, as revoked; their refresh tokens stay good."""
+        with self._lock:
+            self._tokens.revoke_all()
+
+    def revoke_family(self, refresh_token: str) -> None:
+        """Revoke a login: its refresh token, retired or not, and all its access tokens.
+
+        Raises:
+            ValueError: this server never issued that refresh token.
+        """
+        with self._lock:
+            self._tokens.revoke_family(refresh_token)
+
+    def is_alive(self, refresh_token: str) -> bool:
+        """Whether this refresh token's family is known and not revoked; the token itself may be retired."""
+        with self._lock:
+            family = self._tokens.family(refresh_token)
+            return family is not None and not family.revoked
+
+    def script(self, *faults: Fault, on: str = "token") -> None:
+        """Let things go wrong: each following request takes one fault, then all is normal again.
+
+        Args:
+            faults: in the order in which they happen, after those still waiting.
+            on: ``"token"``, the token endpoint, or ``"api"``, everything under ``/api/`` and ``/api-key/``.
+
+        Raises:
+            ValueError: ``on`` is something else.
+        """
+        if on not in self._scripts:
+            raise ValueError(f'on= is "token" or "api", not {on!r}')
+        with self._lock:
+            self._scripts[on].extend(faults)
+
+    # How it is reached
+
+    def transport(self, library: ModuleType | None = None) -> Any:
+        """Make an in-memory transport: ``httpx.Client(transport=sandbox.transport())``.
+
+        One object serves sync and async clients, on asyncio and trio. It reads a request's body as a network
+        transport does, once; it drops connections by the library's ``RemoteProtocolError``, and a wait longer
+        than the request's read timeout ends in its ``ReadTimeout``.
+
+        Args:
+            library: ``httpx``, or a module with the same classes, such as ``httpx2``; None: ``httpx``.
+
+        Returns:
+            An object that is a ``BaseTransport`` and an ``AsyncBaseTransport`` of that library.
+        """
+        from ._transport import transport_class
+
+        if library is None:
+            import httpx as library
+        return transport_class(library)(self)
+
+    async def __call__(self, scope: _asgi.Scope, receive: _asgi.Receive, send: _asgi.Send) -> None:
+        """Serve one request as an ASGI 3 app, or the lifespan of the server.
+
+        Raises:
+            ConnectionAbortedError: a fault closes the connection, under a server other than that of `serve`.
+            NotImplementedError: the scope is neither ``http`` nor ``lifespan``.
+        """
+        if scope["type"] == "lifespan":
+            await _asgi.lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            raise NotImplementedError(f"no {scope['type']} here")
+        method, path, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
+        headers = _asgi.lower(scope["headers"])
+        body, whole = await _asgi.read_body(receive)
+        if whole:
+            await _asgi.carry(self._answer(method, path, query, headers, body), scope, receive, send)
+        else:
+            with self._lock:
+                self._seen.append(Seen(method, path, headers, body, None, self._clock(), query))
+
+    def _answer(self, method: str, path: str, query: str, headers: dict[str, str], body: bytes) -> Delivery:
+        """Take one request, by rule 1."""
+        now = self._clock()
+        target = target_of(method, path)
+        wait = self._latency.get(target, 0.0)
+
+        def process() -> Reply:
+            return self._app.handle(method, path, query, headers, body, now)
+
+        with self._lock:
+            script = self._scripts.get(target) if target else None
+            if script:
+                fault = script.popleft().apply(process)
+                delivery = replace(fault, wait=fault.wait + wait, at=now)
+            else:
+                delivery = Delivery(process(), wait=wait, at=now)
+            status = None if delivery.reply is None else delivery.reply.status
+            self._count(target, status)
+            self._seen.append(Seen(method, path, headers, body, status, now, query))
+        return delivery
+
+    def _count(self, target: str | None, status: int | None) -> None:
+        if target == "token":
+            self.token_requests += 1
+        elif target == "api":
+            self.api_requests += 1
+            self.api_refused += status == 401  # noqa: PLR2004 - the number is the rule
