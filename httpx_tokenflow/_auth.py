@@ -40,6 +40,7 @@ from .stores import MemoryStore
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+
     import httpx2
 
     from ._credentials import Placement
@@ -73,12 +74,6 @@ def _of_both(kind: type) -> type:
     )
 
 
-@functools.cache
-def _is_known(kind: type) -> bool:
-    """Whether these headers keep their fields where the fast path looks for the caller's own."""
-    return getattr(kind([("A", "b")]), "_list", None) == [(b"A", b"a", b"b")]
-
-
 class _CredentialAuth(_Base):
     """What all `auth=` objects of ours do with a request."""
 
@@ -98,6 +93,9 @@ class _CredentialAuth(_Base):
         self._policy = policy
         self._now = policy.clock.monotonic
         self._origins = Origins(origins)
+        self._is_pinned = origins is not None
+        self._passed = self._origins.passed
+        self._known: set[type] = set()  # kinds of headers in which the fast path can look for the caller's own
         self._client = client
         self._should_renew = should_renew
 
@@ -126,17 +124,21 @@ class _CredentialAuth(_Base):
         if held is None or self._now() >= held.fresh_until or "tokenflow" in request.extensions:
             return None
         url = request.url
-        if (url.scheme != "https" or self._origins.pinned) and not self._origins.has_passed(url):
+        if (self._is_pinned or url.scheme != "https") and (url.scheme, url.raw_host, url.port) not in self._passed:
             return None
         headers = request.headers
-        kind: Any = type(headers)
-        if self._placement.sealed or not _is_known(kind):
+        if type(headers) not in self._known:
             return None
-        for field in headers._list:  # noqa: SLF001 - `in` would cost more than all the rest; see _is_known
+        for field in headers._list:  # noqa: SLF001 - `in` would cost more than all the rest; see _get_to_know
             if field[1] == b"authorization":
                 return None
         headers["Authorization"] = held.value
         return held
+
+    def _get_to_know(self, kind: Any) -> None:
+        """Open the fast path for headers of this kind, if they keep their fields where it looks."""
+        if not self._placement.sealed and getattr(kind([("A", "b")]), "_list", None) == [(b"A", b"a", b"b")]:
+            self._known.add(kind)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The flow for `httpx.Client` and `httpx2.Client`."""
@@ -198,6 +200,7 @@ class _CredentialAuth(_Base):
             return
         else:
             self._origins.check(request.url)
+        self._get_to_know(type(request.headers))
         sending = Sending(replayable=is_replayable(request), retry=_option(request, "retry"))
         lead = None if self._grant is None else self._lead
         flow = authorize(self._source, self._policy, lead, sending, sent)
@@ -282,7 +285,7 @@ def _next_hop(request: Any, response: Any) -> Any:
     following = next((after for hop, after in pairwise(hops) if hop is request), None)
     if following is None or _origin(following.url) != _origin(request.url):
         return None
-    return following if following.method in _SAFE or response.status_code >= 400 else None  # noqa: PLR2004
+    return following if following.method in _SAFE or response.status_code >= 400 else None
 
 
 class BearerAuth(_CredentialAuth):
@@ -364,7 +367,7 @@ def _simple(
 
 
 class TokenAuth(_CredentialAuth):
-    """Makes HTTP 401 a non-event: for `Client` and `AsyncClient` of httpx and of httpx2, from any thread and event loop.
+    """Makes HTTP 401 a non-event, for all clients of httpx and of httpx2, from any thread and event loop.
 
     It puts a token on each request, gets one before the first and the next before one expires, and when a server
     answers 401 all the same it renews once for everybody and sends the request again.
@@ -462,7 +465,7 @@ class TokenAuth(_CredentialAuth):
 
 
 def fingerprint(grant: Grant, token: Token | None) -> str:
-    """The hash of everything that makes two tokens different (failures F10 to F12): JSON, so that nothing runs together."""
+    """The hash of everything that makes two tokens different; of JSON, so that nothing runs together (F10 to F12)."""
     identity = {"version": 1, **grant.identity()}
     if grant.spends and identity.get("subject") is None and token is not None and token.refresh_token is not None:
         identity["session"] = digest(token.refresh_token)

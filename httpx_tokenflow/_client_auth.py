@@ -23,8 +23,13 @@ __all__ = ["ClientAuth", "ClientSecretBasic", "ClientSecretPost", "NoClientAuth"
 class ClientAuth(Protocol):
     """Signs a token request in the client's name."""
 
-    method: str  # as in RFC 7591 §2, `token_endpoint_auth_method`; part of the fingerprint
-    needs_secret: bool
+    @property
+    def method(self) -> str:
+        """Its name, after RFC 7591 §2 (`token_endpoint_auth_method`); part of the fingerprint."""
+
+    @property
+    def needs_secret(self) -> bool:
+        """Whether it proves the client by a secret."""
 
     def sign(self, request: TokenRequest, client_id: str, secret: str) -> TokenRequest:
         """`request` with the proof of who sends it; `secret` is empty for methods that need none."""

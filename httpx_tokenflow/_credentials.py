@@ -104,7 +104,7 @@ def check_endpoint(url: str | None, what: str) -> str:
 class Origins:
     """Where a credential may go; remembers what it has let through, so that the next request costs one lookup."""
 
-    __slots__ = ("_allowed", "_passed", "pinned")
+    __slots__ = ("_allowed", "passed")
 
     _MOST_REMEMBERED = 1024  # distinct origins remembered; more are checked each time
 
@@ -114,12 +114,7 @@ class Origins:
         self._allowed = None if origins is None else frozenset(parse_origin(origin) for origin in origins)
         if self._allowed is not None and not self._allowed:
             raise ConfigurationError("origins is empty: no request could ever go out; name one, or leave it out")
-        self.pinned = self._allowed is not None
-        self._passed: set[tuple[str, bytes, int | None]] = set()
-
-    def has_passed(self, url: Any) -> bool:
-        """Whether a request to this origin has passed before."""
-        return (url.scheme, url.raw_host, url.port) in self._passed
+        self.passed: set[tuple[str, bytes, int | None]] = set()
 
     def check(self, url: Any) -> None:
         """Let a request to `url` (of httpx or httpx2) pass.
@@ -127,11 +122,12 @@ class Origins:
         Raises:
             OriginNotAllowed: the credential may not go there.
         """
-        if self.has_passed(url):
+        origin = (url.scheme, url.raw_host, url.port)
+        if origin in self.passed:
             return
         self._decide(url.scheme, url.raw_host.decode("ascii"), url.port)
-        if len(self._passed) < self._MOST_REMEMBERED:
-            self._passed.add((url.scheme, url.raw_host, url.port))
+        if len(self.passed) < self._MOST_REMEMBERED:
+            self.passed.add(origin)
 
     def _decide(self, scheme: str, host: str, port: int | None) -> None:
         shown = f"{scheme}://{host}{'' if port is None else f':{port}'}"
@@ -186,7 +182,8 @@ class InHeader:
         request.headers = seal(request.headers, self.name, value)
 
     def take_off(self, request: Any) -> None:
-        request.headers = type(request.headers).__base__(request.headers)
+        library_headers: Any = type(request.headers).__base__
+        request.headers = library_headers(request.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,21 +233,15 @@ def seal(headers: Any, name: str, value: str) -> Any:
             could leak; we would rather not send it.
     """
     kind: Any = type(headers)
-    sealed = _sealed_kind(kind)(headers, name, value)
-    if name in kind(sealed):
-        raise ConfigurationError(
-            f"this version of {kind.__module__.partition('.')[0]} would carry {name} along on a redirect to another "
-            'origin: use header="Authorization", and tell the authors of httpx_tokenflow'
-        )
-    return sealed
+    return _sealed_kind(kind)(headers, name, value)
 
 
 @functools.cache
-def _sealed_kind(kind: Any) -> Any:
+def _sealed_kind(kind: Any) -> Any:  # noqa: C901 - a class whose base is known at run time only
     """A subclass of the library's `Headers`: all that reads sees the field, what copies does not.
 
     A copy takes the base class's own list. So that one holds the headers without the field, and every reading method
-    answers from a second, complete set. `seal` checks on each use that a copy is as bare as it should be.
+    answers from a second, complete set. That a copy is as bare as it should be is checked here, once.
     """
 
     class Sealed(kind):  # type: ignore[misc]  # the library is known at run time only
@@ -296,6 +287,11 @@ def _sealed_kind(kind: Any) -> Any:
         "__len__",
     ):
         setattr(Sealed, method, reading(method))
+    if "a" in kind(Sealed(kind(), "a", "b")):
+        raise ConfigurationError(
+            f"this version of {kind.__module__.partition('.')[0]} would carry a header along on a redirect to another "
+            'origin: use header="Authorization", and tell the authors of httpx_tokenflow'
+        )
     return Sealed
 
 

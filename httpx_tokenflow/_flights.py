@@ -183,7 +183,7 @@ class TokenSource:
         return ours, True
 
     def land(self, flight: Flight, held: Held) -> None:
-        """`flight` has brought `held`: it is the current token now, unless things have changed from outside (rule 4)."""
+        """`flight` has brought `held`: the current token now, unless things have changed from outside (rule 4)."""
         with self._lock:
             if flight is self._flight:
                 self._flight = None

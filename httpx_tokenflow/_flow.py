@@ -95,7 +95,7 @@ class Verdict(enum.Enum):
     STEP_UP = "somebody has to log in in another way"
 
 
-def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:
+def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:  # noqa: PLR0911 - a table, in words
     """Whether `answer` is ours to mend (rule 2), and the challenge that decided."""
     if not answer.ours:
         return Verdict.GIVE_BACK, None
@@ -110,7 +110,7 @@ def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:
             return Verdict.STEP_UP, challenge
         if challenge.error == "insufficient_scope":
             return Verdict.GIVE_BACK, challenge
-    if answer.status != 401 or (ours and all(challenge.error in _POINTLESS for challenge in ours)):  # noqa: PLR2004
+    if answer.status != 401 or (ours and all(challenge.error in _POINTLESS for challenge in ours)):
         return Verdict.GIVE_BACK, None
     return Verdict.RENEW, None
 
@@ -220,7 +220,7 @@ def _tell(source: TokenSource, answer: Answer, challenge: Challenge | None) -> N
             answer.status,
             challenge.scope,
         )
-    elif answer.ours and answer.status == 401:  # noqa: PLR2004
+    elif answer.ours and answer.status == 401:
         logger.warning("%s: a 401 stands", source.name)
 
 

@@ -85,7 +85,7 @@ def due_at(entry: Entry, policy: RenewalPolicy) -> float:
 
 def backoff(attempt: int, random: float) -> float:
     """Seconds before the next attempt, after `attempt` of them: full jitter, doubling from half a second (rule 4)."""
-    return random * FIRST_BACKOFF * 2 ** (attempt - 1)
+    return random * FIRST_BACKOFF * 2.0 ** (attempt - 1)
 
 
 def pause_after_failure(retry_after: float | None) -> float:

@@ -13,7 +13,7 @@ __all__ = ["call_soon", "running_loop", "spawn"]
 
 
 def running_loop() -> Any:
-    """What names the event loop of this very moment, by an object that can be referred to weakly; None: there is none."""
+    """What names the event loop of this very moment, an object that can be referred to weakly; None: no loop."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return trio.lowlevel.current_trio_token()

@@ -89,7 +89,7 @@ class Read(Step):
 
 @dataclass(frozen=True, slots=True)
 class Wait(Step):
-    """Wait for `flight`; `renewal` is given to the one who has to fly it. `aside`: do not wait, only see it off."""
+    """Wait for `flight`; `renewal` is given to the one who has to fly it. `aside`: only see it off."""
 
     flight: Flight
     renewal: Renewing | None = None

@@ -88,7 +88,7 @@ class TokenClient:
             response.close()
         return _plain(response, body)
 
-    async def asend(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:
+    async def asend(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:  # noqa: ASYNC109
         """As `send`; a sync client works in a thread, so that the loop does not stop."""
         client = self._client
         if client is None:
@@ -169,7 +169,7 @@ def _form(request: TokenRequest) -> dict[str, Any]:
 
 
 def library_of(thing: Any) -> ModuleType:
-    """httpx or httpx2: whichever `thing` is made of."""
+    """Whichever of httpx and httpx2 `thing` is made of."""
     for kind in type(thing).__mro__:
         name = kind.__module__.partition(".")[0]
         if name in {"httpx", "httpx2"}:

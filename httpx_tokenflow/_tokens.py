@@ -67,7 +67,7 @@ class Token:
     """
 
     access_token: str = field(repr=False)
-    token_type: str = "Bearer"
+    token_type: str = "Bearer"  # noqa: S105 - a scheme, no secret
     expires_at: float | None = None
     refresh_token: str | None = field(default=None, repr=False)
     scope: str | None = None
@@ -269,14 +269,14 @@ def _refusal(
             f"the token endpoint answered with a redirect ({status}), which is not followed: "
             "it would hand the credentials on; configure the endpoint's final address"
         )
-    if status == 407:  # noqa: PLR2004 - RFC 9110 §15.5.8
+    if status == 407:
         return TokenEndpointUnavailable(
             "the proxy on the way to the token endpoint wants authentication (407)",
             outcome="not sent",
             status=status,
             retryable=False,
         )
-    if status >= 500 or status in _TRANSIENT_STATUS or error in _TRANSIENT_ERROR:  # noqa: PLR2004 - server errors
+    if status >= 500 or status in _TRANSIENT_STATUS or error in _TRANSIENT_ERROR:
         return TokenEndpointUnavailable(
             f"the token endpoint answered {status}{f' ({error})' if error else ''}",
             outcome="answered",

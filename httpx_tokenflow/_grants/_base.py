@@ -65,7 +65,7 @@ class TokenEndpoint:
         token_type: str | None,
     ) -> None:
         self._url = check_endpoint(token_endpoint, "token_endpoint")
-        if not isinstance(client_id, str) or not client_id:
+        if not client_id:
             raise ConfigurationError(
                 "client_id is missing: give the identifier under which the server knows the client"
             )
@@ -166,13 +166,14 @@ def ask(function: Callable[[], Any], what: str) -> Generator[Step, Any, str]:
     return check_credential(value, f"what the callable given as {what} returned")
 
 
-def _proof(secret: Secret | None, client_auth: ClientAuth | None) -> tuple[Secret, ClientAuth]:
+def _proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, ClientAuth]:
+    client_auth: ClientAuth = given or (NoClientAuth() if secret is None else ClientSecretBasic())
     if secret is None:
-        if client_auth is not None and client_auth.needs_secret:
+        if client_auth.needs_secret:
             raise ConfigurationError(f"{type(client_auth).__name__} needs client_secret=")
-        return "", client_auth or NoClientAuth()
-    if client_auth is not None and not client_auth.needs_secret:
+        return "", client_auth
+    if not client_auth.needs_secret:
         raise ConfigurationError(f"client_secret= and {type(client_auth).__name__} contradict each other: keep one")
     if not callable(secret):
         check_credential(secret, "client_secret")
-    return secret, client_auth or ClientSecretBasic()
+    return secret, client_auth

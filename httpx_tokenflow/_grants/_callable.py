@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow._tokens import MAX_LIFETIME, Minted, Token
+
 from ._base import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._times import Clock
     from httpx_tokenflow._tokens import Entry

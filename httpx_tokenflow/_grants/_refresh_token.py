@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow._errors import ReauthenticationRequired
+
 from ._base import Secret, TokenEndpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
     from httpx_tokenflow._client_auth import ClientAuth
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._times import Clock

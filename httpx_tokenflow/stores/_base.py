@@ -10,10 +10,11 @@ Rules.
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
     from httpx_tokenflow._tokens import Entry
 
 __all__ = ["AsyncStore", "Store"]

@@ -45,9 +45,7 @@ class App:
         self._clients = clients
         self._api_keys = api_keys
 
-    def handle(
-        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, now: float
-    ) -> Reply:
+    def handle(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         """Answer one request; the names in ``headers`` are in lower case, ``now`` is in Unix seconds."""
         if path.startswith("/api/"):
             return self._api(method, path, headers, body, now)
@@ -134,10 +132,7 @@ def token_answer(issued: Issued) -> dict[str, Any]:
 
 def _form(headers: Mapping[str, str], body: bytes) -> dict[str, str]:
     """Read a form by rule 1."""
-    if (
-        headers.get("content-type", "").partition(";")[0].strip().lower()
-        != "application/x-www-form-urlencoded"
-    ):
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise Rejected("invalid_request", "the body must be application/x-www-form-urlencoded")
     pairs = parse_qsl(body.decode("utf-8", "replace"))
     form = dict(pairs)

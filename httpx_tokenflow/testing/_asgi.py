@@ -61,11 +61,13 @@ async def carry(delivery: Delivery, scope: Scope, receive: Receive, send: Send) 
         await send({"type": "http.response.start", "status": reply.status, "headers": delivery.head(reply)})
         await send({"type": "http.response.body", "body": reply.body})
         return
+    performed = False
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_until_hung_up, receive, tasks.cancel_scope)
+        tasks.start_soon(_cancel_when_gone, receive, tasks.cancel_scope)
         await _perform(delivery, send)
+        performed = True
         tasks.cancel_scope.cancel()
-    if reply is None or delivery.ending == "cut":
+    if performed and (reply is None or delivery.ending == "cut"):
         await _hang_up(scope, receive)
 
 
@@ -85,18 +87,19 @@ async def _perform(delivery: Delivery, send: Send) -> None:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _until_hung_up(receive: Receive, scope: anyio.CancelScope) -> None:
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    await _gone(receive)
+    scope.cancel()
+
+
+async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    scope.cancel()
 
 
 async def _hang_up(scope: Scope, receive: Receive) -> None:
     abort = scope.get("extensions", {}).get(ABORT)
     if abort is None:
-        raise ConnectionAbortedError(
-            "a scripted fault closes the connection here; only `serve` can really do that"
-        )
+        raise ConnectionAbortedError("a scripted fault closes the connection here; only `serve` can really do that")
     abort()
-    while (await receive())["type"] != "http.disconnect":  # a server may look whether it was told to answer
-        pass
+    await _gone(receive)  # uvicorn complains of an app that returns without an answer before the connection is gone

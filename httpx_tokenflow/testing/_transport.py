@@ -78,9 +78,7 @@ class _Wire:
         declared = self._request.headers.get("content-length")
         if declared is not None and int(declared) != len(body):
             few = "little" if len(body) < int(declared) else "much"
-            raise self._library.LocalProtocolError(
-                f"Too {few} data for declared Content-Length", request=self._request
-            )
+            raise self._library.LocalProtocolError(f"Too {few} data for declared Content-Length", request=self._request)
 
     def _bounded(self, seconds: float) -> float:
         return seconds if self._patience is None else min(seconds, self._patience)
