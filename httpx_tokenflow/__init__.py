@@ -1,8 +1,8 @@
 """One `auth=` object for httpx and httpx2 that makes HTTP 401 a non-event.
 
-Where to start reading: `_flow.py`. It has the order of events, written once and without I/O: the life of a request
-and the life of a renewal. `_flights.py` says who renews and who waits, `_drivers.py` performs what the flow asks for, on threads
-or on an event loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
+Where to start reading: `_flow.py`. It has the order of events, written once and without I/O: the life of a request and
+the life of a renewal. `_flights.py` says who renews and who waits, `_drivers.py` performs what the flow asks for, on
+threads or on an event loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
 """
 
 from __future__ import annotations

@@ -473,11 +473,9 @@ def fingerprint(grant: Grant, token: Token | None) -> str:
 
 
 def _entry_of(token: Token, policy: RenewalPolicy) -> Entry:
-    """`token` as we first see it: its lifetime is what is left of it."""
     if not isinstance(token, Token):
         raise ConfigurationError(f"token must be a Token, not {type(token).__name__}: Token(access_token=…)")
-    now = policy.clock.wall()
-    return Entry(token, now, None if token.expires_at is None else token.expires_at - now)
+    return Entry.of_login(token, policy.clock.wall())
 
 
 def _check_arguments(grant: Any, token: Any, store: Any, policy: Any, should_renew: Any) -> None:

@@ -30,7 +30,7 @@ from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, TokenSource, lost
 from ._loops import call_soon, running_loop, spawn
-from ._steps import Call, Delete, Drain, Fetch, Lease, Load, Read, Release, Save, Sleep, Step, Wait
+from ._steps import Call, Drain, Fetch, Lease, Load, Read, Release, Save, Sleep, Step, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -83,8 +83,6 @@ class _Driver:
             return partial(self._verb(f"{prefix}load"), fingerprint)
         if isinstance(step, Save):
             return partial(self._verb(f"{prefix}save"), fingerprint, step.entry, replaces=step.replaces)
-        if isinstance(step, Delete):
-            return partial(self._verb(f"{prefix}delete"), fingerprint, stamp=step.stamp)
         return None
 
 

@@ -175,6 +175,8 @@ class TokenSource:
             if self._failure is not None and now < self._failure[1]:
                 cause = self._failure[0]
                 raise cause.again() from cause
+            if flight is not None:
+                self._generation += 1  # given up: should it land after all, it has nothing to say
             self._flight = ours = Flight(self._generation, now + policy.budget + FLIGHT_GRACE)
             if held is not None and refused is not None:
                 ours.grounded, self.held = held, replace(held, fresh_until=-math.inf)
@@ -238,11 +240,18 @@ class TokenSource:
                 self.seed = None
 
     def newest(self, loaded: Entry | None) -> Entry | None:
-        """What to go by: the store's entry, unless memory holds its successor, which the store would not take."""
+        """What to go by: the store's entry, unless memory knows better.
+
+        Memory knows better if it has the successor of what is stored, which the store would not take; or if what is
+        stored is spent, and the program came with a token of another login.
+        """
         if self.unsaved is not None and self.unsaved[1] == (loaded.stamp if loaded else None):
             return self.unsaved[0]
-        held = self.held
-        return loaded or (held.entry if held else self.seed)
+        if loaded is None:
+            return self.held.entry if self.held else self.seed
+        if loaded.is_spent and self.seed is not None and self.seed.session != loaded.session:
+            return self.seed
+        return loaded
 
 
 def lost() -> TokenEndpointUnavailable:

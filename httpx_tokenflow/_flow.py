@@ -47,7 +47,7 @@ from ._errors import (
 )
 from ._flights import Flight, Held
 from ._lifecycle import backoff, due_at
-from ._steps import Answer, Delete, Drain, Lease, Load, Release, Save, Send, Sleep, Step, Wait
+from ._steps import Answer, Drain, Lease, Load, Release, Save, Send, Sleep, Step, Wait
 from ._tokens import Entry
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ __all__ = ["Sending", "Verdict", "authorize", "current", "keep", "renew", "verdi
 logger = logging.getLogger("httpx_tokenflow")
 
 MAX_SENDS = 3
-MAX_PRESENTATIONS = 2
 LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
 
 _POINTLESS = frozenset({"invalid_request", "insufficient_scope"})
@@ -268,18 +267,20 @@ def _under_lease(
     random: Callable[[], float],
     refused: str | None,
 ) -> Generator[Step, Any, Entry]:
-    entry, stored = yield from _load(source, grant)
     while True:
+        entry, stored = yield from _load(source, grant)
         if entry is not None and _serves(entry, policy, refused):
             return entry
         if grant.spends and entry is not None and entry.token.refresh_token is not None:
-            stored = yield from _mark(source, entry, stored)
+            if not (yield from _mark(source, entry, stored)):
+                continue  # somebody has logged in meanwhile: the store holds something else
+            stored = entry.stamp
         try:
             minted = yield from _attempts(source, grant, policy, random, entry)
         except ReauthenticationRequired:
-            presented, (entry, stored) = entry, (yield from _load(source, grant))
-            if entry is None or presented is None or entry.stamp == presented.stamp:
-                yield from _forget(source, grant, presented)
+            newer, _ = yield from _load(source, grant)
+            if entry is None or newer is None or newer.stamp == entry.stamp:
+                yield from _forget(source, grant, entry)
                 raise
             continue  # somebody else has renewed (rule 10)
         except TokenEndpointUnavailable as error:
@@ -303,19 +304,19 @@ def _load(source: TokenSource, grant: Grant) -> Generator[Step, Any, tuple[Entry
 
 
 def _serves(entry: Entry, policy: RenewalPolicy, refused: str | None) -> bool:
-    return entry.stamp != refused and policy.clock.wall() < due_at(entry, policy)
+    return not entry.is_spent and entry.stamp != refused and policy.clock.wall() < due_at(entry, policy)
 
 
-def _mark(source: TokenSource, entry: Entry, stored: str | None) -> Generator[Step, Any, str]:
-    """Note in the store that the refresh token is about to be presented (rule 7)."""
-    if entry.presented >= MAX_PRESENTATIONS:
+def _mark(source: TokenSource, entry: Entry, stored: str | None) -> Generator[Step, Any, bool]:
+    """Note in the store that the refresh token is about to be presented (rule 7); False: it holds another by now."""
+    if entry.is_spent:
         raise ReauthenticationRequired(
-            "the answers to two token requests with this refresh token were lost: the session is gone, log in again"
+            "the refresh token was refused, or the answers to two requests with it were lost: log in again"
         )
-    if not (yield Save(entry.marked(entry.presented + 1), stored)):
-        raise StoreError("the store changed while we held the lease on it: the refresh token was not presented")
-    source.unsaved = None
-    return entry.stamp
+    saved: bool = yield Save(entry.marked(entry.presented + 1), stored)
+    if saved:
+        source.unsaved = None
+    return saved
 
 
 def _unmark(source: TokenSource, entry: Entry) -> Generator[Step, Any, None]:
@@ -326,13 +327,14 @@ def _unmark(source: TokenSource, entry: Entry) -> Generator[Step, Any, None]:
 
 
 def _forget(source: TokenSource, grant: Grant, presented: Entry | None) -> Generator[Step, Any, None]:
+    """Nobody is to present this refresh token again: leave that in the store, if it is still what the store holds."""
     if not grant.spends or presented is None or presented.token.refresh_token is None:
         return  # nothing was presented
     source.forget(presented.stamp)
     try:
-        yield Delete(presented.stamp)
+        yield Save(presented.spent(), presented.stamp)
     except StoreError:
-        logger.warning("%s: the store did not forget a token that is of no more use", source.name)
+        logger.warning("%s: the store was not told that a refresh token is of no more use", source.name)
 
 
 def _attempts(
@@ -361,7 +363,8 @@ def _attempts(
             failure = _unavailable(error)
             failure.__cause__ = error
         else:
-            return Entry(minted.token, sent_at, minted.lifetime)
+            session = presented.session if presented is not None and grant.spends else ""
+            return Entry(minted.token, sent_at, minted.lifetime, session=session)
         logger.debug("%s: attempt %d: %s (%s)", source.name, attempt, failure, failure.outcome)
         pause = backoff(attempt, random()) if failure.retry_after is None else failure.retry_after
         hopeless = not failure.retryable or (grant.spends and failure.outcome == "unknown")

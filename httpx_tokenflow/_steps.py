@@ -9,7 +9,6 @@
     Fetch     one token request                              -> TokenResponse
     Call      a callable of the program's, sync or async     -> whatever it returns
     Save      compare and set in the store                   -> bool: it was set
-    Delete    compare and delete in the store                -> bool: it was deleted
     Release   the lease                                      -> None
     Sleep     for so many seconds                            -> None
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from ._tokens import Entry
 
 __all__ = [
-    "Answer", "Call", "Delete", "Drain", "Fetch", "Lease", "Load", "Read", "Release", "Renewing", "Save", "Send", "Sleep",
+    "Answer", "Call", "Drain", "Fetch", "Lease", "Load", "Read", "Release", "Renewing", "Save", "Send", "Sleep",
     "Step", "TokenRequest", "Wait",
 ]  # fmt: skip
 
@@ -124,11 +123,6 @@ class Call(Step):
 class Save(Step):
     entry: Entry
     replaces: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Delete(Step):
-    stamp: str
 
 
 @dataclass(frozen=True, slots=True)

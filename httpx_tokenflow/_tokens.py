@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Minted", "Token", "TokenResponse", "digest", "read_token_response"]
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
+MAX_PRESENTATIONS = 2  # of one refresh token: once, and once more if the answer was lost
 MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
@@ -121,21 +122,38 @@ class Entry:
         issued_at: Unix seconds at which the request for it was sent.
         lifetime: seconds from then on, or None if nobody said.
         presented: how often its refresh token has been presented without an answer that we know of.
+        session: names the login that it descends from, through however many renewals.
     """
 
     token: Token
     issued_at: float
     lifetime: float | None
     presented: int = 0
+    session: str = ""
+
+    @classmethod
+    def of_login(cls, token: Token, now: float) -> Self:
+        """`token` as it comes from outside and is first seen at `now`: its lifetime is what is left of it."""
+        lifetime = None if token.expires_at is None else token.expires_at - now
+        return cls(token, now, lifetime, session=digest(token.refresh_token or token.access_token))
 
     @property
     def stamp(self) -> str:
         """Names the pair of tokens, not the notes on it: what compare-and-set compares."""
         return digest(f"{self.token.access_token} {self.token.refresh_token or ''}")
 
+    @property
+    def is_spent(self) -> bool:
+        """Its refresh token buys nothing any more: it was refused, or its answer was lost once too often."""
+        return self.presented >= MAX_PRESENTATIONS
+
     def marked(self, presented: int) -> Entry:
         """The same token with another count of presentations."""
         return dataclasses.replace(self, presented=presented)
+
+    def spent(self) -> Entry:
+        """The same token, of no more use: what is left in the store tells everybody who shares it."""
+        return self.marked(MAX_PRESENTATIONS)
 
 
 @dataclass(frozen=True, slots=True)

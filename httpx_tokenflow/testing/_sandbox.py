@@ -273,4 +273,4 @@ class Sandbox:
             self.token_requests += 1
         elif target == "api":
             self.api_requests += 1
-            self.api_refused += status == 401  # noqa: PLR2004 - the number is the rule
+            self.api_refused += status == 401
