@@ -191,9 +191,7 @@ def test_a_lone_str_is_one_field():
     assert parse_challenges("Bearer error=x") == parse_challenges(["Bearer error=x"])
 
 
-@pytest.mark.parametrize(
-    ("asked", "answer"), [("bearer", True), ("BEARER", True), ("Bear", False), ("", False)]
-)
+@pytest.mark.parametrize(("asked", "answer"), [("bearer", True), ("BEARER", True), ("Bear", False), ("", False)])
 def test_schemes_compare_in_any_spelling(asked, answer):
     """A scheme is recognised in any spelling (RFC 9110 §11.1), and only that scheme."""
     assert challenge("Bearer").is_scheme(asked) is answer

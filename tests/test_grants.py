@@ -1,0 +1,236 @@
+"""Grants and client authentication: what goes on the wire, and what makes two tokens different."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from typing import Any
+
+import pytest
+
+from httpx_tokenflow import (
+    ClientCredentials,
+    ClientSecretBasic,
+    ClientSecretPost,
+    ConfigurationError,
+    InvalidCredential,
+    ReauthenticationRequired,
+    RefreshToken,
+    RenewalPolicy,
+    Token,
+    TokenAuth,
+    TokenEndpointUnavailable,
+)
+from httpx_tokenflow._auth import fingerprint
+from httpx_tokenflow._client_auth import NoClientAuth
+from httpx_tokenflow._steps import Call, Fetch, TokenRequest
+from httpx_tokenflow._times import SYSTEM_CLOCK
+from httpx_tokenflow._tokens import Entry, TokenResponse
+from httpx_tokenflow.stores import MemoryStore
+
+URL = "https://auth.example.com/token"
+
+
+def client(**options: Any) -> ClientCredentials:
+    return ClientCredentials(**{"token_endpoint": URL, "client_id": "c", "client_secret": "s", **options})
+
+
+def ask(grant: Any, entry: Entry | None = None) -> TokenRequest:
+    step = next(grant.obtain(entry, timeout=1.0, clock=SYSTEM_CLOCK))
+    assert isinstance(step, Fetch)
+    return step.request
+
+
+def basic(request: TokenRequest) -> str:
+    return base64.b64decode(dict(request.headers)["Authorization"].removeprefix("Basic ")).decode()
+
+
+def test_basic_form_urlencodes_first() -> None:
+    """RFC 6749 §2.3.1: id and secret are form-urlencoded, then base64ed; the vector of AppAuth (F70)."""
+    request = ClientSecretBasic().sign(TokenRequest(URL, ()), "1PpG/Q 1", "p%/x")
+    assert dict(request.headers)["Authorization"].startswith("Basic MVBwRyUyRlErMTp")
+    assert basic(request) == "1PpG%2FQ+1:p%25%2Fx"
+
+
+def test_basic_raw_on_request() -> None:
+    """For servers that read them raw, they are sent raw (F70)."""
+    assert basic(ClientSecretBasic(raw=True).sign(TokenRequest(URL, ()), "a+b", "c/d")) == "a+b:c/d"
+
+
+def test_post_and_none() -> None:
+    """In the body, id and secret; or only who it is."""
+    assert ClientSecretPost().sign(TokenRequest(URL, ()), "a", "b").form == (("client_id", "a"), ("client_secret", "b"))
+    assert NoClientAuth().sign(TokenRequest(URL, ()), "a", "").form == (("client_id", "a"),)
+
+
+def test_a_client_credentials_request() -> None:
+    """One client authentication, no empty and no repeated parameter, in the order a person would write them."""
+    request = ask(
+        client(scope=["a", "b"], audience="api", resource=["https://r1", "https://r2"], extra={"x": "y", "z": ""})
+    )
+    assert request.form == (
+        ("grant_type", "client_credentials"),
+        ("scope", "a b"),
+        ("audience", "api"),
+        ("resource", "https://r1"),
+        ("resource", "https://r2"),
+        ("x", "y"),
+    )
+    assert basic(request) == "c:s"
+    assert "SENTINEL" not in repr(ask(client(client_secret="SENTINEL", client_auth=ClientSecretPost())))
+
+
+def test_a_refresh_token_request() -> None:
+    """A public client says who it is, and presents its refresh token."""
+    request = ask(RefreshToken(URL, client_id="c"), Entry(Token("a", refresh_token="r"), 0, 1))
+    assert dict(request.form) == {"grant_type": "refresh_token", "refresh_token": "r", "client_id": "c"}
+    assert request.headers == ()
+
+
+def test_without_a_refresh_token_somebody_has_to_log_in() -> None:
+    """There is nothing to present: the error says where a first token comes from."""
+    for entry in (None, Entry(Token("a"), 0, 1)):
+        with pytest.raises(ReauthenticationRequired, match="token="):
+            ask(RefreshToken(URL, client_id="c"), entry)
+
+
+def test_a_secret_from_a_callable() -> None:
+    """A callable is called at each attempt, what it returns is checked, and what it raises is the cause."""
+    flow = client(client_secret=lambda: "s").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+    step = next(flow)
+    assert isinstance(step, Call)
+    assert basic(flow.send(step.function()).request) == "c:s"
+    for answer, kind in (("bad\n", InvalidCredential), (None, InvalidCredential)):
+        flow = client(client_secret=lambda: "s").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+        next(flow)
+        with pytest.raises(kind):
+            flow.send(answer)
+    flow = client(client_secret=lambda: "s").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+    next(flow)
+    with pytest.raises(TokenEndpointUnavailable, match="LookupError") as caught:
+        flow.throw(LookupError("SENTINEL"))
+    assert "SENTINEL" not in str(caught.value)
+
+
+def test_the_answer_is_read_for_the_grant() -> None:
+    """client_credentials does not take a refresh token over; refresh_token keeps the one presented (F05)."""
+    entry = Entry(Token("old", refresh_token="r"), 0, 1)
+    for grant, kept in ((client(), None), (RefreshToken(URL, client_id="c"), "r")):
+        flow = grant.obtain(entry, timeout=1.0, clock=SYSTEM_CLOCK)
+        next(flow)
+        with pytest.raises(StopIteration) as end:
+            flow.send(TokenResponse(200, {}, b'{"access_token": "new"}'))
+        assert end.value.value.token.refresh_token == kept
+
+
+DIFFERENT = {
+    "endpoint": {"token_endpoint": "https://other.example.com/token"},
+    "client_id": {"client_id": "d"},
+    "secret": {"client_secret": "t"},
+    "callable": {"client_secret": lambda: "s"},
+    "method": {"client_auth": ClientSecretPost()},
+    "raw": {"client_auth": ClientSecretBasic(raw=True)},
+    "scope": {"scope": "x"},
+    "scopes": {"scope": "x y"},
+    "audience": {"audience": "x"},
+    "resource": {"resource": "https://r"},
+    "resources": {"resource": ["https://r", "https://s"]},
+    "extra": {"extra": {"tenant": "x"}},
+    "other extra": {"extra": {"tenan": "tx"}},
+    "type": {"token_type": "Bearer"},
+}
+
+
+def test_everything_on_the_wire_makes_a_difference() -> None:
+    """Two grants that differ in one wire field never share a token (F10, F11, F12)."""
+    prints = {name: fingerprint(client(**options), None) for name, options in DIFFERENT.items()}
+    prints["plain"] = fingerprint(client(), None)
+    prints["refresh"] = fingerprint(RefreshToken(URL, client_id="c", client_secret="s"), None)
+    for one, other in itertools.combinations(prints, 2):
+        assert prints[one] != prints[other], (one, other)
+
+
+def test_what_makes_no_difference() -> None:
+    """The same said in another way is the same token."""
+    assert fingerprint(client(scope="a b"), None) == fingerprint(client(scope=["a", "b"]), None)
+    assert fingerprint(client(resource="https://r"), None) == fingerprint(client(resource=["https://r"]), None)
+
+
+def test_whose_session_it_is() -> None:
+    """A session is the person's: by subject=, or by the refresh token it began with; the secret does not count."""
+
+    def of(token: str | None = None, **options: Any) -> str:
+        first = Token("a", refresh_token=token) if token else None
+        return fingerprint(RefreshToken(URL, **{"client_id": "c", **options}), first)
+
+    assert of("r1") != of("r2") != of()
+    assert of("r1", subject="ann") == of("r2", subject="ann") != of("r1", subject="bob")
+    assert of("r1", client_secret="s") == of("r1", client_secret="t")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"token_endpoint": None},
+        {"token_endpoint": "http://auth.example.com/token"},
+        {"client_id": ""},
+        {"client_id": None},
+        {"client_secret": None},
+        {"client_secret": None, "client_auth": ClientSecretPost()},
+        {"client_auth": NoClientAuth()},
+        {"extra": {"grant_type": "password"}},
+        {"extra": {"scope": "a"}},
+        {"token_type": "mac"},
+    ],
+)
+def test_contradictions_are_refused_at_once(options: dict[str, Any]) -> None:
+    """Missing and contradictory arguments are errors at construction."""
+    with pytest.raises(ConfigurationError):
+        client(**options)
+
+
+@pytest.mark.parametrize("secret", ["", "s\n", "é"])
+def test_secrets_that_cannot_be_are_refused_at_once(secret: str) -> None:
+    """A secret with a newline from a file is refused before anybody sends it, and not quoted."""
+    with pytest.raises(InvalidCredential) as caught:
+        client(client_secret=secret)
+    assert not secret or repr(secret) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grant": None},
+        {"grant": ClientCredentials},
+        {"grant": "client_credentials"},
+        {"token": "a token"},
+        {"store": object()},
+        {"policy": 60},
+        {"should_renew": 403},
+        {"client": "client"},
+        {"origins": "https://api.example.com"},
+    ],
+)
+def test_a_token_auth_says_what_it_needs(options: dict[str, Any]) -> None:
+    """Whatever is of the wrong kind is refused when the object is made."""
+    with pytest.raises(ConfigurationError):
+        TokenAuth(**{"grant": client(), **options})
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [{"budget": 0}, {"attempts": 0}, {"attempts": 1.5}, {"attempts": True}, {"due_window": -1}, {"due_window": "60"},
+     {"default_lifetime": float("nan")}, {"connect_timeout": float("inf")}],
+)  # fmt: skip
+def test_a_policy_has_numbers_that_can_be(numbers: dict[str, Any]) -> None:
+    """A number out of range is refused by name."""
+    with pytest.raises(ConfigurationError, match=next(iter(numbers))):
+        RenewalPolicy(**numbers)
+
+
+def test_reprs_show_who_and_where_and_no_secret() -> None:
+    """A grant and an auth say client and server."""
+    grant = client(client_secret="SENTINEL", client_id="orders")
+    auth = TokenAuth(grant, store=MemoryStore())
+    assert repr(grant) == "<ClientCredentials orders at https://auth.example.com/token>"
+    assert repr(auth) == "<TokenAuth <TokenSource orders@auth.example.com empty>>"

@@ -1,0 +1,243 @@
+"""Token, entries, and the reading of a token endpoint's answer."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from httpx_tokenflow import (
+    ConfigurationError,
+    InvalidCredential,
+    ReauthenticationRequired,
+    Token,
+    TokenEndpointUnavailable,
+    TokenFlowError,
+    TokenRequestError,
+)
+from httpx_tokenflow._times import parse_retry_after
+from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted, TokenResponse, read_token_response
+
+SECRETS = {"access_token": "SENTINEL-at", "refresh_token": "SENTINEL-rt", "id_token": "SENTINEL-id"}
+NOW = 1_000_000.0
+
+
+def answer(body: object, status: int = 200, **headers: str) -> TokenResponse:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return TokenResponse(status, {"content-type": "application/json", **headers}, raw)
+
+
+def read(body: object, status: int = 200, **options: object) -> Minted:
+    return read_token_response(answer(body, status), now=NOW, **options)
+
+
+def test_a_token_shows_no_secret() -> None:
+    """Neither repr nor str nor asdict nor a pickle of a Token has a secret in it (F19)."""
+    token = Token(**SECRETS, extra={"more": "SENTINEL-extra"})
+    assert "SENTINEL" not in repr(token) + str(token) + repr(Entry(token, 1.0, 2.0)) + repr(Minted(token, 1.0))
+    with pytest.raises(TypeError):
+        dataclasses.asdict(token)
+    with pytest.raises(TypeError, match="to_dict"):
+        pickle.dumps(token)
+
+
+def test_a_token_is_immutable_and_compares_by_value() -> None:
+    """A Token is a value: it compares and hashes as one, cannot be changed, and copies are itself."""
+    token = Token("a", extra={"x": 1})
+    assert token == Token("a", extra={"x": 1})
+    assert hash(token) == hash(Token("a"))
+    assert copy.copy(token) is token
+    assert copy.deepcopy(token) is token
+    with pytest.raises(AttributeError):
+        token.scope = "more"
+    with pytest.raises(TypeError):
+        token.extra["x"] = 2
+
+
+def test_to_dict_and_back() -> None:
+    """to_dict has everything, as data that JSON can hold; from_dict reads it, and ignores what it does not know."""
+    token = Token(**SECRETS, expires_at=5.0, scope="a b", extra={"tenant": "t"})
+    data = json.loads(json.dumps(token.to_dict()))
+    assert Token.from_dict({**data, "unknown": 1}) == token
+    assert Token("a").to_dict() == {"access_token": "a", "token_type": "Bearer"}
+    with pytest.raises(InvalidCredential):
+        Token.from_dict({})
+
+
+@pytest.mark.parametrize("bad", ["", " a", "a\n", "a\r\nX: y", "t\u00e9", "a\x00", None, 7])
+def test_a_credential_that_cannot_go_on_the_wire(bad: object) -> None:
+    """An empty, spaced, non-ASCII or control character credential is refused at once and not quoted (F17, F72)."""
+    with pytest.raises(InvalidCredential) as caught:
+        Token(bad)
+    assert not bad or repr(bad) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "lifetime"),
+    [
+        (3600, 3600),
+        ("3600", 3600),
+        ("3600.0", 3600),
+        (3600.7, 3600.7),
+        (0, 0),
+        (-5, -5),
+        (1e20, MAX_LIFETIME),
+        ("1e13", MAX_LIFETIME),
+        (10**400, None),
+        (True, None),
+        (None, None),
+        ("soon", None),
+        ("NaN", None),
+        ("inf", None),
+        ([], None),
+    ],
+)
+def test_lifetimes_however_they_are_written(written: object, lifetime: float | None) -> None:
+    """A lifetime is read however it was written; what cannot be read counts as missing (F62 to F64)."""
+    minted = read({"access_token": "a", "expires_in": written})
+    assert minted.lifetime == lifetime
+    assert minted.token.expires_at == (None if lifetime is None else NOW + lifetime)
+
+
+@pytest.mark.parametrize("spelt", ["Bearer", "bearer", "BEARER", "BearerToken", "", None])
+def test_bearer_in_any_spelling(spelt: str | None) -> None:
+    """A bearer token is Bearer however the server spells it (F68)."""
+    assert read({"access_token": "a", "token_type": spelt}).token.token_type == "Bearer"
+
+
+@pytest.mark.parametrize("kind", ["mac", "DPoP", "N_A", "bot"])
+def test_other_types_are_errors(kind: str) -> None:
+    """A token of a type that we cannot present is an error, unless the grant says that it is Bearer (F68)."""
+    with pytest.raises(ConfigurationError, match=kind):
+        read({"access_token": "a", "token_type": kind})
+    assert read({"access_token": "a", "token_type": kind}, token_type="Bearer").token.token_type == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("written", "scope"),
+    [("a b", "a b"), (["a", "b"], "a b"), ("a,b", "a b"), ("a,x b", "a,x b"), ("", None), (None, None), (5, None)],
+)
+def test_scope_however_it_is_written(written: object, scope: str | None) -> None:
+    """The granted scope is one string, separated by spaces."""
+    assert read({"access_token": "a", "scope": written}).token.scope == scope
+
+
+def test_what_the_answer_leaves_out_is_kept() -> None:
+    """An answer without a refresh token keeps the one that was presented (F05, RFC 6749 §6)."""
+    previous = Token("old", refresh_token="rt", scope="a")
+    assert read({"access_token": "new"}, previous=previous).token == Token("new", refresh_token="rt", scope="a")
+    assert read({"access_token": "n", "refresh_token": "rt2"}, previous=previous).token.refresh_token == "rt2"
+    assert read({"access_token": "n", "refresh_token": ""}, previous=previous).token.refresh_token == "rt"
+
+
+def test_unknown_members_are_kept_aside() -> None:
+    """What has no field of its own is in `extra` (RFC 6749 §5.1: ignored, not lost)."""
+    assert read({"access_token": "a", "token_type": "bearer", "tenant": "t"}).token.extra == {"tenant": "t"}
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "facts"),
+    [
+        (answer({"error": "invalid_grant"}, 400), ReauthenticationRequired, {"error": "invalid_grant", "status": 400}),
+        (answer({"error": "invalid_client"}, 401), TokenRequestError, {"error": "invalid_client"}),
+        (answer({"error": "bad_verification_code"}, 200), TokenRequestError, {"error": "bad_verification_code"}),
+        (answer({}, 200), TokenRequestError, {"error": None, "status": 200}),
+        (answer({"access_token": ""}, 200), TokenRequestError, {}),
+        (answer({"access_token": 5}, 200), TokenRequestError, {}),
+        (answer(b"<html>", 403), TokenRequestError, {"error": None, "status": 403}),
+        (answer(b"<html>", 200), TokenEndpointUnavailable, {"outcome": "unknown"}),
+        (answer(b"[1]", 200), TokenEndpointUnavailable, {"outcome": "unknown"}),
+        (answer(b"[" * 100_000, 200), TokenEndpointUnavailable, {"outcome": "unknown"}),
+        (answer(b"<html>", 502), TokenEndpointUnavailable, {"outcome": "answered", "status": 502}),
+        (answer({}, 429, **{"retry-after": "7"}), TokenEndpointUnavailable, {"retry_after": 7.0}),
+        (answer({"error": "temporarily_unavailable"}, 400), TokenEndpointUnavailable, {"outcome": "answered"}),
+        (answer({}, 407), TokenEndpointUnavailable, {"retryable": False}),
+        (answer({}, 302, location="https://evil.example"), ConfigurationError, {}),
+    ],
+)
+def test_every_other_answer_is_one_error(response: TokenResponse, kind: type[Exception], facts: dict) -> None:
+    """An answer without a token means exactly one error, with the facts on it (F65, F67, F16)."""
+    with pytest.raises(TokenFlowError) as caught:
+        read_token_response(response, now=NOW)
+    assert isinstance(caught.value, kind)
+    assert kind is ReauthenticationRequired or not isinstance(caught.value, ReauthenticationRequired)
+    assert {name: getattr(caught.value, name) for name in facts} == facts
+
+
+def test_what_the_server_says_is_bounded_and_scrubbed() -> None:
+    """error_description is quoted without control characters, without our secrets, and not at length (F19)."""
+    told = "no\x1b[2J " + "rt-SENTINEL " + "x" * 10_000
+    with pytest.raises(TokenRequestError) as caught:
+        read_token_response(
+            answer({"error": "invalid_request", "error_description": told}, 400), now=NOW, secrets=["rt-SENTINEL"]
+        )
+    text = str(caught.value) + str(caught.value.error_description)
+    assert "SENTINEL" not in text
+    assert text.isprintable()
+    assert len(caught.value.error_description) <= 200
+
+
+@given(
+    st.binary(max_size=300)
+    | st.dictionaries(st.text(), st.none() | st.text() | st.integers() | st.floats()).map(
+        lambda value: json.dumps(value).encode()
+    ),
+    st.integers(100, 599),
+)
+def test_no_answer_raises_anything_else(body: bytes, status: int) -> None:
+    """Whatever an endpoint answers, it is a token or an error of ours."""
+    with contextlib.suppress(TokenFlowError):
+        read_token_response(TokenResponse(status, {}, body), now=NOW)
+
+
+@given(st.fixed_dictionaries({"access_token": st.text(), "expires_in": st.floats() | st.text() | st.integers()}))
+def test_no_token_answer_raises_anything_else(body: dict) -> None:
+    """The same for answers that look like a token."""
+    with contextlib.suppress(TokenFlowError):
+        read(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        (" 3 ", 3.0),
+        ("0", 0.0),
+        ("1e9", 3600.0),
+        ("inf", 3600.0),
+        ("-5", None),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 70.0),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:01:40 -0000", 70.0),
+        ("Thu, 99 Foo 99999 00:01:40 GMT", None),
+    ],
+)
+def test_retry_after_in_every_form(value: str | None, seconds: float | None) -> None:
+    """Retry-After is seconds or a date, within bounds; garbage is no wish at all (F57)."""
+    assert parse_retry_after(value, now=30.0) == seconds
+
+
+@given(st.text())
+def test_retry_after_never_raises(value: str) -> None:
+    """No Retry-After raises, and none is out of bounds."""
+    seconds = parse_retry_after(value, now=NOW)
+    assert seconds is None or 0 <= seconds <= 3600
+
+
+def test_stamps_name_tokens_not_notes() -> None:
+    """A stamp changes with either token, and not with what is noted about them."""
+    entry = Entry(Token("a", refresh_token="r"), 1.0, 2.0)
+    assert entry.stamp == entry.marked(1).stamp == Entry(Token("a", refresh_token="r"), 9.0, None).stamp
+    assert len({entry.stamp, Entry(Token("b", refresh_token="r"), 1, 2).stamp, Entry(Token("a"), 1, 2).stamp}) == 3
+    assert not entry.marked(1).is_spent
+    assert entry.spent().is_spent
