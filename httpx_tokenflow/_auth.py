@@ -29,7 +29,7 @@ from ._credentials import InAuthorization, InHeader, InQuery, Origins, bearer
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, TokenFlowError
 from ._flights import Held, TokenSource, source_for
-from ._flow import Sending, authorize, current, keep, renew
+from ._flow import authorize, current, keep, renew
 from ._grants._callable import AskProgram
 from ._lifecycle import RenewalPolicy
 from ._steps import Answer, Drain, Read, Send, Step
@@ -129,16 +129,21 @@ class _CredentialAuth(_Base):
         headers = request.headers
         if type(headers) not in self._known:
             return None
-        for field in headers._list:  # noqa: SLF001 - `in` would cost more than all the rest; see _get_to_know
+        for field in headers._list:  # noqa: SLF001 - `in` would cost more than all the rest; see _has_own
             if field[1] == b"authorization":
                 return None
         headers["Authorization"] = held.value
         return held
 
-    def _get_to_know(self, kind: Any) -> None:
-        """Open the fast path for headers of this kind, if they keep their fields where it looks."""
+    def _has_own(self, request: Any) -> bool:
+        """Whether the caller has put a credential on `request` (rule 4)."""
+        kind: Any = type(request.headers)
+        if kind in self._known:
+            return any(field[1] == b"authorization" for field in request.headers._list)  # noqa: SLF001 - as in _stamp
+        # Open the fast path for headers of this kind, if they keep their fields where it looks.
         if not self._placement.sealed and getattr(kind([("A", "b")]), "_list", None) == [(b"A", b"a", b"b")]:
             self._known.add(kind)
+        return self._placement.is_on(request)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The flow for `httpx.Client` and `httpx2.Client`."""
@@ -195,15 +200,13 @@ class _CredentialAuth(_Base):
         sent = None
         if held is not None:
             sent = held, (yield from self._answer(request, response, held))
-        elif not _option(request, "auth") or self._placement.is_on(request):
+        elif not _option(request, "auth") or self._has_own(request):
             yield request  # rule 4
             return
         else:
             self._origins.check(request.url)
-        self._get_to_know(type(request.headers))
-        sending = Sending(replayable=is_replayable(request), retry=_option(request, "retry"))
         lead = None if self._grant is None else self._lead
-        flow = authorize(self._source, self._policy, lead, sending, sent)
+        flow = authorize(self._source, self._policy, lead, _Sending(request), sent)
         answer: Any = None
         error: Exception | None = None
         try:
@@ -241,6 +244,8 @@ class _CredentialAuth(_Base):
 
     def _answer(self, request: Any, response: Any, held: Held) -> Generator[Any, Any, Answer]:
         """`response` as the flow sees it."""
+        if response.status_code not in _WORTH_A_LOOK and self._should_renew is None:
+            return Answer(response.status_code)
         if self._placement.sealed:
             ours = _origin(response.request.url) == _origin(request.url)
         else:
@@ -254,12 +259,29 @@ class _CredentialAuth(_Base):
                     raise
                 yield Read(response)
                 expired = bool(self._should_renew(response))
-        challenges = response.headers.get_list("WWW-Authenticate") if response.status_code in _WORTH_A_LOOK else ()
-        return Answer(response.status_code, tuple(challenges), ours=ours, expired=expired)
+        challenges = tuple(response.headers.get_list("WWW-Authenticate"))
+        return Answer(response.status_code, challenges, ours=ours, expired=expired)
 
     def _lead(self, flight: Flight, refused: str | None = None) -> Renewing:
         assert self._grant is not None  # noqa: S101 - nobody leads without a grant
         return renew(flight, self._source, self._grant, self._policy, random.random, refused)
+
+
+class _Sending:
+    """What the flow may want to know of `request`, looked up when it does."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    @property
+    def replayable(self) -> bool:
+        return is_replayable(self._request)
+
+    @property
+    def retry(self) -> bool:
+        return _option(self._request, "retry")
 
 
 def _option(request: Any, name: str) -> bool:

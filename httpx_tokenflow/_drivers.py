@@ -19,6 +19,7 @@ import inspect
 import logging
 import threading
 import time
+from concurrent import futures
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import ContextVar
 from functools import partial
@@ -88,12 +89,13 @@ class _Driver:
 
 def _outcome(flight: Flight) -> Held:
     """What `flight` brought: to each who waits an error of their own, from the shared cause."""
-    cause = flight.future.exception(timeout=0)
-    if cause is None:
-        return flight.future.result()
-    if isinstance(cause, TokenFlowError):
-        raise cause.again() from cause
-    raise cause
+    if flight.brought is not None:
+        return flight.brought
+    if not flight.future.done():
+        raise lost()
+    cause = flight.future.exception()
+    assert isinstance(cause, TokenFlowError)  # noqa: S101 - nothing else ever lands
+    raise cause.again() from cause
 
 
 def _store_failed(error: Exception) -> StoreError:
@@ -172,11 +174,11 @@ class ThreadDriver(_Driver):
                 "use an async client, or call the sync one in a thread"
             )
         else:
-            with flight.passenger():
-                try:
-                    flight.future.exception(timeout=self._time_left(flight))
-                except TimeoutError:
-                    raise lost() from None
+            flight.enter()
+            try:
+                futures.wait([flight.future], timeout=self._time_left(flight))
+            finally:
+                flight.leave()
         return _outcome(flight)
 
     def _fly(self, flight: Flight, renewal: Renewing) -> None:
@@ -268,14 +270,15 @@ class LoopDriver(_Driver):
             if step.aside:
                 return None
         landed = flight.landing(here, anyio.Event, call_soon)
-        with flight.passenger():
+        flight.enter()
+        try:
             if flight.home is here:
                 await landed.wait()
             else:
                 with anyio.move_on_after(self._time_left(flight)):
                     await landed.wait()
-        if not flight.future.done():
-            raise lost()
+        finally:
+            flight.leave()
         return _outcome(flight)
 
     async def _fly(self, flight: Flight, renewal: Renewing) -> None:

@@ -20,7 +20,6 @@ import math
 import threading
 import weakref
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from ._forks import renew_after_fork
 from ._lifecycle import FLIGHT_GRACE, RenewalPolicy, due_at, pause_after_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ._tokens import Entry, Token
 
@@ -59,28 +58,28 @@ _counting = threading.Lock()  # guards the few fields of a flight that change wh
 class Flight:
     """One renewal in the air and everybody who waits for it."""
 
-    __slots__ = ("deadline", "future", "generation", "grounded", "home", "landings", "minted", "waiting")
+    __slots__ = ("brought", "deadline", "future", "generation", "grounded", "home", "landings", "minted", "waiting")
 
     def __init__(self, generation: int, deadline: float) -> None:
         self.generation = generation
         self.deadline = deadline  # monotonic seconds; a flight that is still up then is lost
         self.future: Future[Held] = Future()
+        self.brought: Held | None = None  # what it landed with; the future says so too, under a lock
         self.home: Any = None  # the event loop that flies it; None: a thread
         self.landings: dict[Any, Any] = {}  # event loop -> the event that wakes who waits there
         self.grounded: Held | None = None  # the current token, as it was before this flight was to replace it
         self.minted = False  # it brought a token from a grant, not one that somebody else had brought
         self.waiting = 0
 
-    @contextmanager
-    def passenger(self) -> Iterator[None]:
-        """Be counted among those who wait."""
+    def enter(self) -> None:
+        """One more waits; `leave` when that is over."""
         with _counting:
             self.waiting += 1
-        try:
-            yield
-        finally:
-            with _counting:
-                self.waiting -= 1
+
+    def leave(self) -> None:
+        """One fewer waits."""
+        with _counting:
+            self.waiting -= 1
 
     def landing(
         self, loop: Any, make: Callable[[], Any], call_soon: Callable[[Any, Callable[[], object]], None]
@@ -266,6 +265,7 @@ def _land(flight: Flight, error: TokenFlowError | None, held: Held | None) -> No
     if flight.future.done():
         return
     if held is not None:
+        flight.brought = held
         flight.future.set_result(held)
     else:
         flight.future.set_exception(error or lost())

@@ -31,11 +31,10 @@ Rules of a renewal.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import logging
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._challenges import Challenge, parse_challenges
 from ._errors import (
@@ -78,12 +77,16 @@ _NOT_SENT = frozenset(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sending:
-    """What a flow needs to know of a request: whether its body can go out twice, and whether the caller wants that."""
+class Sending(Protocol):
+    """What a flow needs to know of a request, if its answer is one to mend."""
 
-    replayable: bool = True
-    retry: bool = True
+    @property
+    def replayable(self) -> bool:
+        """Its body can go out twice."""
+
+    @property
+    def retry(self) -> bool:
+        """The caller wants it to."""
 
 
 class Verdict(enum.Enum):

@@ -6,6 +6,7 @@ import ssl
 from typing import Any, ClassVar
 
 import pytest
+from world import Sending
 
 from httpx_tokenflow import (
     ClientCredentials,
@@ -20,7 +21,7 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._flights import Flight, Held, TokenSource
-from httpx_tokenflow._flow import Sending, Verdict, authorize, current, keep, renew, verdict
+from httpx_tokenflow._flow import Verdict, authorize, current, keep, renew, verdict
 from httpx_tokenflow._steps import Answer, Drain, Fetch, Lease, Load, Release, Save, Send, Sleep, Wait
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow._tokens import Entry, TokenResponse
@@ -723,9 +724,10 @@ def test_reprs_are_worth_reading(source: TokenSource, policy: RenewalPolicy, tim
     assert repr(source) == f"<TokenSource c@as.example holds {held.stamp}>"
     source.held = None
     flight = next(begin(source, policy)).flight
-    with flight.passenger():
-        assert repr(source) == "<TokenSource c@as.example empty | 1 renewing, 1 waiting>"
-        assert repr(flight) == "<Flight in the air, 1 waiting>"
+    flight.enter()
+    assert repr(source) == "<TokenSource c@as.example empty | 1 renewing, 1 waiting>"
+    assert repr(flight) == "<Flight in the air, 1 waiting>"
+    flight.leave()
     source.abandon(flight)
     assert repr(flight) == "<Flight landed, 0 waiting>"
     assert "SENTINEL" not in repr(held)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, Token, TokenFlowError
 from httpx_tokenflow._flights import TokenSource
-from httpx_tokenflow._flow import Sending, authorize, keep, renew
+from httpx_tokenflow._flow import authorize, keep, renew
 from httpx_tokenflow._steps import (
     Answer,
     Drain,
@@ -45,6 +45,14 @@ class ConnectError(Exception):
 
 class ReadTimeout(Exception):  # noqa: N818 - httpx's name
     """Named like httpx's: it left, and no answer came."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A request, as a flow sees it."""
+
+    replayable: bool = True
+    retry: bool = True
 
 
 @dataclass

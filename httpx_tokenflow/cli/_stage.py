@@ -1,0 +1,260 @@
+"""How a scene is played and measured: the callers, what they saw, and what came of it.
+
+Rules.
+
+1. A request counts with the time that its caller waited for it, from the call to the answer: waiting for a token, for
+   a connection and for a second try are all in it.
+2. An answer other than 200 is a failure, and so is an exception.
+3. A scene that outlasts its limit is called off, and whoever waits for an answer by then has got none.
+4. One client, a hundred connections, more requests than that at once, as in a service. Each connection is a pool of
+   its own, and they take turns: the work of one httpcore pool grows with what waits in it times its connections, so
+   that a thousand requests through a pool of a hundred take half a minute, without any auth.
+"""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ._server import Remote
+
+__all__ = ["Outcome", "Side", "Stage", "Tally"]
+
+LOOK_EVERY = 0.1  # seconds
+TIMEOUT = 120.0  # seconds, of each request: it is not the client who gives up
+CONNECTIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of those who are compared.
+
+    Attributes:
+        name: what the table calls it.
+        make: an `auth=` for this token endpoint, with this login to begin with.
+    """
+
+    name: str
+    make: Callable[[str, dict[str, Any] | None], httpx.Auth]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a scene.
+
+    Attributes:
+        requests: how many there were to be.
+        refused: 401s that the API answered.
+        token_requests: POSTs to the token endpoint.
+        errors: what callers saw instead of a 200, by name and number.
+        seconds: how long the scene took.
+        family_alive: whether the login's refresh token is still good; None: there was no login.
+        times: seconds that each request that got its 200 took, in ascending order.
+    """
+
+    requests: int
+    refused: int
+    token_requests: int
+    errors: Mapping[str, int]
+    seconds: float
+    family_alive: bool | None
+    times: tuple[float, ...] = field(repr=False)
+
+    @property
+    def failed(self) -> int:
+        """Requests whose callers did not get their 200."""
+        return self.requests - len(self.times)
+
+    @property
+    def unanswered(self) -> int:
+        """Requests whose callers still waited when the scene was called off."""
+        return self.failed - sum(self.errors.values())
+
+    @property
+    def absorbed(self) -> int:
+        """401s that no caller saw."""
+        return self.refused - self.errors.get("401", 0)
+
+    @property
+    def troubles(self) -> str:
+        """What callers saw instead of a 200, in words; empty: nothing."""
+        saw = [f"{count} × {name}" for name, count in sorted(self.errors.items(), key=lambda error: -error[1])]
+        return ", ".join([*saw, *([f"{self.unanswered} without an answer"] if self.unanswered else [])])
+
+    def percentile(self, percent: float) -> float | None:
+        """Milliseconds within which this part of the requests was answered; None: none was."""
+        if not self.times:
+            return None
+        return 1000 * self.times[min(len(self.times) - 1, int(len(self.times) * percent / 100))]
+
+
+class Tally:
+    """What the callers of a scene saw. Any thread may add to it: appending to a list is one step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.errors: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.times) + len(self.errors)
+
+    def add(self, begun: float, saw: str) -> None:
+        """Count one request that was begun then, and whose caller saw a status or an exception of this name."""
+        if saw == "200":
+            self.times.append(time.perf_counter() - begun)
+        else:
+            self.errors.append(saw)
+
+
+class Stage:
+    """Where one scene is played by one side.
+
+    Args:
+        server: the server that is played against.
+        auth: whose turn it is.
+        requests: how many requests the scene has.
+        seconds: how long a stream of requests goes on.
+        limit: how many seconds the scene may take (rule 3).
+        report: told, a few times a second, how many requests have been answered.
+    """
+
+    def __init__(
+        self,
+        server: Remote,
+        auth: httpx.Auth,
+        *,
+        requests: int,
+        seconds: float,
+        limit: float,
+        report: Callable[[int], None],
+    ) -> None:
+        self.server = server
+        self.requests = requests
+        self.seconds = seconds
+        self.tally = Tally()
+        self._auth = auth
+        self._report = report
+        self.url = f"{server.url}/api/thing"
+        self._over_at = time.monotonic() + limit
+
+    def client(self) -> httpx.Client:
+        """Make a sync client."""
+        return httpx.Client(auth=self._auth, verify=_tls(), timeout=TIMEOUT)
+
+    def async_client(self) -> httpx.AsyncClient:
+        """Make an async client (rule 4)."""
+        return httpx.AsyncClient(auth=self._auth, transport=_Pools(), timeout=TIMEOUT)
+
+    def ask(self, client: httpx.Client) -> None:
+        """Send one request, and count it."""
+        begun = time.perf_counter()
+        try:
+            saw = str(client.get(self.url).status_code)
+        except Exception as error:  # noqa: BLE001 - whatever the caller would see
+            saw = type(error).__name__
+        self.tally.add(begun, saw)
+
+    async def aask(self, client: httpx.AsyncClient) -> None:
+        """As `ask`."""
+        begun = time.perf_counter()
+        try:
+            saw = str((await client.get(self.url)).status_code)
+        except Exception as error:  # noqa: BLE001 - whatever the caller would see
+            saw = type(error).__name__
+        self.tally.add(begun, saw)
+
+    async def storm(self, client: httpx.AsyncClient, requests: int) -> None:
+        """Send so many requests at once."""
+        async with anyio.create_task_group() as group:
+            for _ in range(requests):
+                group.start_soon(self.aask, client)
+
+    async def stream(self, client: httpx.AsyncClient, requests: int, seconds: float) -> None:
+        """Send so many requests, evenly spread over a time."""
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for number in range(requests):
+                await anyio.sleep_until(begun + seconds * number / requests)
+                group.start_soon(self.aask, client)
+
+    def on_a_loop(self, part: Callable[[httpx.AsyncClient], Awaitable[None]], backend: str = "asyncio") -> None:
+        """Play a part on an event loop of its own, until it is over or called off."""
+
+        async def play() -> None:
+            async with self.async_client() as client, anyio.create_task_group() as group:
+                group.start_soon(self._watch, group.cancel_scope)
+                await part(client)
+                group.cancel_scope.cancel()
+
+        anyio.run(play, backend=backend)
+
+    def in_threads(self, parts: list[Callable[[], None]]) -> None:
+        """Play parts in a thread each, all at once, until they are over or called off."""
+        gate = threading.Barrier(len(parts))
+        threads = [threading.Thread(target=_begin, args=(gate, part), daemon=True) for part in parts]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads) and not self._is_called_off():
+            time.sleep(LOOK_EVERY)
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        while not self._is_called_off():
+            await anyio.sleep(LOOK_EVERY)
+        scope.cancel()
+
+    def _is_called_off(self) -> bool:
+        self._report(len(self.tally))
+        return time.monotonic() > self._over_at
+
+    def outcome(self, seconds: float, login: Mapping[str, Any] | None) -> Outcome:
+        """Sum up."""
+        return Outcome(
+            requests=self.requests,
+            refused=self.server.api_refused(),
+            token_requests=self.server.token_requests(),
+            errors=Counter(self.tally.errors),
+            seconds=seconds,
+            family_alive=None if login is None else self.server.is_alive(login["refresh_token"]),
+            times=tuple(sorted(self.tally.times)),
+        )
+
+
+class _Pools(httpx.AsyncBaseTransport):
+    """Connections that take turns (rule 4)."""
+
+    def __init__(self) -> None:
+        limits = httpx.Limits(max_connections=1)
+        self._pools = [httpx.AsyncHTTPTransport(verify=_tls(), limits=limits) for _ in range(CONNECTIONS)]
+        self._turns = itertools.cycle(self._pools)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request through the connection whose turn it is."""
+        return await next(self._turns).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close them all."""
+        for pool in self._pools:
+            await pool.aclose()
+
+
+def _begin(gate: threading.Barrier, part: Callable[[], None]) -> None:
+    gate.wait()
+    part()
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all clients: making one takes longer than all the rest of making a client."""
+    return ssl.create_default_context()

@@ -1,0 +1,369 @@
+"""Connections: nobody waits for a connection that those who wait with them hold (F26 to F29, F42, F43)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import socket
+import ssl
+import threading
+import time
+
+import hypercorn
+import hypercorn.asyncio
+import pytest
+import trustme
+from host.hands import LIMIT, chain
+
+from httpx_tokenflow import BearerAuth, ClientCredentials, RenewalPolicy, TokenAuth, TokenEndpointUnavailable, _bodies
+from httpx_tokenflow.testing import Drip, Endless, Sandbox, Silent
+
+
+def _limits(hand, number):
+    return {
+        "limits": hand.library.Limits(max_connections=number),
+        "timeout": hand.library.Timeout(5.0, pool=3.0),
+    }
+
+
+# F26
+
+
+@pytest.mark.parametrize("number", [5, 20])
+def test_a_full_pool_of_401s_renews_once(any_hand, home, number):
+    """Five connections and 5 or 20 requests that all get a 401: all 200, one token request, no PoolTimeout (F26)."""
+    sandbox = home.put(Sandbox(latency=0.05, api_latency=0.02))
+    client = any_hand.client(base_url=home.url, auth=home.auth(), **_limits(any_hand, 5))
+    answers = client.together(number, "GET", "/api/x")
+    assert [getattr(answer, "status_code", answer) for answer in answers] == [200] * number
+    assert sandbox.token_requests == 1
+    assert sandbox.api_refused >= min(number, 5)
+    assert not client.busy()
+
+
+def test_one_connection_is_enough(hand, home):
+    """With a pool of a single connection a 401 is read before the renewal, so that the others come through (F26)."""
+    sandbox = home.put(Sandbox(latency=0.05))
+    client = hand.client(base_url=home.url, auth=home.auth(), **_limits(hand, 1))
+    answers = client.together(6, "GET", "/api/x")
+    assert [getattr(answer, "status_code", answer) for answer in answers] == [200] * 6
+    assert sandbox.token_requests == 1
+
+
+def test_streams_that_get_a_401_hold_no_connection(hand, home):
+    """A 401 to a streamed request gives its connection back too, before anybody waits (F26)."""
+    sandbox = home.put(Sandbox(latency=0.05))
+    client = hand.client(base_url=home.url, auth=home.auth(), **_limits(hand, 2))
+    requests = [client.raw.build_request("GET", "/api/x") for _ in range(2)]
+    answers = hand.outcomes([hand.start(client.raw.send, request, stream=True) for request in requests])
+    assert [getattr(answer, "status_code", answer) for answer in answers] == [200, 200]
+    assert sandbox.token_requests == 1
+    for answer in answers:
+        assert b"subject" in hand.read(answer)
+
+
+def test_the_api_client_itself_can_fetch_the_tokens(hand, home):
+    """Given the very client of the requests, full pool and our auth included, renewals still come through (F26, F29)."""
+    sandbox = home.put(Sandbox(latency=0.05, api_latency=0.02))
+    client = hand.client(base_url=home.url, **_limits(hand, 5))
+    client.raw.auth = home.auth(client=client.raw)
+    answers = client.together(20, "GET", "/api/x")
+    assert [getattr(answer, "status_code", answer) for answer in answers] == [200] * 20
+    assert sandbox.token_requests == 1
+    token_request = next(seen for seen in sandbox.seen if seen.path == "/token")
+    assert token_request.headers["authorization"].startswith("Basic ")
+
+
+# F27
+
+
+@pytest.fixture(scope="module")
+def http2(tmp_path_factory):
+    """An HTTP/2 origin with four streams for each connection; whatever app is put on it."""
+    folder, authority = tmp_path_factory.mktemp("tls"), trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+
+    config = hypercorn.Config()
+    config.certfile = config.keyfile = str(folder / "server.pem")
+    config.h2_max_concurrent_streams = 4
+    config.accesslog = config.errorlog = None
+    config.graceful_timeout = config.shutdown_timeout = 0.1
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)  # from now on who connects waits, and is not refused
+    config.bind = [f"fd://{listener.fileno()}"]
+    loop, stop, up = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+
+    class Origin:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        verify = trust
+        app = None
+
+    async def app(scope, receive, send):
+        up.set()
+        await Origin.app(scope, receive, send)
+
+    async def serve():
+        Origin.app = Sandbox()
+        await hypercorn.asyncio.serve(app, config, shutdown_trigger=stop.wait)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    assert up.wait(LIMIT)
+    yield Origin
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(LIMIT)
+    loop.close()
+    with contextlib.suppress(OSError):  # hypercorn has closed it already
+        listener.close()
+
+
+@pytest.mark.parametrize("number", [4, 12])
+def test_a_full_http2_connection_renews_once(any_hand, home, http2, number):
+    """Four streams and 4 or 12 requests that all get a 401: all 200, one token request, no hang (F27)."""
+    sandbox = home.put(Sandbox(latency=0.05, api_latency=0.02))
+    http2.app = sandbox
+    client = any_hand.client(
+        base_url=http2.url, auth=home.auth(), http2=True, http1=False, verify=http2.verify, timeout=1.0
+    )
+    answers = client.together(number, "GET", "/api/x")
+    assert [getattr(answer, "status_code", answer) for answer in answers] == [200] * number
+    assert {answer.http_version for answer in answers} == {"HTTP/2"}
+    assert sandbox.token_requests == 1
+    assert sandbox.api_refused >= 4
+
+
+@pytest.mark.parametrize("fault", [Endless(), Drip(30.0)], ids=["endless", "silent"])
+def test_an_http2_401_without_end_gives_its_stream_back(any_hand, home, http2, fault, monkeypatch):
+    """On HTTP/2 too, a 401 that does not end is given up, and the requests that wait for streams go on (F27, F43)."""
+    monkeypatch.setattr(_bodies, "MAX_SECONDS", 0.3)
+    sandbox = home.put(Sandbox())
+    http2.app = sandbox
+    sandbox.script(*[fault] * 4, on="api")
+    client = any_hand.client(
+        base_url=http2.url, auth=home.auth(), http2=True, http1=False, verify=http2.verify, timeout=2.0
+    )
+    answers = client.together(4, "GET", "/api/x")
+    assert [getattr(answer, "status_code", answer) for answer in answers] == [200] * 4
+    assert sandbox.token_requests == 1
+
+
+# F28
+
+
+def _impatient(home, **options):
+    grant = home.grant(ClientCredentials)
+    return TokenAuth(grant, **{"policy": RenewalPolicy(budget=0.5, attempts=2)} | options)
+
+
+@pytest.mark.parametrize("timeout", [None, 300.0, 0.1], ids=["no timeout", "300 s", "0.1 s"])
+def test_a_silent_token_endpoint_fails_everybody_within_the_budget(any_hand, home, timeout):
+    """All fail within the policy's budget, whatever the request's own timeout, with our error and its cause (F28)."""
+    sandbox = home.sandbox
+    sandbox.script(*[Silent()] * 4)
+    client = any_hand.client(base_url=home.url, auth=_impatient(home), timeout=timeout)
+    began = time.monotonic()
+    errors = client.together(10, "GET", "/api/x")
+    assert time.monotonic() - began < 5.0  # the budget is 0.5
+    assert {type(error).__name__ for error in errors} == {"TokenEndpointUnavailable"}
+    assert sandbox.api_requests == 0
+    assert sandbox.token_requests <= 2
+    assert len({id(error) for error in errors}) == 10  # each its own (design rule 14)
+    for error in errors:
+        assert isinstance(error, TokenEndpointUnavailable)
+        assert isinstance(error, any_hand.library.TransportError)
+        assert error.outcome == "unknown"
+        assert error.request.url.path == "/api/x"  # the caller's, not the token endpoint's
+
+
+def test_the_cause_of_a_silent_token_endpoint_is_the_library_s_error(any_hand, home):
+    """Down the chain of causes is the timeout of the library whose request led (F28)."""
+    home.sandbox.script(*[Silent()] * 4)
+    client = any_hand.client(base_url=home.url, auth=_impatient(home))
+    (error,) = client.together(1, "GET", "/api/x")
+    assert isinstance(error, TokenEndpointUnavailable)
+    causes = chain(error)
+    assert any(isinstance(cause, any_hand.library.TimeoutException) for cause in causes), causes
+
+
+def test_a_dripping_token_answer_ends_with_the_budget(any_hand, home):
+    """An answer that comes byte by byte is not waited for longer than a silent one (F28)."""
+    home.sandbox.script(*[Drip(0.02)] * 4)
+    client = any_hand.client(base_url=home.url, auth=_impatient(home), timeout=None)
+    began = time.monotonic()
+    (error,) = client.together(1, "GET", "/api/x")
+    assert isinstance(error, TokenEndpointUnavailable)
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_token_endpoint_that_nobody_listens_at_fails_at_once(any_hand, home):
+    """A refused connection is "not sent", and its cause is the library's ConnectError (F03, F28)."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        grant = home.grant(ClientCredentials, token_endpoint=f"http://127.0.0.1:{nobody.getsockname()[1]}/token")
+        auth = TokenAuth(grant, policy=RenewalPolicy(budget=2.0, attempts=1))
+        client = any_hand.client(base_url=home.url, auth=auth)
+        (error,) = client.together(1, "GET", "/api/x")
+    assert isinstance(error, TokenEndpointUnavailable)
+    assert error.outcome == "not sent"
+    assert any(isinstance(cause, any_hand.library.ConnectError) for cause in chain(error))
+
+
+# F42
+
+
+def test_two_hundred_streamed_401s_leak_no_connection(hand, home):
+    """200 times a 401, a renewal and a streamed 200 on two connections: no PoolTimeout, none busy in the end (F42)."""
+    sandbox = home.sandbox
+    client = hand.client(base_url=home.url, **_limits(hand, 2))
+    client.raw.auth = BearerAuth(lambda: sandbox.login()["access_token"])
+    for _ in range(200):
+        sandbox.expire_access_tokens()
+        with client.stream("GET", "/api/x") as response:
+            assert response.status_code == 200
+            assert b"subject" in hand.read(response)
+    assert sandbox.api_refused == 199
+    assert not client.busy()
+
+
+def test_a_stream_that_is_not_read_frees_its_connection_when_closed(hand, home):
+    """A 401 that is given back unread holds its connection only until the caller closes it (F42)."""
+    sandbox = home.sandbox
+    client = hand.client(base_url=home.url, auth=home.auth(), **_limits(hand, 1))
+    for _ in range(3):
+        sandbox.expire_access_tokens()
+        with client.stream("POST", "/api/x", content=hand.generator([b"x"])) as response:
+            assert response.status_code == 401
+        assert not client.busy()
+        assert client.get("/api/x").status_code == 200
+
+
+# F43
+
+
+def test_the_bounds_of_a_401_s_body():
+    """A 401 is read up to 64 KiB or 2 s (design §9); the tests below shorten the 2 s."""
+    assert (_bodies.MAX_BYTES, _bodies.MAX_SECONDS) == (64 * 1024, 2.0)
+
+
+@pytest.mark.parametrize("fault", [Endless(), Drip(0.05), Drip(30.0)], ids=["endless", "dripping", "silent"])
+@pytest.mark.parametrize("timeout", [None, 5.0], ids=["no timeout", "5 s"])
+def test_a_401_without_end_is_given_up(any_hand, home, fault, timeout, monkeypatch):
+    """A 401 whose body does not end, drips or falls silent is given up, and the request sent again (F43)."""
+    monkeypatch.setattr(_bodies, "MAX_SECONDS", 0.3)
+    sandbox = home.sandbox
+    sandbox.script(fault, on="api")
+    client = any_hand.client(base_url=home.url, auth=home.auth(), timeout=timeout)
+    began = time.monotonic()
+    response = client.get("/api/x")
+    assert time.monotonic() - began < 3.0
+    assert (response.status_code, [past.status_code for past in response.history]) == (200, [401])
+    assert (sandbox.api_requests, sandbox.token_requests) == (2, 1)
+    assert not client.busy()
+
+
+def test_a_401_that_ends_too_early_is_a_401(any_hand, home):
+    """A 401 whose connection breaks in the middle of its body is mended like any other (F43)."""
+    from httpx_tokenflow.testing import Truncated
+
+    home.sandbox.script(Truncated(), on="api")
+    client = any_hand.client(base_url=home.url, auth=home.auth())
+    assert client.get("/api/x").status_code == 200
+    assert home.sandbox.token_requests == 1
+
+
+class _Answers:
+    """An API in memory: 401s with a body of your choice until the token is another; counts what is read of it."""
+
+    def __init__(self, hand, chunks, headers=()):
+        self.hand = hand
+        self.chunks = chunks
+        self.headers = dict(headers)
+        self.read = 0
+        self.closed = False
+        self.refused = None
+
+    def __call__(self, request):
+        library, owner = self.hand.library, self
+        if self.refused is None:
+            self.refused = request.headers["authorization"]
+        if request.headers["authorization"] != self.refused:
+            return library.Response(200, text="good")
+
+        class Body(library.SyncByteStream, library.AsyncByteStream):
+            def __iter__(self):
+                for chunk in owner.chunks:
+                    owner.read += len(chunk)
+                    yield chunk
+
+            async def __aiter__(self):
+                for chunk in self:
+                    yield chunk
+
+            def close(self):
+                owner.closed = True
+
+            async def aclose(self):
+                owner.closed = True
+
+        return library.Response(401, headers=self.headers, stream=Body())
+
+
+def _two_tokens():
+    tokens = iter(["first", "second"])
+    return BearerAuth(lambda: next(tokens))
+
+
+def test_no_more_of_a_huge_401_is_read_than_64_kib(any_hand):
+    """Of a 401 of 100 MiB at most 64 KiB and a chunk are read; then it is closed (F43)."""
+    api = _Answers(any_hand, (b"x" * 1024 for _ in range(100 * 1024)))
+    client = any_hand.client(transport=any_hand.transport(api), auth=_two_tokens())
+    assert client.get("https://api.example.com/").text == "good"
+    assert api.read <= 65 * 1024
+    assert api.closed
+
+
+def test_a_small_401_is_whole_in_the_history(any_hand):
+    """A 401 within the bounds can be read in the history of the answer that followed (F43)."""
+    api = _Answers(any_hand, [b"expired"])
+    client = any_hand.client(transport=any_hand.transport(api), auth=_two_tokens())
+    response = client.get("https://api.example.com/")
+    assert [past.text for past in response.history] == ["expired"]
+
+
+def test_a_compressed_401_is_whole_in_the_history(any_hand):
+    """A gzipped 401 within the bounds is read as what it says (F43)."""
+    api = _Answers(any_hand, [gzip.compress(b"expired")], {"Content-Encoding": "gzip"})
+    client = any_hand.client(transport=any_hand.transport(api), auth=_two_tokens())
+    response = client.get("https://api.example.com/")
+    assert [past.text for past in response.history] == ["expired"]
+
+
+def test_a_401_that_cannot_be_decoded_is_a_401(any_hand):
+    """A 401 that calls itself gzip and is none is mended like any other (F43: it could not be read, no more)."""
+    api = _Answers(any_hand, [b"not gzip at all"], {"Content-Encoding": "gzip"})
+    client = any_hand.client(transport=any_hand.transport(api), auth=_two_tokens())
+    assert client.get("https://api.example.com/").text == "good"
+
+
+def test_a_bomb_of_a_401_is_not_unpacked(any_hand):
+    """64 KiB are 64 KiB after decompression too: a small gzip of a huge body costs no memory (F43)."""
+    bomb = gzip.compress(b"\0" * (32 << 20))
+    assert len(bomb) < 64 * 1024
+    api = _Answers(any_hand, [bomb], {"Content-Encoding": "gzip"})
+    client = any_hand.client(transport=any_hand.transport(api), auth=_two_tokens())
+    response = client.get("https://api.example.com/")
+    assert response.text == "good"
+    assert len(response.history[0].content) <= 64 * 1024
+
+
+def test_the_request_keeps_its_read_timeout(hand, home):
+    """The bound on reading a 401 is gone when the request is sent again: its own timeouts are as before (F43)."""
+    client = hand.client(base_url=home.url, auth=home.auth(), timeout=7.0)
+    request = client.raw.build_request("GET", "/api/x")
+    response = client.send(request)
+    assert response.status_code == 200
+    assert request.extensions["timeout"] == {"connect": 7.0, "read": 7.0, "write": 7.0, "pool": 7.0}
