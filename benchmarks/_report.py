@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
 _DISTRIBUTIONS = ("httpx", "httpx2", "httpx-tokenflow", "authlib", "httpx-auth", "singleflight-auth")
+_NUMBER = re.compile(r"[\d.,]+|-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Report:
 
 
 def _aligned(cell: str, width: int) -> str:
-    return cell.rjust(width) if cell[:1].isdigit() or cell == "-" else cell.ljust(width)
+    return cell.rjust(width) if _NUMBER.fullmatch(cell) else cell.ljust(width)
 
 
 def versions() -> dict[str, str]:

@@ -148,16 +148,14 @@ def authorize(
         if what is Verdict.GIVE_BACK or lead is None or not sending.retry:
             _tell(source, answer, challenge)
             return
-        newer = source.newer(held, policy.clock.monotonic())
         if not sending.replayable:
-            if newer is None:
-                yield from _renew_aside(source, policy, lead, held)
+            yield from _renew_aside(source, policy, lead, held)
             return
         yield Drain()
-        # Meanwhile somebody may have renewed, so look again.
-        if (newer := source.newer(held, policy.clock.monotonic())) is None:
-            if renewed:
-                return
+        newer = source.newer(held, policy.clock.monotonic())
+        if newer is None and renewed:
+            return
+        if newer is None:
             newer, renewed = yield from _await_token(source, policy, lead, refused=held)
         held = newer
         answer = yield Send(held)

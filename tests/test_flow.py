@@ -255,6 +255,16 @@ class TestRequest:
         source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"), policy)
         ends(flows[2], REFUSED)
 
+    def test_a_late_401_of_a_body_that_cannot_be_replayed(
+        self, source: TokenSource, policy: RenewalPolicy, time: Time
+    ) -> None:
+        """If somebody has renewed meanwhile, the 401 is given back and nothing else happens (F50)."""
+        hold(source, policy, entry("old", time))
+        flow = begin(source, policy, replayable=False)
+        next(flow)
+        hold(source, policy, entry("new", time))
+        ends(flow, REFUSED)
+
     def test_a_failed_renewal_is_raised_to_each(self, source: TokenSource, policy: RenewalPolicy) -> None:
         """What the driver throws in comes out of the flow."""
         flow = begin(source, policy)
@@ -270,6 +280,7 @@ class TestRequest:
         source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"), policy)
         with pytest.raises(TokenEndpointUnavailable) as caught:
             next(begin(source, policy))
+        assert isinstance(caught.value.__cause__, TokenEndpointUnavailable)
         assert caught.value is not caught.value.__cause__
         time.now += 1.1
         assert isinstance(next(begin(source, policy)), Wait)

@@ -34,6 +34,7 @@ SLOW = 0.8  # seconds that it takes longer where somebody hangs up meanwhile
 WAITING = 50  # callers behind the one who hangs up
 THREADS = 4
 REVOCATIONS = 2  # in the scene on many threads and loops
+CREDENTIALS = {"client_id": "client", "client_secret": "secret"}  # which every sandbox knows
 DUE = 0.8  # of a short token's lifetime: then it is renewed
 
 
@@ -77,15 +78,15 @@ class Scene:
 
 def _ours(endpoint: str, login: dict[str, Any] | None) -> httpx.Auth:
     if login is None:
-        return TokenAuth(ClientCredentials(endpoint, client_id="client", client_secret="secret"))
+        return TokenAuth(ClientCredentials(endpoint, **CREDENTIALS))
     token = Token(
         login["access_token"], expires_at=time.time() + login["expires_in"], refresh_token=login["refresh_token"]
     )
-    return TokenAuth(RefreshToken(endpoint, client_id="client", client_secret="secret"), token=token)
+    return TokenAuth(RefreshToken(endpoint, **CREDENTIALS), token=token)
 
 
 def _handwritten(endpoint: str, login: dict[str, Any] | None) -> httpx.Auth:
-    return LockAndRefresh(endpoint, client_id="client", client_secret="secret", login=login)
+    return LockAndRefresh(endpoint, **CREDENTIALS, login=login)
 
 
 OURS = Side("ours", _ours)
@@ -110,7 +111,7 @@ def _leader_hangs_up(stage: Stage) -> None:
 
     async def part(client: httpx.AsyncClient) -> None:
         leader = asyncio.create_task(client.get(stage.url))
-        while not stage.server.token_requests():
+        while not stage.server.token_requests():  # noqa: ASYNC110 - the server is another process
             await anyio.sleep(0.01)
         async with anyio.create_task_group() as group:
             group.start_soon(stage.storm, client, stage.requests)
@@ -128,10 +129,11 @@ def _rotation_under_all(stage: Stage) -> None:
 
     async def part(client: httpx.AsyncClient) -> None:
         storm = stage.requests // 4
+        seconds = 0.75 * stage.seconds
         async with anyio.create_task_group() as group:
-            group.start_soon(stage.stream, client, stage.requests - 2 * storm, stage.seconds)
+            group.start_soon(stage.stream, client, stage.requests - 2 * storm, seconds)
             for _ in range(2):
-                await anyio.sleep(stage.seconds / 3)
+                await anyio.sleep(seconds / 3)
                 stage.server.revoke_access_tokens()
                 group.start_soon(stage.storm, client, storm)
 
@@ -143,20 +145,21 @@ def _everywhere(stage: Stage) -> None:
     backends = ["asyncio", "asyncio", *(["trio"] if importlib.util.find_spec("trio") else [])]
     shares = [stage.requests // (THREADS + len(backends))] * (THREADS + len(backends))
     shares[-1] += stage.requests - sum(shares)
+    seconds = 0.5 * stage.seconds
     client = stage.client()
 
     def in_turn(requests: int) -> None:
         begun = time.monotonic()
         for number in range(requests):
-            time.sleep(max(0.0, begun + stage.seconds / 2 * number / requests - time.monotonic()))
+            time.sleep(max(0.0, begun + seconds * number / requests - time.monotonic()))
             stage.ask(client)
 
     def on_a_loop(requests: int, backend: str) -> None:
-        stage.on_a_loop(partial(stage.stream, requests=requests, seconds=stage.seconds / 2), backend)
+        stage.on_a_loop(partial(stage.stream, requests=requests, seconds=seconds), backend)
 
     def revoke() -> None:
         for _ in range(REVOCATIONS):
-            time.sleep(stage.seconds / 2 / (REVOCATIONS + 1))
+            time.sleep(seconds / (REVOCATIONS + 1))
             stage.server.revoke_access_tokens()
 
     parts = [partial(in_turn, share) for share in shares[:THREADS]]
@@ -171,14 +174,14 @@ SCENES = (
         promised=lambda _: (1, 1),
     ),
     Scene(
-        lines=("tokens expire in the", "middle of a stream"),
+        lines=("tokens expire", "in a stream"),
         play=_across_expiries,
         promised=lambda expiries: (expiries, expiries + 2),  # the first, and one for each; give or take one
         requests=lambda asked: asked // 2,
         short=True,
     ),
     Scene(
-        lines=("all at once, with a", "token just revoked"),
+        lines=("all at once, their", "token just revoked"),
         play=_all_revoked,
         promised=lambda _: (1, 1),
         login=True,
@@ -187,22 +190,23 @@ SCENES = (
         lines=("the one who renews", "hangs up, others wait"),
         play=_leader_hangs_up,
         promised=lambda _: (1, 1),
-        requests=lambda asked: min(WAITING, asked),
+        requests=lambda asked: min(WAITING, asked // 2),
         login=True,
     ),
     Scene(
-        lines=("a rotating refresh token", "under storms and expiries"),
+        lines=("rotation, a stream,", "expiries and storms"),
         play=_rotation_under_all,
         promised=lambda expiries: (2, expiries + 3),  # one for each storm, and at most one for each expiry
+        requests=lambda asked: asked // 2,
         server={"newest_only": True},
         short=True,
         login=True,
     ),
     Scene(
-        lines=("threads, two asyncio", "loops and trio at once"),
+        lines=("threads, two asyncio", "loops, trio, together"),
         play=_everywhere,
         promised=lambda _: (1, REVOCATIONS),
-        requests=lambda asked: asked // 2,
+        requests=lambda asked: asked // 4,
         server={"latency": 2 * LATENCY},
         login=True,
     ),
@@ -254,7 +258,7 @@ def broken_promises(scene: Scene, outcome: Outcome, asked: int) -> list[str]:
         span = f"{fewest}" if fewest == most else f"{fewest} to {most}"
         broken.append(f"{title}: {outcome.token_requests} token requests, where {span} are promised.")
     if outcome.failed:
-        broken.append(f"{title}: {outcome.failed} requests failed ({outcome.troubles}), where none may.")
+        broken.append(f"{title}: {outcome.failed} requests failed ({', '.join(outcome.troubles)}), where none may.")
     if outcome.family_alive is False:
         broken.append(f"{title}: the refresh token was revoked, where the login must survive.")
     return broken

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +71,7 @@ class Server:
         self._pipe, self._theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve_all, args=(self._theirs,), daemon=True, name="tokenflow-server")
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._process.start()
         self._theirs.close()
         return self

@@ -88,10 +88,10 @@ class Outcome:
         return self.refused - self.errors.get("401", 0)
 
     @property
-    def troubles(self) -> str:
-        """What callers saw instead of a 200, in words; empty: nothing."""
-        saw = [f"{count} × {name}" for name, count in sorted(self.errors.items(), key=lambda error: -error[1])]
-        return ", ".join([*saw, *([f"{self.unanswered} without an answer"] if self.unanswered else [])])
+    def troubles(self) -> list[str]:
+        """What callers saw instead of a 200, the most frequent first."""
+        saw = [f"{count} x {name}" for name, count in Counter(self.errors).most_common()]
+        return [*saw, f"{self.unanswered} without answer"] if self.unanswered else saw
 
     def percentile(self, percent: float) -> float | None:
         """Milliseconds within which this part of the requests was answered; None: none was."""
@@ -210,7 +210,7 @@ class Stage:
             time.sleep(LOOK_EVERY)
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
-        while not self._is_called_off():
+        while not self._is_called_off():  # noqa: ASYNC110 - others add to the tally, on other loops too
             await anyio.sleep(LOOK_EVERY)
         scope.cancel()
 

@@ -6,11 +6,10 @@ import asyncio
 import itertools
 import logging
 import threading
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import httpx
 import pytest
 import trio
 from concurrency.stage import KINDS, LOOPS, Stage, asent, auntil, run, sent, start, until
@@ -21,6 +20,8 @@ from httpx_tokenflow.testing import serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import httpx
 
 # Five ways to be cancelled. Each runs `work`, cancels it when `cut` is set, and returns when it has ended by that.
 
@@ -40,15 +41,18 @@ async def by_wait_for(work: Callable[[], Awaitable[Any]], cut: anyio.Event) -> N
 
 
 async def by_timeout(work: Callable[[], Awaitable[Any]], cut: anyio.Event) -> None:
-    async def strike() -> None:
+    async def strike(limit: asyncio.Timeout) -> None:
         await cut.wait()
         limit.reschedule(0)
 
+    async def limited(tasks: Any) -> None:
+        async with asyncio.timeout(None) as limit:
+            tasks.start_soon(strike, limit)
+            await work()
+
     async with anyio.create_task_group() as tasks:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as limit:
-                tasks.start_soon(strike)
-                await work()
+            await limited(tasks)
 
 
 async def by_scope(work: Callable[[], Awaitable[Any]], cut: anyio.Event) -> None:
@@ -183,7 +187,6 @@ async def test_a_client_that_is_closed_meanwhile_takes_nobody_along(backend: str
             await auntil(lambda: stage.gate.reached == 1)
             hurried.cancel_scope.cancel()
         assert client.is_closed
-        tasks.cancel_scope.deadline = anyio.current_time() + 10
         await auntil(lambda: stage.waiting() == 0)
 
         async def wait() -> None:
@@ -288,19 +291,19 @@ class Interrupt(BaseException):
     """Neither an Exception nor anything that is known here."""
 
 
-def interrupted(kind: type[BaseException]) -> Callable[[httpx.Request], httpx.Response | None]:
-    """A transport's way to raise once, before the server has seen anything."""
-    first = threading.Event()
+class Interrupts:
+    """Raises in the place of the first answer, before the server has seen anything, as soon as it is told to."""
 
-    def raise_once(_: httpx.Request) -> None:
-        if not first.is_set():
-            until(lambda: ready.is_set())
-            first.set()
-            raise kind
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+        self.now = threading.Event()
+        self.done = False
 
-    ready = threading.Event()
-    raise_once.ready = ready  # type: ignore[attr-defined]
-    return raise_once
+    def __call__(self, _: object) -> None:
+        if not self.done:
+            until(self.now.is_set)
+            self.done = True
+            raise self.kind
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, GeneratorExit, Interrupt])
@@ -308,13 +311,13 @@ def interrupted(kind: type[BaseException]) -> Callable[[httpx.Request], httpx.Re
 def test_an_interrupted_thread_tells_who_waits(interrupt: type[BaseException], kind: str) -> None:
     """A thread that flies is interrupted: who waits, in threads and on a loop, learns that nobody knows (F24)."""
     stage = Stage(kind, "anywhere", need="expired")
-    stage.gate.instead = interrupted(interrupt)
+    stage.gate.instead = interrupts = Interrupts(interrupt)
     leader = start(stage.client(driver="threads").get, stage.api_url)
     until(lambda: stage.flight is not None)
     threads = [start(sent, stage.client(driver="threads"), stage.api_url) for _ in range(3)]
     loops = [start(run, loop, asent, stage.client(driver=loop), stage.api_url) for loop in ("asyncio", "trio")]
     until(lambda: stage.waiting() == 5)
-    stage.gate.instead.ready.set()
+    interrupts.now.set()
     with pytest.raises(interrupt):
         leader.result(10)
     errors = [one.result(10) for one in threads + loops]
@@ -333,9 +336,8 @@ def test_an_interrupted_thread_tells_who_waits(interrupt: type[BaseException], k
 async def test_an_interrupt_in_a_renewal_on_a_loop_tells_who_waits(backend: str, kind: str) -> None:
     """Something that is no Exception comes out of a renewal on a loop: who waits is told, the loop goes on (F24)."""
     stage = Stage(kind, backend, need="expired")
-    raised = interrupted(Interrupt)
-    raised.ready.set()
-    stage.gate.instead = raised
+    stage.gate.instead = interrupts = Interrupts(Interrupt)
+    interrupts.now.set()
     answers = []
     async with stage.client() as client:
 
@@ -357,9 +359,7 @@ async def test_a_defect_in_a_renewal_does_not_stop_the_loop(
     """An Exception that nobody foresaw ends the flight and is logged; who waits is told, the loop goes on (F24)."""
     stage = Stage("client", backend, need="expired")
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "httpx_tokenflow"):
-        patch.setattr(stage.auth._source, "hold", None) if False else patch.setattr(
-            type(stage.auth._source), "hold", lambda *_: 1 / 0
-        )
+        patch.setattr(type(stage.auth._source), "hold", lambda *_: 1 / 0)
         async with stage.client() as client:
             answers = []
 
@@ -381,11 +381,9 @@ async def test_a_cancellation_from_inside_a_renewal_is_not_inherited(backend: st
     if backend == "uvloop":
         pytest.importorskip("uvloop")
     stage = Stage("client", backend, need="expired")
-    raised = interrupted(asyncio.CancelledError)
-    raised.ready.set()
-    stage.gate.instead = raised
+    stage.gate.instead = interrupts = Interrupts(asyncio.CancelledError)
+    interrupts.now.set()
     async with stage.client() as client:
-        with suppress(TimeoutError):
-            answer = await asent(client, stage.api_url)
+        answer = await asent(client, stage.api_url)
         assert isinstance(answer, TokenEndpointUnavailable)
         assert await asent(client, stage.api_url) == 200

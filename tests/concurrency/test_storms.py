@@ -202,7 +202,7 @@ def test_401s_do_not_fill_the_pool(driver: str, through: str) -> None:
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_401_to_the_new_token_is_given_back(driver: str, kind: str) -> None:
-    """Where the API refuses whatever it gets, a request goes out twice, for one token request, and gets its 401 (F49)."""
+    """Where the API refuses whatever it gets: two sends, one token request, and the 401 is given back (F49)."""
     stage = Stage(kind, driver, need=None)
     stage.sandbox.script(*[Refuse()] * 10, on="api")
     assert stage.at_once(1) == [401]
