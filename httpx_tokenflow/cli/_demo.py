@@ -35,8 +35,9 @@ __all__ = ["Result", "as_data", "as_table", "conclusion", "demo"]
 
 WIDTH = 99  # columns (rule 3)
 LEGEND = """\
-ms: from a caller's call to the answer, with all waiting. by hand: an httpx.Auth with a lock, a second
-look behind it and one retry (cli/_handwritten.py), on the same server, in the same scenes.
+ms: from the call to its answer, with all the waiting, as half and as 99 of 100 callers saw it at most.
+by hand: the usual httpx.Auth with a lock, a second look behind it and one retry on a 401
+(cli/_handwritten.py), in the same scenes. Whoever is called off still waited then.
 """
 
 
@@ -153,7 +154,7 @@ def _rounded(milliseconds: float | None) -> float | None:
 
 def as_table(results: list[Result]) -> Table:
     """Say it for people: two rows for each scene."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, pad_edge=False)
     table.add_column("scene", no_wrap=True)
     table.add_column("", no_wrap=True)
     for heading in ("requests", "401s\nabsorbed", "token\nrequests", "failed", "p50\nms", "p99\nms"):

@@ -34,7 +34,7 @@ SLOW = 0.8  # seconds that it takes longer where somebody hangs up meanwhile
 WAITING = 50  # callers behind the one who hangs up
 THREADS = 4
 REVOCATIONS = 2  # in the scene on many threads and loops
-CREDENTIALS = {"client_id": "client", "client_secret": "secret"}  # which every sandbox knows
+CREDENTIALS: dict[str, Any] = {"client_id": "client", "client_secret": "secret"}  # which every sandbox knows
 DUE = 0.8  # of a short token's lifetime: then it is renewed
 
 

@@ -123,7 +123,7 @@ def test_a_sync_flow_may_end_at_any_yield(need: str | None, yields: int, end: st
 @pytest.mark.parametrize("backend", LOOPS)
 @pytest.mark.parametrize("need", ["nothing", "expired", "refused"])
 async def test_a_flow_may_end_while_it_waits(backend: str, need: str) -> None:
-    """A flow whose driver is cancelled while it waits, and that is never closed, leaves the renewal alone (F22, F02)."""
+    """A flow whose task is cancelled while it waits, and that is never closed, leaves the renewal alone (F22, F02)."""
     stage = Stage("refresh", backend, need)
     stage.gate.shut()
     request = httpx.Request("GET", stage.api_url)
