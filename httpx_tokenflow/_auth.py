@@ -19,7 +19,6 @@ import json
 import random
 import re
 import sys
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 import httpx
@@ -296,8 +295,12 @@ def _next_hop(request: Any, response: Any) -> Any:
 
     Its answer is given up for one with the credential, unless it may already have done something.
     """
-    hops = [*(answered.request for answered in response.history), response.request]
-    following = next((after for hop, after in pairwise(hops) if hop is request), None)
+    following = None
+    hop = response.request
+    for answered in reversed(response.history):
+        if hop is request:
+            break
+        following, hop = hop, answered.request
     if following is None or _origin(following.url) != _origin(request.url):
         return None
     return following if following.method in _SAFE or response.status_code >= 400 else None

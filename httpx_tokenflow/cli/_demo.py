@@ -35,9 +35,9 @@ __all__ = ["Result", "as_data", "as_table", "conclusion", "demo"]
 
 WIDTH = 99  # columns (rule 3)
 LEGEND = """\
-ms: from the call to its answer, with all the waiting, as half and as 99 of 100 callers saw it at most.
-by hand: the usual httpx.Auth with a lock, a second look behind it and one retry on a 401
-(cli/_handwritten.py), in the same scenes. Whoever is called off still waited then.
+401s absorbed: answered by the API, seen by no caller. p50, p99: from the call to its answer.
+by hand: the usual httpx.Auth, a lock with a second look behind it and one retry on a 401, as in
+httpx_tokenflow/cli/_handwritten.py. unanswered: still waiting when the scene was called off.
 """
 
 
@@ -69,7 +69,7 @@ def demo(
     if as_json:
         print(json.dumps(as_data(results, time.monotonic() - begun), indent=2))  # noqa: T201 - what is asked for
     else:
-        console.print(as_table(results), LEGEND, sep="\n\n")
+        console.print(as_table(results), "", LEGEND, sep="\n")
         console.print(conclusion(broken, time.monotonic() - begun))
     raise typer.Exit(1 if broken else 0)
 

@@ -44,6 +44,7 @@ class LockAndRefresh(httpx.Auth):
         self._access_token: str | None = None
         self._refresh_token: str | None = None
         self._expires_at = 0.0
+        self._tls = httpx.create_ssl_context()  # once: it takes longer than a token request
         self._lock = threading.Lock()
         self._async_lock = asyncio.Lock()
         if login is not None:
@@ -72,7 +73,7 @@ class LockAndRefresh(httpx.Auth):
             token = self._usable()
             if token is not None and token != refused:
                 return token  # somebody else has refreshed while we waited
-            with httpx.Client() as client:
+            with httpx.Client(verify=self._tls) as client:
                 response = client.post(self._token_url, data=self._form(), auth=self._client_auth)
             return self._keep(response.raise_for_status().json())
 
@@ -81,7 +82,7 @@ class LockAndRefresh(httpx.Auth):
             token = self._usable()
             if token is not None and token != refused:
                 return token
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(verify=self._tls) as client:
                 response = await client.post(self._token_url, data=self._form(), auth=self._client_auth)
             return self._keep(response.raise_for_status().json())
 

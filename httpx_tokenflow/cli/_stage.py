@@ -91,7 +91,7 @@ class Outcome:
     def troubles(self) -> list[str]:
         """What callers saw instead of a 200, the most frequent first."""
         saw = [f"{count} x {name}" for name, count in Counter(self.errors).most_common()]
-        return [*saw, f"{self.unanswered} without answer"] if self.unanswered else saw
+        return [*saw, f"{self.unanswered} unanswered"] if self.unanswered else saw
 
     def percentile(self, percent: float) -> float | None:
         """Milliseconds within which this part of the requests was answered; None: none was."""
@@ -200,14 +200,15 @@ class Stage:
 
         anyio.run(play, backend=backend)
 
-    def in_threads(self, parts: list[Callable[[], None]]) -> None:
-        """Play parts in a thread each, all at once, until they are over or called off."""
+    def in_threads(self, parts: list[Callable[[], None]]) -> bool:
+        """Play parts in a thread each, all at once; False: they were called off, and some may still go on."""
         gate = threading.Barrier(len(parts))
         threads = [threading.Thread(target=_begin, args=(gate, part), daemon=True) for part in parts]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads) and not self._is_called_off():
             time.sleep(LOOK_EVERY)
+        return not any(thread.is_alive() for thread in threads)
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
         while not self._is_called_off():  # noqa: ASYNC110 - others add to the tally, on other loops too
