@@ -459,11 +459,13 @@ class TokenAuth(_CredentialAuth):
         await self._driver(LoopDriver).in_order(flow)
 
     def close(self) -> None:
-        """Free what is ours; a later use opens it anew."""
+        """Free what is ours; a later use opens it anew. A renewal in the air is waited for, 5 s at most."""
+        self._driver(ThreadDriver).settle()
         self._client.close()
 
     async def aclose(self) -> None:
         """As `close`, and what is ours on this event loop."""
+        await self._driver(LoopDriver).settle()
         await self._client.aclose()
 
     def __enter__(self) -> Self:

@@ -45,6 +45,8 @@ __all__ = ["LoopDriver", "ThreadDriver"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
+CLOSING_PATIENCE = 5.0  # seconds for which closing waits for a flight in the air
+
 _flying: ContextVar[tuple[TokenSource, ...]] = ContextVar("httpx_tokenflow_flying", default=())
 
 
@@ -150,6 +152,12 @@ class ThreadDriver(_Driver):
         except Exception as error:
             raise _store_failed(error) from error
 
+    def settle(self) -> None:
+        """Wait a while for a flight that is flown by a thread, so that closing does not tear it."""
+        flight = self.source.flight
+        if flight is not None and flight.home is None:
+            futures.wait([flight.future], timeout=CLOSING_PATIENCE)
+
     def _call(self, step: Call) -> Any:
         result = step.function()
         if inspect.isawaitable(result):
@@ -247,6 +255,13 @@ class LoopDriver(_Driver):
             raise
         except Exception as error:
             raise _store_failed(error) from error
+
+    async def settle(self) -> None:
+        """Wait a while for a flight in the air, so that closing does not tear it."""
+        flight = self.source.flight
+        if flight is not None:
+            with anyio.move_on_after(CLOSING_PATIENCE):
+                await flight.landing(running_loop(), anyio.Event, call_soon).wait()
 
     async def in_order(self, flow: Generator[Step, Any, Any]) -> Any:
         """Perform a flow that changes the source's state from outside, in order with the renewals of this loop."""

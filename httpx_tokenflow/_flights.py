@@ -143,6 +143,11 @@ class TokenSource:
         flight = self._flight
         return f"<TokenSource {self.name} {held}{f' | 1 renewing, {flight.waiting} waiting' if flight else ''}>"
 
+    @property
+    def flight(self) -> Flight | None:
+        """The flight in the air, if there is one."""
+        return self._flight
+
     def hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
         """`entry` as it is held in memory: ready for the wire, its end on the monotonic clock."""
         remaining = due_at(entry, policy) - policy.clock.wall()

@@ -171,7 +171,7 @@ def test_width(outcome):
 
 def test_what_was_unanswered_is_told_apart():
     """Failures are exceptions, 401s that a caller saw, and callers who still waited."""
-    assert (AT_ITS_WORST.failed, AT_ITS_WORST.unanswered, AT_ITS_WORST.absorbed) == (900, 200, 9900)
+    assert (AT_ITS_WORST.failed, AT_ITS_WORST.unanswered, AT_ITS_WORST.absorbed) == (900, 200, 9100)
     (scene,) = as_data([Result(STORM, AS_PROMISED, AT_ITS_WORST, (1, 1), [])], 1)["scenes"]
     assert scene["by_hand"]["unanswered"] == 200
 

@@ -117,7 +117,7 @@ def _leader_hangs_up(stage: Stage) -> None:
             group.start_soon(stage.storm, client, stage.requests)
             await anyio.sleep(SLOW / 4)  # by now they all wait
             leader.cancel()
-        await asyncio.wait([leader])
+        await asyncio.gather(leader, return_exceptions=True)
 
     stage.server.revoke_access_tokens()
     stage.server.slow_down(SLOW)

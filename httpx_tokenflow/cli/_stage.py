@@ -84,8 +84,8 @@ class Outcome:
 
     @property
     def absorbed(self) -> int:
-        """401s that no caller saw."""
-        return self.refused - self.errors.get("401", 0)
+        """401s for which no caller failed: neither was one given to a caller, nor did mending it end in an error."""
+        return max(0, self.refused - self.failed)
 
     @property
     def troubles(self) -> list[str]:
@@ -143,10 +143,10 @@ class Stage:
         self.server = server
         self.requests = requests
         self.seconds = seconds
+        self.url = f"{server.url}/api/thing"
         self.tally = Tally()
         self._auth = auth
         self._report = report
-        self.url = f"{server.url}/api/thing"
         self._over_at = time.monotonic() + limit
 
     def client(self) -> httpx.Client:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ORIGIN = "https://sandbox.example"
 LIFETIME = 3600.0
-PATIENCE = 15.0  # seconds; what takes longer hangs
+PATIENCE = 10.0  # seconds; what takes longer hangs
 STORM_PATIENCE = 50.0  # for thousands of tasks on a busy machine
 
 LOOPS = [
@@ -132,33 +132,42 @@ class Gate(httpx.BaseTransport, httpx.AsyncBaseTransport):
         if not self._opened.done():
             self._opened.set_result(None)
 
-    def _arrive(self, request: httpx.Request) -> httpx.Response | None:
-        return None if self.instead is None else self.instead(request)
-
     def _count(self) -> None:
         with self._lock:
             self.reached += 1
 
+    def _in_its_place(self, request: httpx.Request) -> httpx.Response | BaseException | None:
+        try:
+            return None if self.instead is None else self.instead(request)
+        except BaseException as error:  # noqa: BLE001 - held, and raised when the gate opens
+            return error
+
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         opened = self._opened
-        try:
-            response = self._arrive(request) or self.inner.handle_request(request)
-        finally:
-            self._count()
+        response = self._in_its_place(request)
+        if response is None:
+            response = self.inner.handle_request(request)
+        self._count()
         opened.result(PATIENCE)
-        return response
+        return _given(response)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         opened = self._opened
-        try:
-            response = self._arrive(request) or await self.inner.handle_async_request(request)
-        finally:
-            self._count()
+        response = self._in_its_place(request)
+        if response is None:
+            response = await self.inner.handle_async_request(request)
+        self._count()
         if not opened.done():
             event, loop = anyio.Event(), running_loop()
             opened.add_done_callback(lambda _: call_soon(loop, event.set))
             await event.wait()
-        return response
+        return _given(response)
+
+
+def _given(response: httpx.Response | BaseException) -> httpx.Response:
+    if isinstance(response, BaseException):
+        raise response
+    return response
 
 
 class Window:

@@ -1,7 +1,7 @@
 """One hand on all the clients, sync and async, of httpx and of httpx2: what is done with one is done with each.
 
-A test is a plain function. It opens a client with `Hand.client` and uses it like a sync one; behind an async client there
-is an event loop in a thread of its own, asyncio's or trio's. Whatever hangs ends after `LIMIT` seconds.
+A test is a plain function. It opens a client with `Hand.client` and uses it like a sync one; behind an async client
+there is an event loop in a thread of its own, asyncio's or trio's. Whatever hangs ends after `LIMIT` seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import anyio.from_thread
 import httpx
 import httpx2
@@ -222,7 +223,9 @@ class Stage:
     def grant(self, kind: Any = RefreshToken, **options: Any) -> Any:
         """A grant at this origin's token endpoint."""
         client_id, secret = next(iter(self.sandbox.clients.items()))
-        return kind(**{"token_endpoint": f"{self.url}/token", "client_id": client_id, "client_secret": secret} | options)
+        return kind(
+            **{"token_endpoint": f"{self.url}/token", "client_id": client_id, "client_secret": secret} | options
+        )
 
     def auth(self, *, expired: bool = True, **options: Any) -> TokenAuth:
         """Logged in, with a token that looks good; `expired`: only looks, the API refuses it."""
@@ -231,6 +234,35 @@ class Stage:
             self.sandbox.expire_access_tokens()
         token = Token(first["access_token"], refresh_token=first["refresh_token"], expires_at=time.time() + 3600)
         return TokenAuth(self.grant(), **{"token": token} | options)
+
+
+class Crowd:
+    """Before a sandbox: lets the first `number` requests to its API in together, and keeps no connection open.
+
+    None stays open because httpcore 1.0.9 races over idle connections when threads fill the pool: there plain httpx
+    without any auth gets `ReadError: Bad file descriptor` and ReadTimeouts, too.
+    """
+
+    def __init__(self, sandbox: Sandbox, number: int) -> None:
+        self.sandbox = sandbox
+        self.missing = number
+        self.complete: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].startswith("/api") and self.missing:
+            self.complete = self.complete or anyio.Event()
+            self.missing -= 1
+            if not self.missing:
+                self.complete.set()
+            with anyio.fail_after(LIMIT):
+                await self.complete.wait()
+
+        async def closing(message: Any) -> None:
+            if message["type"] == "http.response.start" and scope["http_version"] == "1.1":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self.sandbox(scope, receive, closing)
 
 
 def until(condition: Callable[[], object]) -> None:
