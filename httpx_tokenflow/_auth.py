@@ -189,36 +189,40 @@ class _CredentialAuth(_Base):
 
     def _talk(self, request: Any, held: Held | None, response: Any) -> Generator[Any, Any, None]:
         """Everything but the fast path: yields requests, for which it is sent responses, and steps for a driver."""
-        sent = None
-        if held is not None:
-            sent = held, (yield from self._answer(request, response, held))
-        elif not _option(request, "auth") or self._has_own(request):
-            yield request  # rule 4
-            return
-        else:
+        try:
+            if held is None and (not _option(request, "auth") or self._has_own(request)):
+                yield request  # rule 4
+                return
             self._origins.check(request.url)
-        lead = None if self._grant is None else self._lead
-        flow = authorize(self._source, self._policy, lead, _Sending(request), sent)
+            sent = None if held is None else (held, (yield from self._answer(request, response, held)))
+            lead = None if self._grant is None else self._lead
+            flow = authorize(self._source, self._policy, lead, _Sending(request), sent)
+            yield from self._follow(flow, request, response)
+        except TokenFlowError as error:
+            error.request = request
+            raise
+
+    def _follow(self, flow: Generator[Step, Any, None], request: Any, response: Any) -> Generator[Any, Any, None]:
+        """Do what `flow` says with `request`, and `response` if there is one already."""
         answer: Any = None
         error: Exception | None = None
-        try:
-            while True:
+        while True:
+            try:
                 step = flow.send(answer) if error is None else flow.throw(error)
-                answer = error = None
-                try:
-                    if isinstance(step, Send):
-                        response = yield from self._send(request, step.held)
-                        answer = yield from self._answer(request, response, step.held)
-                    else:
-                        answer = yield (Drain(response) if isinstance(step, Drain) else step)
-                except Exception as failed:  # noqa: BLE001 - the flow decides what it means
-                    error = failed
-        except StopIteration:
-            return
-        except TokenFlowError as failed:
-            failed.request = request
-            failed.response = response
-            raise
+            except StopIteration:
+                return
+            except TokenFlowError as failed:
+                failed.response = response
+                raise
+            answer = error = None
+            try:
+                if isinstance(step, Send):
+                    response = yield from self._send(request, step.held)
+                    answer = yield from self._answer(request, response, step.held)
+                else:
+                    answer = yield (Drain(response) if isinstance(step, Drain) else step)
+            except Exception as failed:  # noqa: BLE001 - the flow decides what it means
+                error = failed
 
     def _send(self, request: Any, held: Held) -> Generator[Any, Any, Any]:
         """Send `request` with `held`, and again where a redirect within the origin has lost a sealed credential."""

@@ -78,11 +78,9 @@ def demo(
 def _play(requests: int, console: Console, *, quiet: bool) -> list[Result]:
     results = []
     with Server() as server, _progress(console, quiet=quiet) as show:
-        for side in (
-            OURS,
-            HANDWRITTEN,
-        ):  # a rehearsal, so that the first scene does not pay for what is loaded on first use
-            perform(SCENES[0], side, server, asked=40, limit=10, report=show("rehearsal", 40))
+        report = show("rehearsal: the first scene shall not pay for what is loaded on first use", 40)
+        for side in OURS, HANDWRITTEN:
+            perform(SCENES[0], side, server, asked=40, limit=10, report=report)
         for number, scene in enumerate(SCENES, 1):
             label, total = f"{number}/{len(SCENES)} {scene.title}", scene.requests(requests)
             report, limit = show(f"{label}: {OURS.name}", total), 20 + requests / 50

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 import trio
-from concurrency.stage import KINDS, LOOPS, Stage, asent, auntil, run, sent, start, until
+from concurrency.stage import DRIVERS, KINDS, LIFETIME, LOOPS, Stage, asent, auntil, run, sent, start, until
 
 from httpx_tokenflow import TokenEndpointUnavailable
 from httpx_tokenflow.stores import MemoryStore
@@ -201,27 +201,43 @@ async def test_a_client_that_is_closed_meanwhile_takes_nobody_along(backend: str
     stage.check_session()
 
 
-@pytest.mark.parametrize("backend", LOOPS)
-async def test_closing_the_auth_meanwhile_loses_no_token(backend: str) -> None:
-    """`async with TokenAuth` is left while a renewal is in the air: its answer is not lost for that (F02)."""
-    stage = Stage("refresh", backend, need="expired", latency=0.3)
-    answers: list[Any] = []
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_closing_the_auth_meanwhile_loses_no_token(driver: str) -> None:
+    """The auth is closed while a renewal is in the air on its own connection: the answer is not lost for that (F02).
+
+    A later use opens what it needs anew.
+    """
+    stage = Stage("refresh", driver, need="expired", latency=0.3)
+
+    async def close_in_the_middle() -> list[Any]:
+        answers: list[Any] = []
+        client = stage.client(auth)
+
+        async def request() -> None:
+            answers.append(await asent(client, stage.api_url))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(request)
+            await auntil(lambda: stage.sandbox.token_requests == 1)
+            await auth.aclose()
+        return answers
+
     with serve(stage.sandbox) as url:
         stage.token_url = f"{url}/token"
-        async with stage.make_auth(client=None) as auth:
-            client = stage.client(auth)
-
-            async def request() -> None:
-                answers.append(await asent(client, stage.api_url))
-
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(request)
-                await auntil(lambda: stage.sandbox.token_requests == 1)
-                await auth.aclose()
-        assert answers == [200]
-        assert await asent(client, stage.api_url) == 200
-        await auth.aclose()
-    stage.auth = auth
+        auth = stage.make_auth(client=None)
+        if driver == "threads":
+            flying = start(stage.at_once, 3, [stage.client(auth)])
+            until(lambda: stage.sandbox.token_requests == 1)
+            auth.close()
+            answers = flying.result(10)
+        else:
+            answers = run(driver, close_in_the_middle)
+        assert answers == [200] * 3
+        stage.hands.move(LIFETIME)
+        assert stage.at_once(3, auths=[auth]) == [200] * 3
+        auth.close()
+    assert stage.sandbox.token_requests == 2
     stage.check_session()
 
 

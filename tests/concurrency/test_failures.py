@@ -152,14 +152,16 @@ def test_an_endpoint_that_never_answers_costs_the_budget(driver: str, silence: A
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 def test_all_attempts_share_one_budget(driver: str) -> None:
     """The token endpoint never answers, three times: that is one budget, not three (F28, F76)."""
-    stage = Stage("client", driver, policy={"budget": 0.6})
+    stage = Stage("client", driver)
     stage.policy = RenewalPolicy(budget=0.6)  # by the real clocks
     stage.auth = stage.make_auth()
     stage.sandbox.script(*[Silent()] * 9)
-    began = time.monotonic()
+    patience: list[float] = []
+    stage.gate.instead = lambda request: patience.append(request.extensions["timeout"]["read"])
     own_errors(stage.at_once(10))
-    assert time.monotonic() - began < 1.5
-    assert stage.sandbox.token_requests == 3
+    assert len(patience) == 3
+    assert sum(patience) <= 0.7
+    assert min(patience) > 0
 
 
 # F03, F04, F05, F06, F07, F08: the refresh token
@@ -429,7 +431,7 @@ def test_retry_after_is_waited_for(driver: str) -> None:
     stage.hands.move(4)
     assert stage.at_once(5) == [200] * 5
     assert stage.sandbox.token_requests == 2
-    stage.check_session()
+    assert stage.sandbox.families_revoked == 0
 
 
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
@@ -623,7 +625,7 @@ def test_a_callable_that_hangs_is_over_with_the_budget(driver: str, kind: str) -
         async def request() -> None:
             answers.append(await asent(client, stage.api_url))
 
-        with anyio.move_on_after(3):
+        with anyio.move_on_after(1.5):
             async with anyio.create_task_group() as tasks:
                 for _ in range(5):
                     tasks.start_soon(request)
@@ -661,7 +663,7 @@ def test_a_renewal_that_hangs_is_not_for_ever(driver: str) -> None:
             await anyio.wait_all_tasks_blocked()
             hanging = False
             stage.hands.move(60)
-            with anyio.move_on_after(3):
+            with anyio.move_on_after(1):
                 await request()
             tasks.cancel_scope.cancel()
         assert answers[-1:] == [200]

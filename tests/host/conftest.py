@@ -6,9 +6,9 @@ import socket
 from contextlib import ExitStack
 
 import pytest
-from host.hands import FOUR, SIX, Hand, Stage
+from host.hands import FOUR, SIX, Hand, Stage, fresh_sandbox
 
-from httpx_tokenflow.testing import Sandbox, _serve, serve
+from httpx_tokenflow.testing import _serve, serve
 
 
 @pytest.fixture(params=FOUR)
@@ -56,12 +56,12 @@ def _away(_without_nagle):
 @pytest.fixture
 def home(_home):
     """The origin that the credentials belong to, with a fresh sandbox on it."""
-    _home.put(Sandbox())
+    _home.put(fresh_sandbox())
     return _home
 
 
 @pytest.fixture
 def away(_away):
     """Another origin, with a fresh sandbox on it."""
-    _away.put(Sandbox())
+    _away.put(fresh_sandbox())
     return _away

@@ -7,6 +7,7 @@ there is an event loop in a thread of its own, asyncio's or trio's. Whatever han
 from __future__ import annotations
 
 import inspect
+import ssl
 import threading
 import time
 from concurrent.futures import Future
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 LIMIT = 20.0  # seconds after which something hangs
+TLS = ssl.create_default_context()  # one for all: most of what a client costs is making it
+
+KEY = "SENTINEL-key"
 
 FOUR = {
     "httpx-sync": (httpx, None),
@@ -48,7 +52,8 @@ class Hand:
 
     def client(self, **options: Any) -> Client:
         """Open a client; it is closed when the test is over."""
-        raw = (self.library.AsyncClient if self.is_async else self.library.Client)(**options)
+        kind = self.library.AsyncClient if self.is_async else self.library.Client
+        raw = kind(**{"verify": TLS} | options)
         self._stack.callback(lambda: self.call(raw.aclose if self.is_async else raw.close))
         return Client(self, raw)
 
@@ -204,13 +209,21 @@ class _AsyncIterator:
         raise StopAsyncIteration
 
 
+def fresh_sandbox(**options: Any) -> Sandbox:
+    """A sandbox whose secrets can be told from everything else."""
+    sandbox = Sandbox(**{"clients": {"client": "SENTINEL-secret"}} | options)
+    sandbox.api_keys.clear()
+    sandbox.api_keys.add(KEY)
+    return sandbox
+
+
 class Stage:
     """An origin on loopback; each test puts its own app on it."""
 
     url: str
 
     def __init__(self) -> None:
-        self.sandbox = self.app = Sandbox()
+        self.sandbox = self.app = fresh_sandbox()
 
     def put(self, sandbox: Any, app: Any = None) -> Any:
         """Play `sandbox` from now on; `app`, if given, stands before it."""
@@ -233,7 +246,8 @@ class Stage:
         if expired:
             self.sandbox.expire_access_tokens()
         token = Token(first["access_token"], refresh_token=first["refresh_token"], expires_at=time.time() + 3600)
-        return TokenAuth(self.grant(), **{"token": token} | options)
+        tls = {} if "client" in options else {"verify": TLS}
+        return TokenAuth(self.grant(), **{"token": token} | tls | options)
 
 
 class Crowd:

@@ -7,10 +7,9 @@ from typing import Any
 
 import anyio
 import pytest
-from host.hands import FOUR, SIX
+from host.hands import FOUR, SIX, fresh_sandbox
 
 from httpx_tokenflow import BearerAuth, Token
-from httpx_tokenflow.testing import Sandbox
 
 CHUNKS = [b"one ", b"two ", b"three"]
 WHOLE = b"".join(CHUNKS)
@@ -182,7 +181,7 @@ def test_what_can_be_sent_twice_is_sent_whole_twice(hand, home, make, path, requ
 @_with(SIX, ONCE, ONCE_SYNC, ONCE_ASYNC)
 def test_what_cannot_be_sent_twice_is_sent_once(hand, home, make, path, request):
     """After a 401 such a body stays unsent, the 401 is given back, and the next request has the new token (F37-F40)."""
-    sandbox = home.put(Sandbox(latency=0.05))
+    sandbox = home.put(fresh_sandbox(latency=0.05))
     client = hand.client(base_url=home.url, auth=home.auth())
     response = client.post("/api/x", **_make(make, hand, path, request))
     first = _bodies(sandbox)
@@ -205,7 +204,7 @@ def test_what_cannot_be_sent_twice_goes_out_whole_with_a_fresh_token(hand, home,
 
 def test_a_due_token_is_renewed_before_such_a_body_leaves(any_hand, home):
     """A token that is due is renewed first, so that a body that can be sent once meets no 401 (F41)."""
-    sandbox = home.put(Sandbox(lifetime=30.0))
+    sandbox = home.put(fresh_sandbox(lifetime=30.0))
     client = any_hand.client(base_url=home.url, auth=home.auth(token=_due(sandbox)))
     response = client.post("/api/x", content=any_hand.generator(CHUNKS))
     assert (response.status_code, response.json()["received"]) == (200, len(WHOLE))
@@ -229,7 +228,7 @@ def test_a_401_to_a_streamed_upload_can_be_streamed(any_hand, home):
 
 def test_many_uploads_at_once_renew_once(any_hand, home):
     """Ten uploads that cannot be repeated get their ten 401s, and there is one renewal aside (F37)."""
-    sandbox = home.put(Sandbox(latency=0.05))
+    sandbox = home.put(fresh_sandbox(latency=0.05))
     client = any_hand.client(base_url=home.url, auth=home.auth())
     sent = [client.start("POST", "/api/x", content=any_hand.generator(CHUNKS)) for _ in range(10)]
     answers = [answer.status_code for answer in any_hand.outcomes(sent)]
@@ -359,3 +358,12 @@ def test_by_default_a_post_is_sent_again(any_hand, home):
     client = any_hand.client(base_url=home.url, auth=home.auth())
     assert client.post("/api/x", json={}, extensions={"tokenflow": {}}).status_code == 200
     assert sandbox.api_requests == 2
+
+
+def test_a_body_that_was_read_can_be_sent_twice(any_hand, home):
+    """A request whose stream the program has read has its body in memory, and is sent again (F37)."""
+    client = any_hand.client(base_url=home.url, auth=home.auth())
+    request = client.raw.build_request("POST", "/api/x", content=any_hand.generator(CHUNKS))
+    assert any_hand.read(request) == WHOLE
+    assert client.send(request).json()["received"] == len(WHOLE)
+    assert [len(body) for body in _bodies(home.sandbox)] == [len(WHOLE)] * 2

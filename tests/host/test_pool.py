@@ -17,7 +17,7 @@ import hypercorn
 import hypercorn.asyncio
 import pytest
 import trustme
-from host.hands import LIMIT, Crowd, chain, until
+from host.hands import LIMIT, Crowd, chain, fresh_sandbox, until
 
 from httpx_tokenflow import (
     BearerAuth,
@@ -29,7 +29,7 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     _bodies,
 )
-from httpx_tokenflow.testing import Drip, Endless, Sandbox, Silent, Truncated
+from httpx_tokenflow.testing import Drip, Endless, Silent, Truncated
 
 # On trio an async generator that is left in the middle is told of when it is collected. httpx leaves its own so when a
 # body is not read to its end; one test below is about that, the others are not.
@@ -49,7 +49,7 @@ def _limits(hand, number):
 @pytest.mark.parametrize("number", [5, 20])
 def test_a_full_pool_of_401s_renews_once(any_hand, home, number):
     """Five connections and 5 or 20 requests that all get a 401: all 200, one token request, no PoolTimeout (F26)."""
-    sandbox = home.put(Sandbox(latency=0.02))
+    sandbox = home.put(fresh_sandbox(latency=0.02))
     home.app = Crowd(sandbox, 5)
     client = any_hand.client(base_url=home.url, auth=home.auth(), **_limits(any_hand, 5))
     answers = client.together(number, "GET", "/api/x")
@@ -61,7 +61,7 @@ def test_a_full_pool_of_401s_renews_once(any_hand, home, number):
 
 def test_one_connection_is_enough(hand, home):
     """With a pool of a single connection a 401 is read before the renewal, so that the others come through (F26)."""
-    sandbox = home.put(Sandbox(latency=0.02))
+    sandbox = home.put(fresh_sandbox(latency=0.02))
     home.app = Crowd(sandbox, 1)
     client = hand.client(base_url=home.url, auth=home.auth(), **_limits(hand, 1))
     answers = client.together(6, "GET", "/api/x")
@@ -71,7 +71,7 @@ def test_one_connection_is_enough(hand, home):
 
 def test_streams_that_get_a_401_hold_no_connection(hand, home):
     """A 401 to a streamed request gives its connection back too, before anybody waits (F26)."""
-    sandbox = home.put(Sandbox(latency=0.02))
+    sandbox = home.put(fresh_sandbox(latency=0.02))
     home.app = Crowd(sandbox, 2)
     client = hand.client(base_url=home.url, auth=home.auth(), **_limits(hand, 2))
     requests = [client.raw.build_request("GET", "/api/x") for _ in range(2)]
@@ -84,7 +84,7 @@ def test_streams_that_get_a_401_hold_no_connection(hand, home):
 
 def test_the_api_client_itself_can_fetch_the_tokens(hand, home):
     """Given the very client of the requests, full pool and our auth included, renewals come through (F26, F29)."""
-    sandbox = home.put(Sandbox(latency=0.02))
+    sandbox = home.put(fresh_sandbox(latency=0.02))
     home.app = Crowd(sandbox, 5)
     client = hand.client(base_url=home.url, **_limits(hand, 5))
     client.raw.auth = home.auth(client=client.raw)
@@ -137,7 +137,7 @@ def http2(tmp_path_factory):
     class Origin:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         options: ClassVar = {"verify": trust, "http2": True, "http1": False, "timeout": 3.0}
-        app = Sandbox()
+        app = fresh_sandbox()
 
         def is_up(self):
             with contextlib.suppress(httpx.TransportError):
@@ -164,7 +164,7 @@ def http2(tmp_path_factory):
 @pytest.mark.parametrize("number", [4, 12])
 def test_a_full_http2_connection_renews_once(any_hand, home, http2, number):
     """Four streams and 4 or 12 requests that all get a 401: all 200, one token request, no hang (F27)."""
-    sandbox = home.put(Sandbox(latency=0.02))
+    sandbox = home.put(fresh_sandbox(latency=0.02))
     http2.app = Crowd(sandbox, 4)
     client = any_hand.client(base_url=http2.url, auth=home.auth(), **http2.options)
     answers = client.together(number, "GET", "/api/x")
@@ -183,7 +183,7 @@ def test_an_http2_401_without_end_is_given_up(any_hand, home, http2, fault, monk
     that it closes early.
     """
     monkeypatch.setattr(_bodies, "MAX_SECONDS", 0.2)
-    sandbox = http2.app = home.put(Sandbox())
+    sandbox = http2.app = home.put(fresh_sandbox())
     sandbox.script(fault, on="api")
     client = any_hand.client(base_url=http2.url, auth=home.auth(), **http2.options)
     assert client.get("/api/x").status_code == 200
