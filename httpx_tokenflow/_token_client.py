@@ -13,6 +13,7 @@ Rules.
 
 from __future__ import annotations
 
+import ssl
 import sys
 import threading
 import time
@@ -63,17 +64,19 @@ class TokenClient:
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._threads: dict[str, Any] = {}  # library -> our sync client
+        self._trust: dict[str, Any] = {}  # library and scheme -> an SSL context
+        self._threads: dict[str, Any] = {}  # library and scheme -> our sync client
         self._loops: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 
     def send(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:
         """POST `request` and read the answer, in `timeout` seconds; raises what the library raises."""
         client = self._client
         if client is None:
+            key = _key(library, request)
             with self._lock:
-                client = self._threads.get(library.__name__)
+                client = self._threads.get(key)
                 if client is None:
-                    client = self._threads[library.__name__] = library.Client(**self._ours(library))
+                    client = self._threads[key] = library.Client(**self._ours(key, library))
         elif self._is_async:
             raise ConfigurationError("client= is an async client, and this is a sync use: give TokenAuth a sync client")
         deadline = time.monotonic() + timeout
@@ -92,10 +95,12 @@ class TokenClient:
         """As `send`; a sync client works in a thread, so that the loop does not stop."""
         client = self._client
         if client is None:
-            clients = self._loops.setdefault(running_loop(), {})
-            client = clients.get(library.__name__)
+            key, clients = _key(library, request), self._loops.setdefault(running_loop(), {})
+            client = clients.get(key)
             if client is None:
-                client = clients[library.__name__] = library.AsyncClient(**self._ours(library))
+                # Reading the certificates of the world takes 40 ms, in which no loop should stand still.
+                options = await anyio.to_thread.run_sync(self._ours, key, library)
+                client = clients[key] = library.AsyncClient(**options)
         with anyio.fail_after(timeout):
             if not self._is_async and self._client is not None:
                 return await anyio.to_thread.run_sync(self.send, request, timeout, library, abandon_on_cancel=True)
@@ -109,9 +114,18 @@ class TokenClient:
                     await response.aclose()
             return _plain(response, body)
 
-    def _ours(self, library: ModuleType) -> dict[str, Any]:
+    def _ours(self, key: str, library: ModuleType) -> dict[str, Any]:
+        """How our own clients are made (rule 3)."""
+        verify = self._verify
+        if verify is True:
+            verify = self._trust.get(key)
+            if verify is None:
+                # Over plain http, to loopback, nothing has to be trusted, and this context trusts nobody.
+                is_plain = key.endswith(" http")
+                verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else library.create_ssl_context()
+                self._trust[key] = verify
         limits = library.Limits(max_connections=None, max_keepalive_connections=0)
-        return {"verify": self._verify, "limits": limits, "follow_redirects": False}
+        return {"verify": verify, "limits": limits, "follow_redirects": False}
 
     def _build(self, client: Any, request: TokenRequest, timeout: float) -> Any:
         connect = min(self._connect_timeout, timeout)
@@ -153,6 +167,10 @@ class _Bounded:
                 retryable=False,
             )
         self.chunks.append(chunk)
+
+
+def _key(library: ModuleType, request: TokenRequest) -> str:
+    return f"{library.__name__} {request.url.partition(':')[0]}"
 
 
 def _plain(response: Any, body: _Bounded) -> TokenResponse:

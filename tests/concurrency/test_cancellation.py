@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -298,6 +298,89 @@ async def test_a_leader_that_is_cancelled_at_once_harms_nobody(backend: str) -> 
         with anyio.CancelScope() as scope:
             scope.cancel()
             await client.get(stage.api_url)
+        assert await asent(client, stage.api_url) == 200
+    assert stage.sandbox.token_requests == 1
+    stage.check_session()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_renewal_aside_outlives_its_request(driver: str, kind: str) -> None:
+    """A 401 to a body that cannot be sent again is given back at once; the renewal goes on for the next (F37, F02).
+
+    They wait for it, and nobody starts another.
+    """
+    stage = Stage(kind, driver, need="refused")
+    stage.gate.shut()
+    if driver == "threads":
+        with stage.client() as client:
+            assert client.post(stage.api_url, content=iter([b"x"])).status_code == 401
+        until(lambda: stage.gate.reached == 1)
+        flying = start(stage.at_once, 10)
+        until(lambda: stage.waiting() == 10)
+        stage.gate.open()
+        answers = flying.result(10)
+    else:
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"x"
+
+        async def main() -> list[Any]:
+            async with stage.client() as client:
+                assert (await client.post(stage.api_url, content=body())).status_code == 401
+            await auntil(lambda: stage.gate.reached == 1)
+            answers: list[Any] = []
+            client = stage.client()
+
+            async def request() -> None:
+                answers.append(await asent(client, stage.api_url))
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(10):
+                    tasks.start_soon(request)
+                await auntil(lambda: stage.waiting() == 10)
+                stage.gate.open()
+            return answers
+
+        answers = run(driver, main)
+    assert answers == [200] * 10
+    assert stage.sandbox.token_requests == 1
+    stage.check_session()
+
+
+def test_a_renewal_that_cannot_begin_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is to be had for a renewal aside: nobody waits for it, and the next request renews (F24)."""
+    stage = Stage("client", "threads", need="refused")
+
+    class NoThread:
+        def __init__(self, **_: object) -> None: ...
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch, stage.client() as client:
+        patch.setattr(threading, "Thread", NoThread)
+        with suppress(Exception):  # a 401, or what the system says: neither is wrong
+            client.post(stage.api_url, content=iter([b"x"]))
+    assert stage.waiting() == 0
+    answer = start(sent, stage.client(), stage.api_url).result(3)
+    assert answer == 200
+    assert stage.sandbox.token_requests == 1
+
+
+@pytest.mark.parametrize(("backend", "way"), [("asyncio", by_task_cancel), ("asyncio", by_scope), ("trio", by_scope)])
+@pytest.mark.parametrize("verb", ["aload", "asave"])
+async def test_a_login_that_is_cancelled_holds_nothing(backend: str, way: Any, verb: str) -> None:
+    """`aset_token` is cancelled while the store is at work: what was there is renewed as ever (F22)."""
+    store = HeldStore(verb)
+    stage = Stage("refresh", backend, need="expired", store=store)
+    cut = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(way, lambda: stage.auth.aset_token(stage.login()), cut)
+        await auntil(lambda: store.reached)
+        cut.set()
+    store.go = True
+    async with stage.client() as client:
         assert await asent(client, stage.api_url) == 200
     assert stage.sandbox.token_requests == 1
     stage.check_session()

@@ -6,7 +6,9 @@ import itertools
 import threading
 from typing import Any
 
+import anyio
 import httpx
+import httpx2
 import pytest
 from concurrency.stage import (
     DRIVERS,
@@ -22,7 +24,7 @@ from concurrency.stage import (
     until,
 )
 
-from httpx_tokenflow import ClientCredentials, ClientSecretPost, RefreshToken, Token, TokenAuth
+from httpx_tokenflow import BearerAuth, ClientCredentials, ClientSecretPost, RefreshToken, Token, TokenAuth
 from httpx_tokenflow.stores import MemoryStore
 from httpx_tokenflow.testing import Refuse, Sandbox, serve
 
@@ -65,13 +67,14 @@ def test_a_hundred_threads_cost_one_token_request(kind: str, need: str) -> None:
 def test_loops_and_threads_at_once_cost_one_token_request(need: str, newest_only: bool) -> None:
     """Two asyncio loops, a trio run and 50 threads share one auth: one token request, no failure (F01, F31, F36).
 
-    Nothing is passed for `client=`: each loop and the threads use a connection of their own to the token endpoint.
+    Nothing is passed for `client=`: each loop and the threads use a connection of their own to the token endpoint. Half
+    of the threads use httpx2 (F84).
     """
     stage = Stage("refresh", "anywhere", need, newest_only=newest_only, latency=0.1)
     together = threading.Barrier(53)
 
-    def thread() -> Any:
-        client = httpx.Client(transport=stage.sandbox.transport(), auth=auth)
+    def thread(library: Any) -> Any:
+        client = library.Client(transport=stage.sandbox.transport(library), auth=auth)
         together.wait(10)
         return sent(client, stage.api_url)
 
@@ -86,7 +89,7 @@ def test_loops_and_threads_at_once_cost_one_token_request(need: str, newest_only
         if need != "nothing":
             auth.set_token(stage.first)
         loops = [start(loop, backend) for backend in ("asyncio", "asyncio", "trio")]
-        threads = [start(thread) for _ in range(50)]
+        threads = [start(thread, library) for library in (httpx, httpx2) for _ in range(25)]
         answers = [answer for one in loops for answer in one.result(20)] + [one.result(20) for one in threads]
         auth.close()
     assert answers == [200] * 200
@@ -113,6 +116,51 @@ def test_whoever_shares_a_token_shares_its_renewal(driver: str, kind: str, need:
     assert answers == [200] * 50
     assert stage.sandbox.token_requests == 1
     stage.check_session()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("need", ["nothing", "expired"])
+def test_tokens_for_use_elsewhere_share_the_renewal(driver: str, need: str) -> None:
+    """`token()` and `atoken()` wait for the same renewal as requests do, and get the same token (F01, F48)."""
+    stage = Stage("refresh", driver, need)
+
+    class Tokens:
+        """A client whose answers are tokens."""
+
+        def get(self, _: str) -> Any:
+            if driver == "threads":
+                return httpx.Response(200, text=stage.auth.token().access_token)
+            return self.aget()
+
+        async def aget(self) -> httpx.Response:
+            return httpx.Response(200, text=(await stage.auth.atoken()).access_token)
+
+    with stage.held_until(waiting=49):
+        assert stage.at_once(50, [stage.client(), Tokens()]) == [200] * 50
+    assert stage.sandbox.token_requests == 1
+    stage.check_session()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_callable_is_asked_once_for_all(driver: str) -> None:
+    """`BearerAuth` asks its callable once for 50 requests, and once more for the 50 that were refused (F48)."""
+    stage = Stage("client", driver, need="refused")
+    tokens = [stage.first.access_token, stage.login().access_token]
+    asked: list[str] = []
+
+    def ask() -> str:
+        asked.append(tokens[len(asked)])
+        return asked[-1]
+
+    async def aask() -> str:
+        await anyio.sleep(0.01)
+        return ask()
+
+    auth = BearerAuth(ask if driver == "threads" else aask)
+    assert stage.at_once(50, auths=[auth]) == [200] * 50
+    assert asked == tokens
+    assert stage.at_once(50, auths=[auth]) == [200] * 50
+    assert asked == tokens
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -17,7 +17,7 @@ import hypercorn
 import hypercorn.asyncio
 import pytest
 import trustme
-from host.hands import LIMIT, Crowd, chain, fresh_sandbox, until
+from host.hands import LIMIT, UNFINISHED, Crowd, chain, fresh_sandbox, until
 
 from httpx_tokenflow import (
     BearerAuth,
@@ -30,10 +30,6 @@ from httpx_tokenflow import (
     _bodies,
 )
 from httpx_tokenflow.testing import Drip, Endless, Silent, Truncated
-
-# On trio an async generator that is left in the middle is told of when it is collected. httpx leaves its own so when a
-# body is not read to its end; one test below is about that, the others are not.
-_UNFINISHED = "ignore:Async generator:ResourceWarning"
 
 
 def _limits(hand, number):
@@ -174,7 +170,7 @@ def test_a_full_http2_connection_renews_once(any_hand, home, http2, number):
     assert sandbox.api_refused >= 4
 
 
-@pytest.mark.filterwarnings(_UNFINISHED)
+@pytest.mark.filterwarnings(UNFINISHED)
 @pytest.mark.parametrize("fault", [Endless(), Drip(30.0)], ids=["endless", "silent"])
 def test_an_http2_401_without_end_is_given_up(any_hand, home, http2, fault, monkeypatch):
     """On HTTP/2 too, a 401 that does not end is given up and the request sent again (F27, F43).
@@ -302,7 +298,7 @@ def test_the_bounds_of_a_401_s_body():
     assert (_bodies.MAX_BYTES, _bodies.MAX_SECONDS) == (64 * 1024, 2.0)
 
 
-@pytest.mark.filterwarnings(_UNFINISHED)
+@pytest.mark.filterwarnings(UNFINISHED)
 @pytest.mark.parametrize("fault", [Endless(), Drip(0.05), Drip(30.0)], ids=["endless", "dripping", "silent"])
 @pytest.mark.parametrize("timeout", [None, 5.0], ids=["no timeout", "5 s"])
 def test_a_401_without_end_is_given_up(any_hand, home, fault, timeout, monkeypatch):
@@ -379,7 +375,7 @@ def _two_tokens():
     return BearerAuth(lambda: next(tokens))
 
 
-@pytest.mark.filterwarnings(_UNFINISHED)
+@pytest.mark.filterwarnings(UNFINISHED)
 def test_no_more_of_a_huge_401_is_read_than_64_kib(any_hand):
     """Of a 401 of 100 MiB at most 64 KiB and a chunk are read; then it is closed (F43)."""
     api = _Answers(any_hand, (b"x" * 1024 for _ in range(100 * 1024)))
@@ -406,7 +402,7 @@ def test_a_compressed_401_is_whole_in_the_history(any_hand):
     assert [past.text for past in response.history] == ["expired"]
 
 
-@pytest.mark.filterwarnings(_UNFINISHED)
+@pytest.mark.filterwarnings(UNFINISHED)
 def test_a_401_that_cannot_be_decoded_is_a_401(any_hand):
     """A 401 that calls itself gzip and is none is mended like any other (F43: it could not be read, no more)."""
     api = _Answers(any_hand, [b"not gzip at all"], {"Content-Encoding": "gzip"})
