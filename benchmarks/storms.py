@@ -7,7 +7,7 @@ Rules.
 1. The floor is the client without any coordination (`_contenders.floor`), the server is as lean as can be (`_server`):
    what is left is what the contender adds.
 2. A number is a ratio to the floor of the same library in the same repetition, and the median over the repetitions, in
-   each of which everybody has one turn, in an order that the seed decides.
+   each of which everybody has one turn, in an order that the seed decides. Beside it, the best over the floor's best.
 3. Each turn is a process of its own, with a small storm first to warm up: nobody inherits a cache, and who hangs is
    ended when the time is over and has no more turns.
 4. Token requests and failures are the worst of the repetitions. A failure is whatever is not a 200.
@@ -265,7 +265,7 @@ def report(found: list[dict[str, Any]], args: argparse.Namespace) -> Report:
             "token requests",
             "failed",
             "wall ÷ floor",
-            "cpu ÷ floor",
+            "best ÷ best",
             "note",
         ),
         rows=[_cells(row) for row in found],

@@ -47,7 +47,7 @@ logger = logging.getLogger("httpx_tokenflow")
 
 CLOSING_PATIENCE = 5.0  # seconds for which closing waits for a flight in the air
 
-_flying: ContextVar[tuple[TokenSource, ...]] = ContextVar("httpx_tokenflow_flying", default=())
+_flying: ContextVar[tuple[Flight, ...]] = ContextVar("httpx_tokenflow_flying", default=())
 
 
 class _Driver:
@@ -61,8 +61,8 @@ class _Driver:
         self.client = client
         self.library = library
 
-    def _check_reentry(self) -> None:
-        if self.source in _flying.get():
+    def _check_reentry(self, flight: Flight | None) -> None:
+        if flight is not None and flight in _flying.get():
             raise ConfigurationError(
                 "a callable that is asked for a credential uses the very auth that asked: "
                 "give it a client without this auth"
@@ -170,9 +170,12 @@ class ThreadDriver(_Driver):
 
     def _wait(self, step: Wait) -> Held | None:
         flight = step.flight
-        self._check_reentry()
+        self._check_reentry(flight)
         if step.renewal is not None and step.aside:
-            threading.Thread(target=self._fly, args=(flight, step.renewal), daemon=True).start()
+            try:
+                threading.Thread(target=self._fly, args=(flight, step.renewal), daemon=True).start()
+            except RuntimeError as error:  # no more threads to be had: the next request will try
+                self.source.abandon(flight, error)
             return None
         if step.renewal is not None:
             self._fly(flight, step.renewal)
@@ -190,7 +193,7 @@ class ThreadDriver(_Driver):
         return _outcome(flight)
 
     def _fly(self, flight: Flight, renewal: Renewing) -> None:
-        token = _flying.set((*_flying.get(), self.source))
+        token = _flying.set((*_flying.get(), flight))
         try:
             with ExitStack() as leases:
                 held = self.run(renewal, leases)
@@ -239,8 +242,9 @@ class LoopDriver(_Driver):
         if isinstance(step, Sleep):
             return await anyio.sleep(step.seconds)
         if isinstance(step, Call):
-            result = step.function()
-            return await result if inspect.isawaitable(result) else result
+            with anyio.fail_after(step.timeout):
+                result = step.function()
+                return await result if inspect.isawaitable(result) else result
         try:
             with anyio.fail_after(self.policy.budget):
                 if (call := self._store_call(step, "a")) is not None:
@@ -265,7 +269,7 @@ class LoopDriver(_Driver):
 
     async def in_order(self, flow: Generator[Step, Any, Any]) -> Any:
         """Perform a flow that changes the source's state from outside, in order with the renewals of this loop."""
-        self._check_reentry()
+        self._check_reentry(self.source.flight)
         async with self._order():
             return await self.run(flow)
 
@@ -278,10 +282,14 @@ class LoopDriver(_Driver):
 
     async def _wait(self, step: Wait) -> Held | None:
         flight, here = step.flight, running_loop()
-        self._check_reentry()
+        self._check_reentry(flight)
         if step.renewal is not None:
             flight.home = here
-            spawn(partial(self._fly, flight, step.renewal), partial(self.source.abandon, flight))
+            try:
+                spawn(partial(self._fly, flight, step.renewal), partial(self.source.abandon, flight))
+            except BaseException:
+                self.source.abandon(flight)
+                raise
             if step.aside:
                 return None
         landed = flight.landing(here, anyio.Event, call_soon)
@@ -297,7 +305,7 @@ class LoopDriver(_Driver):
         return _outcome(flight)
 
     async def _fly(self, flight: Flight, renewal: Renewing) -> None:
-        _flying.set((*_flying.get(), self.source))
+        _flying.set((*_flying.get(), flight))
         try:
             async with self._order(), AsyncExitStack() as leases:
                 held = await self.run(renewal, leases)

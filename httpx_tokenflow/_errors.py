@@ -57,12 +57,14 @@ class TokenFlowError(Exception):
     Attributes:
         response: the answer of the API (a 401, say) that led here, or None. Its body has been read.
         request: the request of the caller, where one led here (httpx's own attribute).
+        may_have_spent: a refresh token was presented, and the server may have retired it for nothing.
     """
 
     _caught_as: ClassVar[str] = "HTTPError"
     _public: ClassVar[type[TokenFlowError]]
 
     response: Any = None
+    may_have_spent: bool = False
 
     if TYPE_CHECKING:
         request: Any  # from httpx's own class, at run time
@@ -165,6 +167,7 @@ class TokenEndpointUnavailable(TokenFlowError):
         super().__init__(message)
         self.retryable = retryable
         self.outcome = outcome
+        self.may_have_spent = outcome == "unknown"
         self.retry_after = retry_after
         self.status = status
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,19 @@ class Held:
     fresh_until: float
 
 
-_counting = threading.Lock()  # guards the few fields of a flight that change while it is up
+class _Locks:
+    """The locks that belong to no source."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self.sources = threading.Lock()  # guards the table of sources
+        self.counting = threading.Lock()  # guards the few fields of a flight that change while it is up
+
+
+_locks = _Locks()
 
 
 class Flight:
@@ -73,19 +85,19 @@ class Flight:
 
     def enter(self) -> None:
         """One more waits; `leave` when that is over."""
-        with _counting:
+        with _locks.counting:
             self.waiting += 1
 
     def leave(self) -> None:
         """One fewer waits."""
-        with _counting:
+        with _locks.counting:
             self.waiting -= 1
 
     def landing(
         self, loop: Any, make: Callable[[], Any], call_soon: Callable[[Any, Callable[[], object]], None]
     ) -> Any:
         """The event that wakes all who wait on `loop`: one for each loop, set through the loop itself."""
-        with _counting:
+        with _locks.counting:
             event = self.landings.get(loop)
             if event is not None:
                 return event
@@ -207,8 +219,11 @@ class TokenSource:
                 self._flight = None
             if flight.generation == self._generation:
                 self._failure = error, policy.clock.monotonic() + pause
-            self._unground(flight)
-        _land(flight, error, None)
+                self._unground(flight)
+                instead = None
+            else:
+                instead = self.held  # a token was set meanwhile: whoever waited is served with that
+        _land(flight, error, instead)
 
     def abandon(self, flight: Flight, error: BaseException | None = None) -> None:
         """If `flight` is still up, it was torn (its loop closes, its thread was interrupted): wake everybody."""
@@ -267,17 +282,17 @@ def lost() -> TokenEndpointUnavailable:
 
 
 def _land(flight: Flight, error: TokenFlowError | None, held: Held | None) -> None:
-    if flight.future.done():
-        return
-    if held is not None:
-        flight.brought = held
-        flight.future.set_result(held)
-    else:
-        flight.future.set_exception(error or lost())
+    try:
+        if held is not None:
+            flight.brought = held
+            flight.future.set_result(held)
+        else:
+            flight.future.set_exception(error or lost())
+    except InvalidStateError:
+        return  # it was over already: given up in one thread, and landing in another
 
 
 _sources: weakref.WeakValueDictionary[tuple[int, str], TokenSource] = weakref.WeakValueDictionary()
-_sources_lock = threading.Lock()
 
 
 def source_for(
@@ -286,7 +301,7 @@ def source_for(
     """The source of `fingerprint` in `store`: one for all who ask (rule 1), for as long as somebody uses it."""
     # A source keeps its store alive, so the id is its own for as long as the key is here.
     key = (id(store), fingerprint)
-    with _sources_lock:
+    with _locks.sources:
         source = _sources.get(key)
         if source is None:
             source = _sources[key] = TokenSource(name, fingerprint, store, present, seed)

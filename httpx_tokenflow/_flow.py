@@ -254,10 +254,17 @@ def renew(
     try:
         entry = yield from _under_lease(flight, source, grant, policy, random, refused)
     except Exception:
-        yield Release()
+        yield from _release(source)
         raise
-    yield Release()
+    yield from _release(source)
     return source.hold(entry, policy)
+
+
+def _release(source: TokenSource) -> Generator[Step, Any, None]:
+    try:
+        yield Release()
+    except StoreError:
+        logger.warning("%s: the lease was not given back; it ends by itself", source.name)
 
 
 def _under_lease(
@@ -284,8 +291,8 @@ def _under_lease(
                 yield from _forget(source, grant, entry)
                 raise
             continue  # somebody else has renewed (rule 10)
-        except TokenEndpointUnavailable as error:
-            if error.outcome != "unknown" and grant.spends and entry is not None:
+        except TokenFlowError as error:
+            if grant.spends and entry is not None and not error.may_have_spent:
                 yield from _unmark(source, entry)
             raise
         flight.minted = True
@@ -321,6 +328,8 @@ def _mark(source: TokenSource, entry: Entry, stored: str | None) -> Generator[St
 
 
 def _unmark(source: TokenSource, entry: Entry) -> Generator[Step, Any, None]:
+    if entry.token.refresh_token is None:
+        return  # nothing was marked
     try:
         yield Save(entry, entry.stamp)
     except StoreError:
@@ -368,7 +377,7 @@ def _attempts(
             return Entry(minted.token, sent_at, minted.lifetime, session=session)
         logger.debug("%s: attempt %d: %s (%s)", source.name, attempt, failure, failure.outcome)
         pause = backoff(attempt, random()) if failure.retry_after is None else failure.retry_after
-        hopeless = not failure.retryable or (grant.spends and failure.outcome == "unknown")
+        hopeless = not failure.retryable or (grant.spends and failure.may_have_spent)
         if hopeless or attempt >= policy.attempts or pause >= deadline - clock.monotonic():
             raise failure
         yield Sleep(pause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 __all__ = ["call_soon", "running_loop", "spawn"]
+
+logger = logging.getLogger("httpx_tokenflow")
 
 
 def running_loop() -> Any:
@@ -44,6 +47,10 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], when_over: Callable
         async def to_the_end() -> None:
             try:
                 await function()
+            except (trio.Cancelled, Exception):
+                raise
+            except BaseException:  # what leaves a system task ends the whole run in an internal error
+                logger.exception("a task ended in what is no Exception")
             finally:
                 when_over()
 

@@ -115,8 +115,11 @@ class Fetch(Step):
 
 @dataclass(frozen=True, slots=True)
 class Call(Step):
+    """Call `function`; if it is async, within `timeout` seconds."""
+
     function: Callable[[], Any]
     what: str
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -29,12 +29,15 @@ from ._loops import running_loop
 from ._tokens import TokenResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from ._lifecycle import RenewalPolicy
     from ._steps import TokenRequest
 
 __all__ = ["TokenClient", "library_of"]
+
+_T = TypeVar("_T")
 
 MAX_RESPONSE = 1 << 20  # bytes of a token endpoint's answer
 
@@ -99,11 +102,11 @@ class TokenClient:
             client = clients.get(key)
             if client is None:
                 # Reading the certificates of the world takes 40 ms, in which no loop should stand still.
-                options = await anyio.to_thread.run_sync(self._ours, key, library)
+                options = await _in_thread(self._ours, key, library)
                 client = clients[key] = library.AsyncClient(**options)
         with anyio.fail_after(timeout):
             if not self._is_async and self._client is not None:
-                return await anyio.to_thread.run_sync(self.send, request, timeout, library, abandon_on_cancel=True)
+                return await _in_thread(self.send, request, timeout, library)
             response = await client.send(self._build(client, request, timeout), stream=True, **_BARE)
             body = _Bounded()
             try:
@@ -167,6 +170,12 @@ class _Bounded:
                 retryable=False,
             )
         self.chunks.append(chunk)
+
+
+async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
+    # With a limiter of its own: the default one may be used up by threads that wait for this very renewal.
+    limiter = anyio.CapacityLimiter(1)
+    return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=limiter)
 
 
 def _key(library: ModuleType, request: TokenRequest) -> str:

@@ -27,6 +27,7 @@ from ._errors import (
     InvalidCredential,
     ReauthenticationRequired,
     TokenEndpointUnavailable,
+    TokenFlowError,
     TokenRequestError,
 )
 from ._times import parse_retry_after
@@ -224,14 +225,16 @@ def read_token_response(
             outcome="unknown",
             status=response.status,
         )
-    if not isinstance(body.get("access_token"), str) or not body["access_token"]:
-        raise TokenRequestError(
-            f"the token endpoint answered {response.status} without an access_token", status=response.status
-        )
-    return _minted(body, now=now, token_type=token_type, previous=previous)
+    try:
+        return _minted(body, now=now, token_type=token_type, previous=previous)
+    except TokenFlowError as error:
+        error.may_have_spent = True
+        raise
 
 
 def _minted(body: dict[str, Any], *, now: float, token_type: str | None, previous: Token | None) -> Minted:
+    if not isinstance(body.get("access_token"), str) or not body["access_token"]:
+        raise TokenRequestError("the token endpoint answered without an access_token", status=200)
     lifetime = read_seconds(body.pop("expires_in", None))
     refresh_token, id_token = body.pop("refresh_token", None), body.pop("id_token", None)
     token = Token(

@@ -125,7 +125,7 @@ class TokenEndpoint:
         """Build the request, have it fetched, read the answer."""
         secret = self._secret
         if callable(secret):
-            secret = yield from ask(secret, "client_secret")
+            secret = yield from ask(secret, "client_secret", timeout)
         pairs: list[tuple[str, str | None]] = [
             ("grant_type", grant_type),
             *fields,
@@ -148,7 +148,7 @@ class TokenEndpoint:
         )
 
 
-def ask(function: Callable[[], Any], what: str) -> Generator[Step, Any, str]:
+def ask(function: Callable[[], Any], what: str, timeout: float) -> Generator[Step, Any, str]:
     """The credential that a callable of the program's returns.
 
     Raises:
@@ -156,7 +156,7 @@ def ask(function: Callable[[], Any], what: str) -> Generator[Step, Any, str]:
         TokenEndpointUnavailable: the callable raised; what it raised is the cause.
     """
     try:
-        value = yield Call(function, what)
+        value = yield Call(function, what, timeout)
     except TokenFlowError:
         raise
     except Exception as error:

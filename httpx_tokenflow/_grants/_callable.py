@@ -33,4 +33,4 @@ class AskProgram:
 
     def obtain(self, presented: Entry | None, *, timeout: float, clock: Clock) -> Generator[Step, Any, Minted]:  # noqa: ARG002 - the protocol
         """Ask once."""
-        return Minted(Token((yield from ask(self._function, self._what))), MAX_LIFETIME)
+        return Minted(Token((yield from ask(self._function, self._what, timeout))), MAX_LIFETIME)

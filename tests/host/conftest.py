@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import ExitStack
 
 import pytest
 from host.hands import FOUR, SIX, Hand, Stage, fresh_sandbox
 
-from httpx_tokenflow.testing import _serve, serve
+from httpx_tokenflow.testing import serve
 
 
 @pytest.fixture(params=FOUR)
@@ -26,28 +25,14 @@ def any_hand(request):
 
 
 @pytest.fixture(scope="session")
-def _without_nagle():
-    """`serve` binds a socket of protocol 0, for which asyncio leaves Nagle on: 40 ms for each request but the first."""
-
-    def bound(host):
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, proto=socket.IPPROTO_TCP)
-        listener.bind((host, 0))
-        return listener
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_serve, "_bound", bound)
-        yield
-
-
-@pytest.fixture(scope="session")
-def _home(_without_nagle):
+def _home():
     stage = Stage()
     with serve(stage) as stage.url:
         yield stage
 
 
 @pytest.fixture(scope="session")
-def _away(_without_nagle):
+def _away():
     stage = Stage()
     with serve(stage) as stage.url:
         yield stage

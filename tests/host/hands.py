@@ -32,8 +32,8 @@ TLS = ssl.create_default_context()  # one for all: most of what a client costs i
 
 KEY = "SENTINEL-key"
 
-# On trio an async generator that is left in the middle is told of when it is collected, and httpx leaves its own so when
-# a body is not read to its end. `test_pool` has a test of that; elsewhere it is beside the point.
+# trio warns of an async generator that is left in the middle, and httpx leaves its own so when a body is not read to
+# its end. `test_pool` has a test of that; elsewhere it is beside the point.
 UNFINISHED = "ignore:Async generator:ResourceWarning"
 
 FOUR = {
