@@ -11,7 +11,7 @@ demo: $(STAMP)
 
 test: $(STAMP) lint types
 	rm -f .coverage*
-	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage run -m pytest -m "not slow" -n 2 --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -162,12 +162,14 @@ class Contender:
         set_up: makes the client.
         library: what its client is made of.
         first: what it has to do itself because of the storm, before its callers may come.
+        renews_on_401: if not, it gives the 401 back, whatever its grant.
         remarks: what to know of a row, by case or by grant.
     """
 
     set_up: Callable[[Setting], Any]
     library: str = "httpx"
     first: Callable[[Any, Setting], Any] = lambda _client, _setting: None
+    renews_on_401: bool = True
     remarks: dict[str, str] = field(default_factory=dict)
 
 
@@ -178,13 +180,17 @@ def _authlib_library() -> str:
     return "httpx" if issubclass(OAuth2Client, import_module("httpx").Client) else "httpx2"
 
 
+FLOOR = "floor"
 CONTENDERS = {
-    "floor": Contender(floor),
-    "floor, httpx2": Contender(floor, "httpx2"),
+    FLOOR: Contender(floor),
     "tokenflow": Contender(tokenflow),
     "singleflight-auth": Contender(singleflight),
     "authlib": Contender(
-        authlib, _authlib_library(), authlib_first, {NO_TOKEN: "the program calls fetch_token() itself, first"}
+        authlib,
+        library=_authlib_library(),
+        first=authlib_first,
+        renews_on_401=False,
+        remarks={NO_TOKEN: "the program calls fetch_token() itself, first"},
     ),
-    "httpx-auth": Contender(httpx_auth, remarks={REFRESH: "of a password grant"}),
+    "httpx-auth": Contender(httpx_auth, renews_on_401=False, remarks={REFRESH: "of a password grant"}),
 }

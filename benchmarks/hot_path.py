@@ -281,7 +281,7 @@ def report(costs: Costs, *, counted: bool) -> Report:
         rows=[(case, *("-" if one is None else f"{one:.3f}" for one in ratios[case])) for case in CASES],
         notes=[
             f"floor, {unit} per request: {', '.join(map('{} {}'.format, names, shown))}",
-            f"a difference below {0.005 if counted else 0.05} means nothing; a dash: the library does not serve that client",
+            f"a difference below {0.005 if counted else 0.05} means nothing; a dash: not for that client",
         ],
         data={
             "measure": "instructions" if counted else "seconds",

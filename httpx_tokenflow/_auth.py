@@ -87,7 +87,7 @@ class _CredentialAuth(_Base):
         self._grant = grant
         self._policy = policy
         self._now = policy.clock.monotonic
-        self._origins = Origins(origins)
+        self._origins = Origins(origins, httpx.URL)
         self._is_pinned = origins is not None
         self._passed = self._origins.passed
         self._known: set[type] = set()  # kinds of headers in which the fast path can look for the caller's own
@@ -194,16 +194,17 @@ class _CredentialAuth(_Base):
                 yield request  # rule 4
                 return
             self._origins.check(request.url)
-            sent = None if held is None else (held, (yield from self._answer(request, response, held)))
+            sending = _Sending(request, response)
+            sent = None if held is None else (held, (yield from self._answer(sending, held)))
             lead = None if self._grant is None else self._lead
-            flow = authorize(self._source, self._policy, lead, _Sending(request), sent)
-            yield from self._follow(flow, request, response)
+            flow = authorize(self._source, self._policy, lead, sending, sent)
+            yield from self._follow(flow, sending)
         except TokenFlowError as error:
             error.request = request
             raise
 
-    def _follow(self, flow: Generator[Step, Any, None], request: Any, response: Any) -> Generator[Any, Any, None]:
-        """Do what `flow` says with `request`, and `response` if there is one already."""
+    def _follow(self, flow: Generator[Step, Any, None], sending: _Sending) -> Generator[Any, Any, None]:
+        """Do what `flow` says with the request."""
         answer: Any = None
         error: Exception | None = None
         while True:
@@ -212,40 +213,47 @@ class _CredentialAuth(_Base):
             except StopIteration:
                 return
             except TokenFlowError as failed:
-                failed.response = response
+                failed.response = sending.response
                 raise
             answer = error = None
             try:
                 if isinstance(step, Send):
-                    response = yield from self._send(request, step.held)
-                    answer = yield from self._answer(request, response, step.held)
+                    yield from self._send(sending, step.held)
+                    answer = yield from self._answer(sending, step.held)
                 else:
-                    answer = yield (Drain(response) if isinstance(step, Drain) else step)
+                    answer = yield (Drain(sending.response) if isinstance(step, Drain) else step)
             except Exception as failed:  # noqa: BLE001 - the flow decides what it means
                 error = failed
 
-    def _send(self, request: Any, held: Held) -> Generator[Any, Any, Any]:
-        """Send `request` with `held`, and again where a redirect within the origin has lost a sealed credential."""
+    def _send(self, sending: _Sending, held: Held) -> Generator[Any, Any, None]:
+        """Send the request with `held`, and again where a redirect within the origin has lost a sealed credential."""
         while True:
+            request = sending.request
             self._placement.put(request, held.value)
             try:
-                response = yield request
+                sending.response = yield request
             finally:
                 self._placement.take_off(request)
-            hop = _next_hop(request, response) if self._placement.sealed else None
+            hop = _next_hop(request, sending.response) if self._placement.sealed else None
             if hop is None:
-                return response
-            yield Drain(response)
-            request = hop
+                return
+            yield Drain(sending.response)
+            sending.request = hop
 
-    def _answer(self, request: Any, response: Any, held: Held) -> Generator[Any, Any, Answer]:
-        """`response` as the flow sees it."""
+    def _answer(self, sending: _Sending, held: Held) -> Generator[Any, Any, Answer]:
+        """The response as the flow sees it."""
+        request, response = sending.request, sending.response
         if response.status_code not in _WORTH_A_LOOK and self._should_renew is None:
             return Answer(response.status_code)
-        if self._placement.sealed:
-            ours = _origin(response.request.url) == _origin(request.url)
+        answered = response.request
+        if answered is request:
+            ours = True
         else:
-            ours = response.request.headers.get("Authorization") == held.value
+            ours = not self._placement.sealed and answered.headers.get("Authorization") == held.value
+            if ours:
+                # A redirect within the origin has been followed: what comes next goes to where it led. What was sent
+                # before may have been done (a POST that was answered with 303).
+                sending.request = answered
         expired = False
         if self._should_renew is not None:
             try:
@@ -264,20 +272,21 @@ class _CredentialAuth(_Base):
 
 
 class _Sending:
-    """What the flow may want to know of `request`, looked up when it does."""
+    """A request on its way, and the last response to it; what the flow may want to know is looked up when it does."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("request", "response")
 
-    def __init__(self, request: Any) -> None:
-        self._request = request
+    def __init__(self, request: Any, response: Any) -> None:
+        self.request = request
+        self.response = response
 
     @property
     def replayable(self) -> bool:
-        return is_replayable(self._request)
+        return is_replayable(self.request)
 
     @property
     def retry(self) -> bool:
-        return _option(self._request, "retry")
+        return _option(self.request, "retry")
 
 
 def _option(request: Any, name: str) -> bool:

@@ -11,6 +11,7 @@ Rules.
 from __future__ import annotations
 
 import time
+import zlib
 from contextlib import aclosing
 from typing import Any
 
@@ -36,16 +37,16 @@ def is_replayable(request: Any) -> bool:
     source = getattr(stream, "_stream", None)  # httpx's wrapper around what the caller gave; without it: no proof
     if source is None or hasattr(source, "read") or hasattr(source, "aread"):
         return False
-    if hasattr(source, "__anext__") or hasattr(source, "__next__"):
-        return False
-    return hasattr(source, "__iter__") or hasattr(source, "__aiter__")
+    begin = getattr(source, "__aiter__", None) or getattr(source, "__iter__", None)
+    return begin is not None and begin() is not begin()  # two beginnings, or one that goes on
 
 
 def _can_seek(file: Any) -> bool:
     try:
-        return bool(file.seekable())
-    except AttributeError:
-        return hasattr(file, "seek")
+        file.seek(file.tell())
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
 
 
 def drain(response: Any) -> None:
@@ -113,8 +114,22 @@ class _Body:
 
     def put_back(self, response: Any) -> None:
         """Have `response` read again, from memory: only attributes that httpx documents are touched."""
-        if self._chunks is None:
-            response.headers.pop("content-encoding", None)  # half a compressed body cannot be read
-        response.stream = library_of(response).ByteStream(b"".join(self._chunks or ()))
+        content = b"".join(self._chunks or ())
+        coding = response.headers.pop("content-encoding", "").strip().lower()
+        if content and coding not in {"", "identity"}:
+            content = _unpacked(content, coding)
+        response.stream = library_of(response).ByteStream(content)
         response.is_closed = False
         response.is_stream_consumed = False
+
+
+def _unpacked(content: bytes, coding: str) -> bytes:
+    """`content` without its content coding, if that is one of zlib's and no more comes out than may; else nothing."""
+    if coding not in {"gzip", "x-gzip", "deflate"}:
+        return b""
+    try:
+        unpacking = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: by its header, gzip or zlib
+        unpacked = unpacking.decompress(content, MAX_BYTES)
+    except zlib.error:
+        return b""
+    return b"" if unpacking.unconsumed_tail else unpacked

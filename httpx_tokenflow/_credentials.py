@@ -7,25 +7,23 @@ Rules.
 2. httpx strips `Authorization` when a redirect leaves the origin, and nothing else. A credential in a header of its
    own is therefore *sealed* to the one request that it was put on: whoever copies the headers (a redirect does)
    gets a copy without it. See `seal`.
-3. A credential in the query is taken out of the request's URL again once the answer is there, so that neither the
-   history nor an error's text shows it.
+3. A credential in the query is on the wire and nowhere else: the URL does not show it, to hooks, logs or errors, and
+   once the answer is there it is taken out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
-import logging
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from ._errors import ConfigurationError, OriginNotAllowed
 from ._tokens import check_credential
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = [
     "InAuthorization",
@@ -42,6 +40,7 @@ Origin = tuple[str, str, int | None]
 """Scheme, host (lower case, as on the wire) and port (None: the scheme's own)."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_NO_HOST = re.compile(r"[^a-z0-9._:-]")
 
 
 def is_loopback(host: str) -> bool:
@@ -54,26 +53,35 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def parse_origin(text: str) -> Origin:
+def parse_origin(text: Any, parse: Callable[[str], Any]) -> Origin:
     """The origin that `text` names, such as ``https://api.example.com`` or ``http://127.0.0.1:8000``.
 
     Raises:
         ConfigurationError: it is not an origin, or one over plain http to another machine.
     """
     try:
-        parts = urlsplit(text)
-        scheme, host, port = parts.scheme.lower(), parts.hostname or "", parts.port
-        wire_host = host if host.isascii() else host.encode("idna").decode("ascii")
-    except (ValueError, UnicodeError, AttributeError, TypeError):
-        scheme = host = ""
-    if scheme not in _DEFAULT_PORTS or not host or parts.path not in {"", "/"} or parts.query or "@" in parts.netloc:
+        url = parse(text)
+        scheme, host, port = origin = _origin(url)
+        is_origin = scheme in _DEFAULT_PORTS and host and not _NO_HOST.search(host) and url.raw_path in {b"", b"/"}
+        is_origin = is_origin and not url.userinfo and not url.fragment and (port is None or port < 65536)
+    except Exception:  # noqa: BLE001 - whatever a URL class thinks of what is none
+        is_origin = False
+    if not is_origin:
         raise ConfigurationError(
             f"{_shown(text)} is not an origin: write scheme, host and, if it is not the usual one, the port, "
             'such as "https://api.example.com"'
         )
     if scheme == "http" and not is_loopback(host):
         raise ConfigurationError(f"{text!r} is plain http: a credential goes over https, or http to loopback")
-    return scheme, wire_host.lower(), None if port == _DEFAULT_PORTS[scheme] else port
+    return origin
+
+
+def _origin(url: Any) -> Origin:
+    """The origin of a URL of httpx or httpx2, with its host in one spelling."""
+    host = url.raw_host.decode("ascii").lower()
+    with contextlib.suppress(ValueError):
+        host = ipaddress.ip_address(host).compressed
+    return url.scheme, host, url.port
 
 
 def _shown(text: object) -> str:
@@ -108,10 +116,10 @@ class Origins:
 
     _MOST_REMEMBERED = 1024  # distinct origins remembered; more are checked each time
 
-    def __init__(self, origins: Iterable[str] | None) -> None:
-        if isinstance(origins, str):
+    def __init__(self, origins: Iterable[str] | None, parse: Callable[[str], Any]) -> None:
+        if origins is not None and (isinstance(origins, str) or not isinstance(origins, Iterable)):
             raise ConfigurationError("origins must be a sequence of origins: write a tuple, even around a single one")
-        self._allowed = None if origins is None else frozenset(parse_origin(origin) for origin in origins)
+        self._allowed = None if origins is None else frozenset(parse_origin(origin, parse) for origin in origins)
         if self._allowed is not None and not self._allowed:
             raise ConfigurationError("origins is empty: no request could ever go out; name one, or leave it out")
         self.passed: set[tuple[str, bytes, int | None]] = set()
@@ -125,7 +133,7 @@ class Origins:
         origin = (url.scheme, url.raw_host, url.port)
         if origin in self.passed:
             return
-        self._decide(url.scheme, url.raw_host.decode("ascii"), url.port)
+        self._decide(*_origin(url))
         if len(self.passed) < self._MOST_REMEMBERED:
             self.passed.add(origin)
 
@@ -182,8 +190,10 @@ class InHeader:
         request.headers = seal(request.headers, self.name, value)
 
     def take_off(self, request: Any) -> None:
-        library_headers: Any = type(request.headers).__base__
-        request.headers = library_headers(request.headers)
+        if isinstance(headers := request.headers, _Sealed):
+            request.headers = headers.unsealed()
+        else:  # a hook has put others in place
+            headers.pop(self.name, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,36 +203,46 @@ class InQuery:
     name: str
     sealed = True
 
-    def __post_init__(self) -> None:
-        # httpx logs each request's URL at INFO.
-        for library in ("httpx", "httpx2"):
-            logging.getLogger(library).addFilter(_masking(self.name))
-
     def is_on(self, request: Any) -> bool:
         return self.name in request.url.params
 
     def put(self, request: Any, value: str) -> None:
         own = urlencode({self.name: value}).encode("ascii")
-        request.url = request.url.copy_with(query=b"&".join(filter(None, (request.url.query, own))))
+        query = b"&".join(filter(None, (request.url.query, own)))
+        request.url = veil(request.url.copy_with(query=query), str(request.url))
 
     def take_off(self, request: Any) -> None:
         others = request.url.query.rpartition(urlencode({self.name: ""}).encode("ascii"))[0]
         request.url = request.url.copy_with(query=others.removesuffix(b"&") or None)
 
 
+def veil(url: Any, shown: str) -> Any:
+    """`url` (of httpx or httpx2) as it goes on the wire, which shows itself, to logs and errors, as `shown`."""
+    kind: Any = type(url)
+    veiled = _veiled_kind(kind)(url)
+    veiled.shown = shown
+    return veiled
+
+
 @functools.cache
-def _masking(parameter: str) -> logging.Filter:
-    value = re.compile(rf"([?&]{re.escape(parameter)}=)[^&\s]*")
+def _veiled_kind(kind: Any) -> Any:
+    class Veiled(kind):  # type: ignore[misc]  # the library is known at run time only
+        shown = ""
 
-    class Masking(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            if isinstance(record.args, tuple):
-                record.args = tuple(
-                    value.sub(r"\1[secure]", text) if value.search(text := str(item)) else item for item in record.args
-                )
-            return True
+        def __str__(self) -> str:
+            return self.shown
 
-    return Masking()
+        def __repr__(self) -> str:
+            return repr(kind(self.shown))
+
+    return Veiled
+
+
+class _Sealed:
+    """What sealed headers of either library are."""
+
+    def unsealed(self) -> Any:
+        """A copy, without the sealed field."""
 
 
 def seal(headers: Any, name: str, value: str) -> Any:
@@ -244,7 +264,10 @@ def _sealed_kind(kind: Any) -> Any:  # noqa: C901 - a class whose base is known 
     answers from a second, complete set. That a copy is as bare as it should be is checked here, once.
     """
 
-    class Sealed(kind):  # type: ignore[misc]  # the library is known at run time only
+    class Sealed(_Sealed, kind):  # type: ignore[misc]  # the library is known at run time only
+        def unsealed(self) -> Any:
+            return kind(self)
+
         def __init__(self, headers: Any, name: str, value: str) -> None:
             self._complete = kind(headers)
             self._complete[name] = value

@@ -151,10 +151,10 @@ def authorize(
         if not sending.replayable:
             yield from _renew_aside(source, policy, lead, held)
             return
+        if renewed and source.newer(held, policy.clock.monotonic()) is None:
+            break
         yield Drain()
         newer = source.newer(held, policy.clock.monotonic())
-        if newer is None and renewed:
-            return
         if newer is None:
             newer, renewed = yield from _await_token(source, policy, lead, refused=held)
         held = newer

@@ -152,8 +152,7 @@ class TestRequest:
         new = source.hold(entry("new", time), policy)
         source.land(wait.flight, new)
         flow.send(new)
-        assert flow.send(REFUSED) == Drain()
-        ends(flow)
+        ends(flow, REFUSED)
 
     def test_a_late_401_takes_the_current_token(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
         """A 401 for a token that is no longer the current one costs no renewal (F50)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from httpx_tokenflow._client_auth import ClientAuth, ClientSecretBasic, NoClientAuth
 from httpx_tokenflow._credentials import check_endpoint
@@ -91,6 +91,9 @@ class TokenEndpoint:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._client_id} at {self._url}>"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is not pickled: it holds a secret; make one in each process")
 
     @property
     def name(self) -> str:

@@ -64,6 +64,15 @@ def test_a_crowd_that_is_refused_for_good_renews_once(any_hand, home):
     assert sandbox.api_requests <= 60
 
 
+@pytest.mark.xfail(strict=True, reason="the breaker of design §6 is not there yet")
+def test_an_api_that_refuses_every_token_does_not_get_a_new_one_each_time(hand, home):
+    """Ten requests, one after the other, to an API that refuses whatever it gets: no more than three tokens (F49)."""
+    home.sandbox.script(*[Refuse()] * 99, on="api")
+    client = hand.client(base_url=home.url, auth=home.auth())
+    assert [client.get("/api/x").status_code for _ in range(10)] == [401] * 10
+    assert home.sandbox.token_requests <= 3
+
+
 def test_a_late_401_of_an_old_token_costs_no_renewal(any_hand, home):
     """Two requests with the old token; the second 401 comes when the first has been mended: no renewal (F50)."""
     sandbox = home.sandbox

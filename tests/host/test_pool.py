@@ -421,13 +421,14 @@ def test_a_401_that_cannot_be_decoded_is_a_401(any_hand):
 
 def test_a_bomb_of_a_401_is_not_unpacked(any_hand):
     """64 KiB are 64 KiB after decompression too: a small gzip of a huge body costs no memory (F43)."""
-    bomb = gzip.compress(b"\0" * (32 << 20))
+    bomb = gzip.compress(b"\0" * (8 << 20))
     assert len(bomb) < 64 * 1024
     api = _Answers(any_hand, [bomb], {"Content-Encoding": "gzip"})
     client = any_hand.client(transport=any_hand.transport(api), auth=_two_tokens())
     response = client.get("https://api.example.com/")
     assert response.text == "good"
-    assert len(response.history[0].content) <= 64 * 1024
+    unpacked = len(response.history[0].content)
+    assert unpacked <= 64 * 1024
 
 
 def test_the_request_keeps_its_read_timeout(hand, home):
