@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import trio
 from _contenders import CONTENDERS, REFUSED, Setting

@@ -40,9 +40,9 @@ WARM_UP = 200  # callers
 BAR = 1.3
 
 NOTES = """\
-token requests, failed: the worst of {repeat} repetitions. wall, cpu: the medians of the ratios to the floor, which met the
-same storm right before or after, in the same process and library. What the wall clock says depends on what else the
-machine does; what the processor's says, less so.
+token requests, failed: the worst of {repeat} repetitions. wall, cpu: the medians of the ratios to the floor, which met
+the same storm right before or after, in the same process, with the same library. What the wall clock says depends on
+what else the machine does; what the processor's says, less so.
 {tasks:,} requests, all at once (in threads: {threads}, with their share one after the other); a token request takes
 {latency:g} s; all is in memory.
 Floor: a client with a static header, which sends each request once. In `every 401` it is an auth that knows the good

@@ -81,7 +81,8 @@ def _origin(url: Any) -> Origin:
     host = url.raw_host.decode("ascii").lower()
     with contextlib.suppress(ValueError):
         host = ipaddress.ip_address(host).compressed
-    return url.scheme, host, url.port
+    # The handshake of a websocket, which httpx2 can send, is an HTTP request.
+    return {"wss": "https", "ws": "http"}.get(url.scheme, url.scheme), host, url.port
 
 
 def _shown(text: object) -> str:

@@ -221,7 +221,6 @@ def test_what_is_no_origin_is_refused_at_construction(make, origins):
 
 
 @pytest.mark.parametrize("hand", ["httpx2-sync", "httpx2-async"], indirect=True)
-@pytest.mark.xfail(strict=True, reason="undecided: design §9 names https only, and httpx2 has websockets of its own")
 def test_a_websocket_over_tls_is_as_good_as_https(hand):
     """httpx2 sends the handshake of a websocket to wss://: the credential may go there as well as to https://."""
     _sent, answer = _ask(hand, BearerAuth("SENTINEL-token"), "wss://api.example.com/ws")
