@@ -607,6 +607,24 @@ def test_the_callers_own_parameter_wins(hand, home):
     assert home.sandbox.seen[0].query == "api_key=own"
 
 
+@pytest.mark.parametrize("make", [BearerAuth, APIKeyAuth], ids=["Authorization", "X-API-Key"])
+def test_the_credential_of_a_hook_wins(hand, home, make):
+    """If a request hook puts its own credential in the place of ours, the 401 is not ours (F20)."""
+    asked = []
+
+    def replace(request):
+        for name in {"authorization", "x-api-key"} & set(request.headers):
+            request.headers[name] = "Own credential"
+
+    auth = make(lambda: asked.append(1) or "ours")
+    client = hand.client(base_url=home.url, auth=auth, event_hooks={"request": [hand.hook(replace)]})
+    for number in (1, 2):
+        assert client.get("/api-key/x").status_code == 401
+        assert home.sandbox.api_requests == number
+        assert "Own credential" in home.sandbox.seen[-1].headers.values()
+    assert asked == [1]
+
+
 @pytest.mark.parametrize("kind", ["TokenAuth", "BearerAuth", "APIKeyAuth"])
 def test_a_request_can_go_without(hand, home, kind):
     """With {"auth": False} a request goes without our credential, and its 401 is given back."""
