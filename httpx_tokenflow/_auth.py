@@ -232,6 +232,7 @@ class _CredentialAuth(_Base):
             self._placement.put(request, held.value)
             try:
                 sending.response = yield request
+                sending.carried = self._placement.carries(request, held.value)
             finally:
                 self._placement.take_off(request)
             hop = _next_hop(request, sending.response) if self._placement.sealed else None
@@ -245,15 +246,14 @@ class _CredentialAuth(_Base):
         request, response = sending.request, sending.response
         if response.status_code not in _WORTH_A_LOOK and self._should_renew is None:
             return Answer(response.status_code)
-        answered = response.request
-        if answered is request:
-            ours = True
+        if self._placement.sealed:
+            ours = sending.carried and response.request is request
         else:
-            ours = not self._placement.sealed and answered.headers.get("Authorization") == held.value
-            if ours:
-                # A redirect within the origin has been followed: what comes next goes to where it led. What was sent
-                # before may have been done (a POST that was answered with 303).
-                sending.request = answered
+            ours = self._placement.carries(response.request, held.value)
+        if ours:
+            # Where a redirect within the origin was followed, what comes next goes to where it led: what was sent
+            # before may have been done (a POST that was answered with 303).
+            sending.request = response.request
         expired = False
         if self._should_renew is not None:
             try:
@@ -274,11 +274,12 @@ class _CredentialAuth(_Base):
 class _Sending:
     """A request on its way, and the last response to it; what the flow may want to know is looked up when it does."""
 
-    __slots__ = ("request", "response")
+    __slots__ = ("carried", "request", "response")
 
     def __init__(self, request: Any, response: Any) -> None:
         self.request = request
         self.response = response
+        self.carried = False  # it was our credential that went out, as far as the request itself can tell
 
     @property
     def replayable(self) -> bool:

@@ -84,9 +84,11 @@ async def adrain(response: Any) -> None:
         try:
             async with aclosing(response.aiter_raw()) as chunks:
                 async for chunk in chunks:
+                    if limit.cancel_called:
+                        break  # a stream that never waits cannot be cancelled
                     if not body.add(chunk):
                         body.give_up()
-                        break
+                        limit.cancel()  # ends httpx's nest of generators from the inside; closing leaves some over
         except Exception:  # noqa: BLE001 - as in drain
             body.give_up()
     if limit.cancelled_caught:

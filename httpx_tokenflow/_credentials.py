@@ -157,6 +157,9 @@ class Placement(Protocol):
     def put(self, request: Any, value: str) -> None:
         """Put `value` on `request`."""
 
+    def carries(self, request: Any, value: str) -> bool:
+        """Whether it is still `value` that is there: a hook may have put its own."""
+
     def take_off(self, request: Any) -> None:
         """After the answer: leave nothing that a log or a history would show."""
 
@@ -172,6 +175,9 @@ class InAuthorization:
 
     def put(self, request: Any, value: str) -> None:
         request.headers["Authorization"] = value
+
+    def carries(self, request: Any, value: str) -> bool:
+        return bool(request.headers.get("Authorization") == value)
 
     def take_off(self, request: Any) -> None:
         """Nothing to do: httpx masks this field."""
@@ -189,6 +195,9 @@ class InHeader:
 
     def put(self, request: Any, value: str) -> None:
         request.headers = seal(request.headers, self.name, value)
+
+    def carries(self, request: Any, value: str) -> bool:
+        return bool(request.headers.get(self.name) == value)
 
     def take_off(self, request: Any) -> None:
         if isinstance(headers := request.headers, _Sealed):
@@ -211,6 +220,9 @@ class InQuery:
         own = urlencode({self.name: value}).encode("ascii")
         query = b"&".join(filter(None, (request.url.query, own)))
         request.url = veil(request.url.copy_with(query=query), str(request.url))
+
+    def carries(self, request: Any, value: str) -> bool:
+        return bool(request.url.params.get(self.name) == value)
 
     def take_off(self, request: Any) -> None:
         others = request.url.query.rpartition(urlencode({self.name: ""}).encode("ascii"))[0]

@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 MAX_RESPONSE = 1 << 20  # bytes of a token endpoint's answer
 
-OWN_SHARE = 0.95  # of a token request's time, for the library's timeouts
+LATE = 0.3  # seconds by which our limit comes after the library's own, whose error says more
 
 _BARE: dict[str, Any] = {"auth": None, "follow_redirects": False}  # rule 1
 
@@ -106,7 +106,7 @@ class TokenClient:
                 # Reading the certificates of the world takes 40 ms, in which no loop should stand still.
                 options = await _in_thread(self._ours, key, library)
                 client = clients[key] = library.AsyncClient(**options)
-        with anyio.fail_after(timeout):
+        with anyio.fail_after(timeout + LATE):
             if not self._is_async and self._client is not None:
                 return await _in_thread(self.send, request, timeout, library)
             response = await client.send(self._build(client, request, timeout), stream=True, **_BARE)
@@ -133,7 +133,6 @@ class TokenClient:
         return {"verify": verify, "limits": limits, "follow_redirects": False}
 
     def _build(self, client: Any, request: TokenRequest, timeout: float) -> Any:
-        timeout *= OWN_SHARE  # so that the library's own error, which says more, comes before ours
         connect = min(self._connect_timeout, timeout)
         return client.build_request(
             "POST",

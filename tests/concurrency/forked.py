@@ -72,8 +72,8 @@ def locks(stage: Stage) -> dict[str, Any]:
         "source": stage.auth._source._lock,
         "store": stage.store._lock,
         "token client": stage.auth._client._lock,
-        "all sources": _flights._sources_lock,
-        "all flights": _flights._counting,
+        "all sources": _flights._locks.sources,
+        "all flights": _flights._locks.counting,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     TokenFlowError,
 )
+from httpx_tokenflow._lifecycle import FLIGHT_GRACE
 from httpx_tokenflow.stores import MemoryStore
 from httpx_tokenflow.testing import Drip, DropAfter, DropBefore, Garbage, Silent, Status
 
@@ -159,9 +161,8 @@ def test_all_attempts_share_one_budget(driver: str) -> None:
     patience: list[float] = []
     stage.gate.instead = lambda request: patience.append(request.extensions["timeout"]["read"])
     own_errors(stage.at_once(10))
-    assert len(patience) == 3
-    assert sum(patience) <= 0.7
-    assert min(patience) > 0
+    assert len(patience) > 1
+    assert sum(patience) <= 0.65
 
 
 # F03, F04, F05, F06, F07, F08: the refresh token
@@ -458,6 +459,33 @@ def test_a_token_that_one_api_refuses_serves_the_others(driver: str) -> None:
     assert stage.gate.reached == 3
     assert stage.at_once(5) == [200] * 5
     assert stage.gate.reached == 3
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
+def test_a_token_is_not_left_on_the_ground(driver: str) -> None:
+    """A refused token's renewal dies with its loop, and the next one fails: the token still serves elsewhere (F60).
+
+    It is as good as it was; only one API has refused it.
+    """
+    stage = Stage("client", "anywhere", need=None, policy={"budget": 2.0})
+    stage.gate.shut()
+    picky = httpx.MockTransport(lambda request: httpx.Response(401))
+    loop = asyncio.new_event_loop()
+
+    async def stop_in_the_middle() -> None:
+        task.append(asyncio.ensure_future(asent(stage.client(driver="asyncio", transport=picky), stage.api_url)))
+        await auntil(lambda: stage.gate.reached == 1)
+
+    task: list[Any] = []
+    loop.run_until_complete(stop_in_the_middle())
+    stage.hands.move(2.0 + FLIGHT_GRACE)
+    stage.gate.instead = lambda _: httpx.Response(503)
+    stage.gate.open()
+    stage.driver = driver
+    own_errors(stage.at_once(5, [stage.client(transport=picky)]))
+    assert stage.at_once(5) == [200] * 5
+    loop.run_until_complete(asyncio.wait_for(asyncio.gather(*task), 5))
+    loop.close()
 
 
 @pytest.mark.xfail(reason="no renewal aside of a token that is due, but good, is built yet", strict=True)
