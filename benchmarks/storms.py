@@ -9,8 +9,8 @@ Rules.
 2. In each turn a contender and the floor of its library meet the storm one right after the other, in an order that the
    seed decides, so that a busy machine hinders both. A number is the median of the ratios. In each repetition
    everybody has one turn, in an order that the seed decides, too.
-3. Each turn is a process of its own, with small storms first to warm up: nobody inherits a cache, and who hangs is
-   ended when the time is over and has no more turns.
+3. Each turn is a process of its own, with small storms first to warm up: nobody inherits a cache. Who comes to no end
+   in time is ended, and has no more turns.
 4. Token requests and failures are the worst of the repetitions. A failure is whatever is not a 200.
 """
 
@@ -77,7 +77,7 @@ def measure(turn: Turn, args: argparse.Namespace, dice: random.Random) -> tuple[
     process.start()
     there.close()
     try:
-        outcomes = here.recv() if here.poll(args.timeout) else [_no_end("hangs", args)] * 2
+        outcomes = here.recv() if here.poll(args.timeout) else [_no_end(f"no end in {args.timeout:g} s", args)] * 2
     except EOFError:
         outcomes = [_no_end("its process died", args)] * 2
     finally:

@@ -415,6 +415,45 @@ def test_a_store_that_fails_after_the_rotation_costs_nothing(driver: str, how: s
     stage.check_session()
 
 
+class NeverAgrees(MemoryStore):
+    """A store whose compare-and-set never finds what its load has just shown: a replica that lags behind, say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lags = False
+        self.saves = 0
+
+    def save(self, fingerprint: str, entry: Any, *, replaces: str | None) -> bool:
+        if not self.lags:
+            return super().save(fingerprint, entry, replaces=replaces)
+        self.saves += 1
+        if self.saves > 1_000:
+            raise RuntimeError("enough")  # so that a test that fails does not go on for ever
+        return False
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_store_that_never_agrees_is_not_asked_for_ever(driver: str, kind: str) -> None:
+    """A store that refuses each write ends a renewal, and a login, instead of keeping it busy for ever (F28, F77)."""
+    store = NeverAgrees()
+    stage = Stage(kind, driver, need="expired", store=store)
+    store.lags = True
+    answers = stage.at_once(3)
+    if kind == "client":
+        assert answers == [200] * 3
+    else:
+        own_errors(answers, StoreError)
+        assert stage.sandbox.token_requests == 0
+    login = stage.login()
+    with pytest.raises(StoreError):
+        stage.auth.set_token(login)
+    assert store.saves < 100
+    store.lags = False
+    stage.hands.move(PAUSE)
+    assert stage.at_once(3) == [200] * 3
+
+
 # F57, F60 and a 401 elsewhere: what still works goes on
 
 
