@@ -62,6 +62,7 @@ __all__ = ["Sending", "Verdict", "authorize", "current", "keep", "renew", "verdi
 logger = logging.getLogger("httpx_tokenflow")
 
 MAX_SENDS = 3
+MAX_ROUNDS = 10  # of load and compare-and-set; a store that disagrees more often will never agree
 LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
 
 _POINTLESS = frozenset({"invalid_request", "insufficient_scope"})
@@ -275,7 +276,7 @@ def _under_lease(
     random: Callable[[], float],
     refused: str | None,
 ) -> Generator[Step, Any, Entry]:
-    while True:
+    for _ in range(MAX_ROUNDS):
         entry, stored = yield from _load(source, grant)
         if entry is not None and _serves(entry, policy, refused):
             return entry
@@ -297,6 +298,7 @@ def _under_lease(
             raise
         flight.minted = True
         return (yield from _save(source, minted, stored, policy))
+    raise _never_agrees()
 
 
 def _load(source: TokenSource, grant: Grant) -> Generator[Step, Any, tuple[Entry | None, str | None]]:
@@ -422,8 +424,13 @@ def _save(
 def keep(source: TokenSource, entry: Entry, policy: RenewalPolicy) -> Generator[Step, Any, Held]:
     """A token that came from outside: in the store and in memory, it is the one from now on."""
     held = source.hold(entry, policy)
-    while True:
+    for _ in range(MAX_ROUNDS):
         loaded: Entry | None = yield Load()
         if (yield Save(entry, loaded.stamp if loaded else None)):
             source.replace(held)
             return held
+    raise _never_agrees()
+
+
+def _never_agrees() -> StoreError:
+    return StoreError("the store holds something else each time it is asked to change: its compare-and-set is broken")
