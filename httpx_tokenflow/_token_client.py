@@ -21,7 +21,6 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from ._errors import ConfigurationError, TokenEndpointUnavailable
 from ._forks import renew_after_fork
@@ -175,6 +174,8 @@ class _Bounded:
 
 
 async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
+    import anyio.to_thread  # 4 ms that only those pay who come here
+
     # With a limiter of its own: the default one may be used up by threads that wait for this very renewal.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=limiter)
