@@ -211,7 +211,8 @@ def test_a_silent_token_endpoint_fails_everybody_within_the_budget(any_hand, hom
     for error in errors:
         assert isinstance(error, TokenEndpointUnavailable)
         assert isinstance(error, any_hand.library.TransportError)
-        assert error.outcome == "unknown"
+        # "not sent" is the truth where a loaded machine takes a quarter of a second to connect.
+        assert error.outcome in ({"unknown"} if sandbox.token_requests == 2 else {"unknown", "not sent"})
         assert error.request.url.path == "/api/x"  # the caller's, not the token endpoint's
 
 
