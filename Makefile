@@ -25,6 +25,7 @@ types: $(STAMP)
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/hot_path.py
 	$(BIN)/python benchmarks/storms.py
+	$(BIN)/python benchmarks/rollover.py
 
 proof: $(STAMP)
 	$(BIN)/python -m pytest -m slow

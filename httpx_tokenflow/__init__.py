@@ -1,14 +1,12 @@
 """One `auth=` object for httpx and httpx2 that makes HTTP 401 a non-event.
 
-Where to start reading: `_flow.py`. It has the order of events, written once and without I/O: the life of a request and
-the life of a renewal. `_flights.py` says who renews and who waits, `_drivers.py` performs what the flow asks for, on
-threads or on an event loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
+Where to start reading: `_flow.py`, which has the order of events in the life of a request, and `_renewal.py`, which has
+that of a renewal; both are written once and without I/O. `_lifecycle.py` draws the states of a token over time.
+`_sources.py` says who renews and who waits, `_drivers.py` performs what the flow asks for, on threads or on an event
+loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
 """
 
 from __future__ import annotations
-
-# what goes into auth=
-from ._auth import APIKeyAuth, BearerAuth, TokenAuth
 
 # client authentication
 from ._client_auth import ClientSecretBasic, ClientSecretPost
@@ -29,8 +27,14 @@ from ._errors import (
 # grants
 from ._grants import ClientCredentials, RefreshToken
 
-# the numbers
-from ._lifecycle import RenewalPolicy
+# the numbers, and the states of a token
+from ._lifecycle import RenewalPolicy, State
+
+# what goes into auth=
+from ._simple_auth import APIKeyAuth, BearerAuth
+from ._sources import Status
+from ._times import Clock
+from ._token_auth import TokenAuth
 
 # tokens
 from ._tokens import Token
@@ -41,12 +45,15 @@ __all__ = [
     "ClientCredentials",
     "ClientSecretBasic",
     "ClientSecretPost",
+    "Clock",
     "ConfigurationError",
     "InvalidCredential",
     "OriginNotAllowed",
     "ReauthenticationRequired",
     "RefreshToken",
     "RenewalPolicy",
+    "State",
+    "Status",
     "StepUpRequired",
     "StoreError",
     "Token",

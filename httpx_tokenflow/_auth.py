@@ -1,9 +1,10 @@
-"""The `auth=` objects: where the heart meets httpx and httpx2.
+"""What all `auth=` objects do with a request: where the heart meets httpx and httpx2.
 
 Rules.
 
 1. The fast path: a token is in memory, it is fresh, and nothing about the request is out of the ordinary. Then it costs
-   one look at the clock and one header: no lock, no await, no generator but the one that httpx itself needs.
+   a look at the two clocks and one header: no lock, no await, no generator but the one that httpx itself needs. In the
+   last third of a token's life it costs a look at the request's timeout as well.
 2. Everything else is `_flow.authorize`; here its steps are performed: `Send` and `Drain` with the host's request and
    response, the others by a driver.
 3. The same object serves clients of both libraries. It is made from httpx's `Auth`, and says yes when somebody asks
@@ -14,39 +15,34 @@ Rules.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import random
-import re
+import inspect
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import httpx
 
 from ._bodies import is_replayable
-from ._credentials import InAuthorization, InHeader, InQuery, Origins, bearer
+from ._credentials import InAuthorization, Origins, as_field, origin_of
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, TokenFlowError
-from ._flights import Held, TokenSource, source_for
-from ._flow import authorize, current, keep, renew
-from ._grants._callable import AskProgram
-from ._lifecycle import RenewalPolicy
+from ._flow import authorize
+from ._renewal import renew
 from ._steps import Answer, Drain, Read, Send, Step
-from ._token_client import TokenClient, library_of
-from ._tokens import MAX_LIFETIME, Entry, Token, check_credential, digest
-from .stores import MemoryStore
+from ._token_client import LIBRARIES, library_of
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 
     import httpx2
 
     from ._credentials import Placement
-    from ._flights import Flight
+    from ._flights import Flight, Held
     from ._grants import Grant
+    from ._lifecycle import RenewalPolicy
+    from ._sources import TokenSource
     from ._steps import Renewing
-    from .stores import AsyncStore, Store
+    from ._token_client import TokenClient
+    from .events import Event
 
     class _Base(httpx.Auth, httpx2.Auth):  # rule 3, as a type checker sees it
         def auth_flow(self, request: Any) -> Generator[Any, Any, None]: ...
@@ -55,7 +51,7 @@ if TYPE_CHECKING:
 else:
     _Base = httpx.Auth
 
-__all__ = ["APIKeyAuth", "BearerAuth", "TokenAuth"]
+__all__ = ["CredentialAuth"]
 
 _D = TypeVar("_D", ThreadDriver, LoopDriver)
 
@@ -69,7 +65,7 @@ def _of_both(kind: Any, other: Any) -> type:
     return type(kind.__name__, (kind, other), {"__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
-class _CredentialAuth(_Base):
+class CredentialAuth(_Base):
     """What all `auth=` objects of ours do with a request."""
 
     _placement: Placement = InAuthorization()
@@ -81,18 +77,23 @@ class _CredentialAuth(_Base):
         policy: RenewalPolicy,
         client: TokenClient,
         origins: Iterable[str] | None,
+        on_event: Callable[[Event], object] | None,
         should_renew: Callable[[Any], bool] | None = None,
     ) -> None:
         self._source = source
         self._grant = grant
         self._policy = policy
         self._now = policy.clock.monotonic
+        self._now_wall = policy.clock.wall
         self._origins = Origins(origins, httpx.URL)
         self._is_pinned = origins is not None
         self._passed = self._origins.passed
         self._known: set[type] = set()  # kinds of headers in which the fast path can look for the caller's own
         self._client = client
         self._should_renew = should_renew
+        if on_event is not None:
+            self._on_event = _checked(on_event)
+            source.listen(self)
 
     @property  # type: ignore[misc]  # typeshed has it as a plain attribute
     def __class__(self) -> Any:
@@ -113,7 +114,11 @@ class _CredentialAuth(_Base):
     def _stamp(self, request: Any) -> Held | None:
         """The token that was put on `request`; None if one of the two is out of the ordinary (rule 1)."""
         held = self._source.held
-        if held is None or self._now() >= held.fresh_until or "tokenflow" in request.extensions:
+        if held is None or "tokenflow" in request.extensions:
+            return None
+        if (self._now() >= held.fresh_until or self._now_wall() >= held.fresh_until_wall) and not self._serves(
+            held, request
+        ):
             return None
         url = request.url
         if (self._is_pinned or url.scheme != "https") and (url.scheme, url.raw_host, url.port) not in self._passed:
@@ -121,19 +126,28 @@ class _CredentialAuth(_Base):
         headers = request.headers
         if type(headers) not in self._known:
             return None
-        for field in headers._list:  # noqa: SLF001 - `in` would cost more than all the rest; see _has_own
+        fields = headers._list  # noqa: SLF001 - the public doors would cost more than all the rest; see _has_own
+        for field in fields:
             if field[1] == b"authorization":
                 return None
-        headers["Authorization"] = held.value
+        fields.append(held.field)
         return held
+
+    def _serves(self, held: Held, request: Any) -> bool:
+        """Whether `held` can go on `request` although it is no longer young."""
+        age = held.age(self._policy.clock)
+        return age < held.look and (not self._policy.cover_timeout or held.life.covers(age, _timeout_of(request)))
 
     def _has_own(self, request: Any) -> bool:
         """Whether the caller has put a credential on `request` (rule 4)."""
         kind: Any = type(request.headers)
         if kind in self._known:
             return any(field[1] == b"authorization" for field in request.headers._list)  # noqa: SLF001 - as in _stamp
-        # Open the fast path for headers of this kind, if they keep their fields where it looks.
-        if not self._placement.sealed and getattr(kind([("A", "b")]), "_list", None) == [(b"A", b"a", b"b")]:
+        # Open the fast path for the library's own headers, if what it does comes to the same as the public doors.
+        probe = kind()
+        probe["Authorization"] = "x"
+        is_plain = getattr(probe, "_list", None) == [as_field("x")] and kind.__module__.partition(".")[0] in LIBRARIES
+        if is_plain and not self._placement.sealed:
             self._known.add(kind)
         return self._placement.is_on(request)
 
@@ -142,7 +156,7 @@ class _CredentialAuth(_Base):
         held, response = self._stamp(request), None
         if held is not None:
             response = yield request
-            if response.status_code not in _WORTH_A_LOOK and self._should_renew is None:
+            if response.status_code not in _WORTH_A_LOOK and self._should_renew is None and not self._source.breakers:
                 return
         talk = self._talk(request, held, response)
         driver = ThreadDriver(self._source, self._policy, self._client, library_of(request))
@@ -167,7 +181,7 @@ class _CredentialAuth(_Base):
         held, response = self._stamp(request), None
         if held is not None:
             response = yield request
-            if response.status_code not in _WORTH_A_LOOK and self._should_renew is None:
+            if response.status_code not in _WORTH_A_LOOK and self._should_renew is None and not self._source.breakers:
                 return
         talk = self._talk(request, held, response)
         driver = LoopDriver(self._source, self._policy, self._client, library_of(request))
@@ -244,7 +258,7 @@ class _CredentialAuth(_Base):
     def _answer(self, sending: _Sending, held: Held) -> Generator[Any, Any, Answer]:
         """The response as the flow sees it."""
         request, response = sending.request, sending.response
-        if response.status_code not in _WORTH_A_LOOK and self._should_renew is None:
+        if response.status_code not in _WORTH_A_LOOK and self._should_renew is None and not self._source.breakers:
             return Answer(response.status_code)
         if self._placement.sealed:
             ours = sending.carried and response.request is request
@@ -264,11 +278,23 @@ class _CredentialAuth(_Base):
                 yield Read(response)
                 expired = bool(self._should_renew(response))
         challenges = tuple(response.headers.get_list("WWW-Authenticate"))
-        return Answer(response.status_code, challenges, ours=ours, expired=expired)
+        origin = origin_of(response.request.url)
+        return Answer(response.status_code, challenges, ours=ours, expired=expired, origin=origin)
 
-    def _lead(self, flight: Flight, refused: str | None = None) -> Renewing:
+    def _driver(self, kind: type[_D]) -> _D:
+        return kind(self._source, self._policy, self._client, httpx)
+
+    def _lead(self, flight: Flight) -> Renewing:
         assert self._grant is not None  # noqa: S101 - nobody leads without a grant
-        return renew(flight, self._source, self._grant, self._policy, random.random, refused)
+        return renew(flight, self._source, self._grant, self._policy)
+
+
+def _checked(on_event: Any) -> Callable[[Event], object]:
+    is_async = inspect.iscoroutinefunction(on_event) or inspect.iscoroutinefunction(type(on_event).__call__)
+    if not callable(on_event) or is_async:
+        raise ConfigurationError("on_event= must be a callable, and not async: it is called, not awaited")
+    handler: Callable[[Event], object] = on_event
+    return handler
 
 
 class _Sending:
@@ -289,6 +315,10 @@ class _Sending:
     def retry(self) -> bool:
         return _option(self.request, "retry")
 
+    @property
+    def timeout(self) -> float:
+        return _timeout_of(self.request)
+
 
 def _option(request: Any, name: str) -> bool:
     """A switch in ``extensions={"tokenflow": {…}}`` of one request; on unless it is switched off."""
@@ -300,8 +330,12 @@ def _option(request: Any, name: str) -> bool:
     return bool(options.get(name, True))
 
 
-def _origin(url: Any) -> tuple[str, bytes, int | None]:
-    return url.scheme, url.raw_host, url.port
+def _timeout_of(request: Any) -> float:
+    """Seconds that `request` may take by the longest of its timeouts; 0 if it waits for its answer for ever."""
+    timeouts = request.extensions.get("timeout") or {}
+    if timeouts.get("read") is None:
+        return 0.0
+    return float(max(seconds for seconds in timeouts.values() if seconds is not None))
 
 
 def _next_hop(request: Any, response: Any) -> Any:
@@ -315,211 +349,6 @@ def _next_hop(request: Any, response: Any) -> Any:
         if hop is request:
             break
         following, hop = hop, answered.request
-    if following is None or _origin(following.url) != _origin(request.url):
+    if following is None or origin_of(following.url) != origin_of(request.url):
         return None
     return following if following.method in _SAFE or response.status_code >= 400 else None
-
-
-class BearerAuth(_CredentialAuth):
-    """A bearer token that the program has, or knows how to get (RFC 6750 §2.1).
-
-    Args:
-        token: the token, or a callable (sync or async) that returns it. A callable is asked before the first request
-            and again after each 401, once for everybody who got one.
-        origins: where it may go, such as ``("https://api.example.com",)``; None: any https origin, and loopback.
-
-    Raises:
-        InvalidCredential: the token is empty, or has characters that a header cannot carry.
-        ConfigurationError: `origins` has something that is not an origin.
-    """
-
-    def __init__(self, token: str | Callable[[], Any], *, origins: Iterable[str] | None = None) -> None:
-        super().__init__(*_simple(token, "token", _bearer_of), origins)
-
-
-class APIKeyAuth(_CredentialAuth):
-    """An API key, in a header or in the query.
-
-    httpx passes all headers but `Authorization` on when a redirect leaves the origin. The key does not go along: it is
-    sealed to the one request, and put on again where the redirect stays within the origin.
-
-    Args:
-        key: the key, or a callable (sync or async) that returns it, asked again after each 401.
-        header: the field that carries it. Default ``X-API-Key``.
-        prefix: goes before the key, literally, such as ``"ApiKey "``.
-        query: the parameter that carries it instead of a header. It is kept out of httpx's log lines and taken off
-            the request when the answer is there; servers and proxies may still log it.
-        origins: where it may go, such as ``("https://api.example.com",)``; None: any https origin, and loopback.
-
-    Raises:
-        InvalidCredential: the key is empty, or has characters that a header cannot carry.
-        ConfigurationError: `origins` has something that is not an origin, or the arguments contradict each other.
-    """
-
-    def __init__(
-        self,
-        key: str | Callable[[], Any],
-        *,
-        header: str = "X-API-Key",
-        prefix: str = "",
-        query: str | None = None,
-        origins: Iterable[str] | None = None,
-    ) -> None:
-        if query is not None and (header != "X-API-Key" or prefix):
-            raise ConfigurationError("query= puts the key into the URL: it goes with neither header= nor prefix=")
-        if not _FIELD_NAME.fullmatch(header):
-            raise ConfigurationError("header= is not the name of a header field (RFC 9110 §5.1)")
-        if not (prefix.isascii() and (prefix + ".").isprintable()):
-            raise ConfigurationError("prefix= has control or non-ASCII characters, which a header cannot carry")
-        if query is not None:
-            self._placement = InQuery(query)
-        elif header.lower() != "authorization":
-            self._placement = InHeader(header)
-        super().__init__(*_simple(key, "key", lambda token: prefix + token.access_token), origins)
-
-
-_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-def _bearer_of(token: Token) -> str:
-    return bearer(token.access_token)
-
-
-def _simple(
-    given: str | Callable[[], Any], what: str, present: Callable[[Token], str]
-) -> tuple[TokenSource, Grant | None, RenewalPolicy, TokenClient]:
-    """The parts of an auth whose credential the program brings itself."""
-    policy = RenewalPolicy()
-    client = TokenClient(None, verify=True, policy=policy)
-    source = TokenSource(what, what, MemoryStore(), present)
-    if callable(given):
-        return source, AskProgram(given, what), policy, client
-    source.held = source.hold(Entry(Token(check_credential(given, what)), policy.clock.wall(), MAX_LIFETIME), policy)
-    return source, None, policy, client
-
-
-class TokenAuth(_CredentialAuth):
-    """Makes HTTP 401 a non-event, for all clients of httpx and of httpx2, from any thread and event loop.
-
-    It puts a token on each request, gets one before the first and the next before one expires, and when a server
-    answers 401 all the same it renews once for everybody and sends the request again.
-
-    Args:
-        grant: how tokens are obtained.
-        token: the first token, used while the store holds none. What the store holds wins; a new login is
-            `set_token`.
-        store: where tokens outlive this object; shared with others that have the same grant. None: a `MemoryStore`
-            of its own.
-        policy: when and how hard to renew.
-        origins: where the credential may go, such as ``("https://api.example.com",)``; None: any https origin, and
-            loopback.
-        client: a client of httpx or httpx2, sync or async, for the token endpoint. It is used as it is, without its
-            auth and without redirects, and never closed; a sync one serves async requests from a thread.
-        verify: how our own client for the token endpoint verifies certificates: True, or an ``ssl.SSLContext``.
-        should_renew: a predicate of the response, for APIs that say "expired" otherwise than by a 401. The body is
-            read only if it asks for it.
-
-    Raises:
-        ConfigurationError: an argument is missing or contradicts another.
-    """
-
-    def __init__(
-        self,
-        grant: Grant,
-        *,
-        token: Token | None = None,
-        store: Store | AsyncStore | None = None,
-        policy: RenewalPolicy | None = None,
-        origins: Iterable[str] | None = None,
-        client: Any = None,
-        verify: bool | ssl.SSLContext = True,
-        should_renew: Callable[[Any], bool] | None = None,
-    ) -> None:
-        policy = policy or RenewalPolicy()
-        _check_arguments(grant, token, store, policy, should_renew)
-        seed = None if token is None else _entry_of(token, policy)
-        name = getattr(grant, "name", type(grant).__name__)
-        source = source_for(name, fingerprint(grant, token), store or MemoryStore(), _bearer_of, seed)
-        super().__init__(source, grant, policy, TokenClient(client, verify, policy), origins, should_renew)
-
-    def token(self) -> Token:
-        """A token that is not due, for use elsewhere (gRPC, a websocket, a subprocess).
-
-        Raises:
-            TokenFlowError: there is none, and none is to be had now.
-        """
-        held: Held = self._driver(ThreadDriver).run(current(self._source, self._policy, self._lead))
-        return held.entry.token
-
-    async def atoken(self) -> Token:
-        """As `token`."""
-        held: Held = await self._driver(LoopDriver).run(current(self._source, self._policy, self._lead))
-        return held.entry.token
-
-    def set_token(self, token: Token) -> None:
-        """Use `token`, which came from elsewhere, from now on: here, and wherever the store is shared.
-
-        A renewal under way does not bring the old one back.
-
-        Raises:
-            ConfigurationError: it is not a Token.
-            StoreError: the store failed; nothing has changed.
-        """
-        self._driver(ThreadDriver).run(keep(self._source, _entry_of(token, self._policy), self._policy))
-
-    async def aset_token(self, token: Token) -> None:
-        """As `set_token`."""
-        flow = keep(self._source, _entry_of(token, self._policy), self._policy)
-        await self._driver(LoopDriver).in_order(flow)
-
-    def close(self) -> None:
-        """Free what is ours; a later use opens it anew. A renewal in the air is waited for, 5 s at most."""
-        self._driver(ThreadDriver).settle()
-        self._client.close()
-
-    async def aclose(self) -> None:
-        """As `close`, and what is ours on this event loop."""
-        await self._driver(LoopDriver).settle()
-        await self._client.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        await self.aclose()
-
-    def _driver(self, kind: type[_D]) -> _D:
-        return kind(self._source, self._policy, self._client, httpx)
-
-
-def fingerprint(grant: Grant, token: Token | None) -> str:
-    """The hash of everything that makes two tokens different; of JSON, so that nothing runs together (F10 to F12)."""
-    identity = {"version": 1, **grant.identity()}
-    if grant.spends and identity.get("subject") is None and token is not None and token.refresh_token is not None:
-        identity["session"] = digest(token.refresh_token)
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def _entry_of(token: Token, policy: RenewalPolicy) -> Entry:
-    if not isinstance(token, Token):
-        raise ConfigurationError(f"token must be a Token, not {type(token).__name__}: Token(access_token=…)")
-    return Entry.of_login(token, policy.clock.wall())
-
-
-def _check_arguments(grant: Any, token: Any, store: Any, policy: Any, should_renew: Any) -> None:
-    if isinstance(grant, type) or not (callable(getattr(grant, "obtain", None)) and hasattr(grant, "spends")):
-        raise ConfigurationError("TokenAuth needs a grant, such as ClientCredentials(…) or RefreshToken(…)")
-    if store is not None and not (hasattr(store, "load") or hasattr(store, "aload")):
-        raise ConfigurationError("store= has neither load nor aload: give one of httpx_tokenflow.stores")
-    if not isinstance(policy, RenewalPolicy):
-        raise ConfigurationError("policy= must be a RenewalPolicy")
-    if should_renew is not None and not callable(should_renew):
-        raise ConfigurationError("should_renew= must be a predicate of the response")
-    if token is not None and not isinstance(token, Token):
-        raise ConfigurationError("token= must be a Token: Token(access_token=…, refresh_token=…)")

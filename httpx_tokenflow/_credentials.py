@@ -19,7 +19,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from ._errors import ConfigurationError, OriginNotAllowed
@@ -110,6 +110,24 @@ def check_endpoint(url: str | None, what: str) -> str:
     return url
 
 
+class WireOrigin(NamedTuple):
+    """An origin as a URL of httpx has it at hand; the port is None where it is the scheme's own."""
+
+    scheme: str
+    host: bytes
+    port: int | None
+
+    def __str__(self) -> str:
+        host = self.host.decode("ascii", "replace")
+        bracketed = f"[{host}]" if ":" in host else host
+        return f"{self.scheme}://{bracketed}" + ("" if self.port is None else f":{self.port}")
+
+
+def origin_of(url: Any) -> WireOrigin:
+    """The origin of `url`, of httpx or of httpx2, without any work."""
+    return WireOrigin(url.scheme, url.raw_host, url.port)
+
+
 class Origins:
     """Where a credential may go; remembers what it has let through, so that the next request costs one lookup."""
 
@@ -162,6 +180,11 @@ class Placement(Protocol):
 
     def take_off(self, request: Any) -> None:
         """After the answer: leave nothing that a log or a history would show."""
+
+
+def as_field(value: str) -> tuple[bytes, bytes, bytes]:
+    """The `Authorization` field as httpx keeps it among a request's headers: name, name to compare, value."""
+    return b"Authorization", b"authorization", value.encode("ascii")
 
 
 class InAuthorization:

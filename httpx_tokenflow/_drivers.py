@@ -4,7 +4,9 @@ Rules.
 
 1. A flight on an event loop is a task of its own, which no caller's cancellation reaches, neither anyio's nor a native
    one (`CancelScope(shield=True)` does not stop `task.cancel()`; failures F02). On asyncio the flight's loop holds it
-   strongly, on trio it is a system task. In a thread it is flown by the one who leads.
+   strongly, on trio it is a system task; if the program ends meanwhile, it is given a few seconds to land. In a thread
+   it is flown by the one who leads; where nobody has to wait for it, by a thread of its own, for which the end of the
+   program waits: a refresh token that was presented, and whose answer nobody took, is a lost session.
 2. Who waits on the loop that flies waits for an event of that loop; who waits elsewhere is woken through their own
    loop, or through the flight's future. A loop that dies wakes nobody, so who waits elsewhere waits for a bounded time.
 3. A flight is over whatever happens to its task: it lands, fails or is abandoned in the same breath, without an await.
@@ -17,11 +19,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
-import time
 from concurrent import futures
 from contextlib import AsyncExitStack, ExitStack
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +31,16 @@ import anyio
 
 from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
-from ._flights import Flight, Held, TokenSource, lost
+from ._flights import Flight, Held, torn
 from ._loops import call_soon, running_loop, spawn
-from ._steps import Call, Drain, Fetch, Lease, Load, Read, Release, Save, Sleep, Step, Wait
+from ._steps import Call, Drain, Fetch, Launch, Lease, Load, Read, Release, Save, Sleep, Step, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import ModuleType
 
     from ._lifecycle import RenewalPolicy
+    from ._sources import TokenSource
     from ._steps import Renewing
     from ._token_client import TokenClient
 
@@ -68,8 +71,12 @@ class _Driver:
                 "give it a client without this auth"
             )
 
-    def _time_left(self, flight: Flight) -> float:
-        return max(0.0, flight.deadline - self.policy.clock.monotonic())
+    def _time_left(self, step: Wait) -> float:
+        return max(0.0, min(step.flight.deadline, step.until) - self.policy.clock.monotonic())
+
+    def _patience(self, flight: Flight) -> float:
+        """Seconds for which closing waits: not for a flight that is lost."""
+        return max(0.0, min(CLOSING_PATIENCE, flight.deadline - self.policy.clock.monotonic()))
 
     def _verb(self, verb: str) -> Callable[..., Any]:
         method: Callable[..., Any] | None = getattr(self.source.store, verb, None)
@@ -89,12 +96,15 @@ class _Driver:
         return None
 
 
-def _outcome(flight: Flight) -> Held:
-    """What `flight` brought: to each who waits an error of their own, from the shared cause."""
+def _outcome(step: Wait) -> Held | None:
+    """What the flight brought: to each who waits an error of their own, from the shared cause."""
+    flight = step.flight
     if flight.brought is not None:
         return flight.brought
     if not flight.future.done():
-        raise lost()
+        if step.until < flight.deadline:
+            return None
+        raise torn()
     cause = flight.future.exception()
     assert isinstance(cause, TokenFlowError)  # noqa: S101 - nothing else ever lands
     raise cause.again() from cause
@@ -129,14 +139,17 @@ class ThreadDriver(_Driver):
         """Perform one step; raises what it fails with."""
         if isinstance(step, Wait):
             return self._wait(step)
+        if isinstance(step, Launch):
+            return self._launch(step)
         if isinstance(step, Drain):
             return drain(step.response)
         if isinstance(step, Read):
             return step.response.read()
         if isinstance(step, Fetch):
+            _flying.get()[-1].requests += 1
             return self.client.send(step.request, step.timeout, self.library)
         if isinstance(step, Sleep):
-            return time.sleep(step.seconds)
+            return self.policy.clock.sleep(step.seconds)
         if isinstance(step, Call):
             return self._call(step)
         try:
@@ -153,10 +166,10 @@ class ThreadDriver(_Driver):
             raise _store_failed(error) from error
 
     def settle(self) -> None:
-        """Wait a while for a flight that is flown by a thread, so that closing does not tear it."""
+        """Wait a while for a flight in the air, so that closing does not tear it; not on the loop that flies it."""
         flight = self.source.flight
-        if flight is not None and flight.home is None:
-            futures.wait([flight.future], timeout=CLOSING_PATIENCE)
+        if flight is not None and (flight.home is None or flight.home is not running_loop()):
+            futures.wait([flight.future], timeout=self._patience(flight))
 
     def _call(self, step: Call) -> Any:
         result = step.function()
@@ -168,15 +181,20 @@ class ThreadDriver(_Driver):
             )
         return result
 
+    def _launch(self, step: Launch) -> None:
+        work = partial(copy_context().run, self._fly, step.flight, step.renewal)
+        thread = threading.Thread(target=work, name="httpx_tokenflow", daemon=False)
+        patience = max(0.0, step.until - self.policy.clock.monotonic())
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads to be had: the next request will try
+            self.source.abandon(step.flight, error)
+            return
+        thread.join(patience)
+
     def _wait(self, step: Wait) -> Held | None:
         flight = step.flight
         self._check_reentry(flight)
-        if step.renewal is not None and step.aside:
-            try:
-                threading.Thread(target=self._fly, args=(flight, step.renewal), daemon=True).start()
-            except RuntimeError as error:  # no more threads to be had: the next request will try
-                self.source.abandon(flight, error)
-            return None
         if step.renewal is not None:
             self._fly(flight, step.renewal)
         elif flight.home is not None and flight.home is running_loop():
@@ -185,12 +203,13 @@ class ThreadDriver(_Driver):
                 "use an async client, or call the sync one in a thread"
             )
         else:
+            patience = self._time_left(step)
             flight.enter()
             try:
-                futures.wait([flight.future], timeout=self._time_left(flight))
+                futures.wait([flight.future], timeout=patience)
             finally:
                 flight.leave()
-        return _outcome(flight)
+        return _outcome(step)
 
     def _fly(self, flight: Flight, renewal: Renewing) -> None:
         token = _flying.set((*_flying.get(), flight))
@@ -198,7 +217,7 @@ class ThreadDriver(_Driver):
             with ExitStack() as leases:
                 held = self.run(renewal, leases)
         except TokenFlowError as error:
-            self.source.fail(flight, error, self.policy)
+            self.source.fail(flight, error)
         except BaseException as error:
             self.source.abandon(flight, error)
             raise
@@ -233,14 +252,17 @@ class LoopDriver(_Driver):
         """Perform one step; raises what it fails with."""
         if isinstance(step, Wait):
             return await self._wait(step)
+        if isinstance(step, Launch):
+            return self._launch(step.flight, step.renewal)
         if isinstance(step, Drain):
             return await adrain(step.response)
         if isinstance(step, Read):
             return await step.response.aread()
         if isinstance(step, Fetch):
+            _flying.get()[-1].requests += 1
             return await self.client.asend(step.request, step.timeout, self.library)
         if isinstance(step, Sleep):
-            return await anyio.sleep(step.seconds)
+            return await self.policy.clock.asleep(step.seconds)
         if isinstance(step, Call):
             with anyio.fail_after(step.timeout):
                 result = step.function()
@@ -264,7 +286,7 @@ class LoopDriver(_Driver):
         """Wait a while for a flight in the air, so that closing does not tear it."""
         flight = self.source.flight
         if flight is not None:
-            with anyio.move_on_after(CLOSING_PATIENCE):
+            with anyio.move_on_after(self._patience(flight)):
                 await flight.landing(running_loop(), anyio.Event, call_soon).wait()
 
     async def in_order(self, flow: Generator[Step, Any, Any]) -> Any:
@@ -280,29 +302,30 @@ class LoopDriver(_Driver):
             lock = locks[loop] = anyio.Lock()
         return lock
 
+    def _launch(self, flight: Flight, renewal: Renewing) -> None:
+        flight.home = running_loop()
+        try:
+            spawn(partial(self._fly, flight, renewal), partial(self.source.abandon, flight), CLOSING_PATIENCE)
+        except BaseException:
+            self.source.abandon(flight)
+            raise
+
     async def _wait(self, step: Wait) -> Held | None:
         flight, here = step.flight, running_loop()
         self._check_reentry(flight)
         if step.renewal is not None:
-            flight.home = here
-            try:
-                spawn(partial(self._fly, flight, step.renewal), partial(self.source.abandon, flight))
-            except BaseException:
-                self.source.abandon(flight)
-                raise
-            if step.aside:
-                return None
+            self._launch(flight, step.renewal)
         landed = flight.landing(here, anyio.Event, call_soon)
         flight.enter()
         try:
-            if flight.home is here:
+            if flight.home is here and step.until == math.inf:
                 await landed.wait()
             else:
-                with anyio.move_on_after(self._time_left(flight)):
+                with anyio.move_on_after(self._time_left(step)):
                     await landed.wait()
         finally:
             flight.leave()
-        return _outcome(flight)
+        return _outcome(step)
 
     async def _fly(self, flight: Flight, renewal: Renewing) -> None:
         _flying.set((*_flying.get(), flight))
@@ -310,7 +333,7 @@ class LoopDriver(_Driver):
             async with self._order(), AsyncExitStack() as leases:
                 held = await self.run(renewal, leases)
         except TokenFlowError as error:
-            self.source.fail(flight, error, self.policy)
+            self.source.fail(flight, error)
         except Exception as error:
             # Not one of ours: a defect. Whoever waits is told; the loop, which nobody here may stop, is not.
             logger.exception("%s: a renewal ended in a defect", self.source.name)

@@ -1,8 +1,7 @@
 """The heart: the order of events, written once. Generators without I/O that yield steps and are sent their answers.
 
     authorize   the life of one request; may be cancelled or thrown away at any yield
-    renew       one renewal; belongs to its flight, and nothing that happens to a request can tear it
-    keep        a token that came from outside
+    renew       one renewal (`_renewal.py`); belongs to its flight, and nothing that happens to a request can tear it
 
 Rules of a request.
 
@@ -15,71 +14,41 @@ Rules of a request.
 4. If the current token is another than the one that was refused, it is sent: that costs no renewal. Otherwise there
    is one renewal, for everybody. A second 401 after that is given back. Three sends at most.
 5. A body that cannot be replayed is never sent twice: the 401 is given back, and the renewal goes on for the next.
-
-Rules of a renewal.
-
-6. Load: somebody else may have renewed. Lease, and load again: somebody may have done so while we waited.
-7. A refresh token that may rotate is marked as presented in the store before it is. One whose answer was lost is
-   presented once more at most (also marked), by whoever finds it: then the session is lost, and we say so.
-8. A token request that was not sent, or was answered with "not now", is tried again within one budget. One that left
-   and was not answered is tried again only if that can cost nothing, that is, if it spends no refresh token.
-9. The answer is saved before it is used. A store that will not take it does not cost the token: it is kept here and
-   the next renewal tries again.
-10. `invalid_grant`: first look whether somebody else has renewed. Only then is the token forgotten, and only if it is
-    still the one that was presented.
+6. A token that is early is sent, and its renewal seen off; one that is due is renewed first. If that fails, or is not
+   over in two seconds, whoever has a token that has not ended, and was not refused to them, sends it (design rule 8).
+7. Where one fresh token after the other is refused, the 401 is given back and no other is minted (the breaker).
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-import ssl
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._challenges import Challenge, parse_challenges
-from ._errors import (
-    ReauthenticationRequired,
-    StepUpRequired,
-    StoreError,
-    TokenEndpointUnavailable,
-    TokenFlowError,
-)
-from ._flights import Flight, Held
-from ._lifecycle import backoff, due_at
-from ._steps import Answer, Drain, Lease, Load, Release, Save, Send, Sleep, Step, Wait
-from ._tokens import Entry
+from ._errors import StepUpRequired, TokenFlowError
+from ._lifecycle import Why
+from ._steps import Answer, Drain, Launch, Send, Step, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ._flights import TokenSource
-    from ._grants import Grant
+    from ._flights import Flight, Held
     from ._lifecycle import RenewalPolicy
+    from ._sources import TokenSource
     from ._steps import Renewing
 
-__all__ = ["Sending", "Verdict", "authorize", "current", "keep", "renew", "verdict"]
-
-logger = logging.getLogger("httpx_tokenflow")
+__all__ = ["Sending", "Verdict", "authorize", "current", "verdict"]
 
 MAX_SENDS = 3
-MAX_ROUNDS = 10  # of load and compare-and-set; a store that disagrees more often will never agree
-LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
+PATIENCE = 2.0  # seconds for which those whose token has not ended wait for a renewal
 
 _POINTLESS = frozenset({"invalid_request", "insufficient_scope"})
-_NOT_SENT = frozenset(
-    {
-        "ConnectError",
-        "ConnectTimeout",
-        "PoolTimeout",
-        "UnsupportedProtocol",
-        "LocalProtocolError",
-        "ProxyError",
-    }
-)
 
 
 class Sending(Protocol):
-    """What a flow needs to know of a request, if its answer is one to mend."""
+    """What a flow needs to know of a request, where it matters."""
 
     @property
     def replayable(self) -> bool:
@@ -88,6 +57,10 @@ class Sending(Protocol):
     @property
     def retry(self) -> bool:
         """The caller wants it to."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that it may take; 0 if nobody knows."""
 
 
 class Verdict(enum.Enum):
@@ -115,13 +88,13 @@ def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:  # noqa: PLR091
             return Verdict.GIVE_BACK, challenge
     if answer.status != 401 or (ours and all(challenge.error in _POINTLESS for challenge in ours)):
         return Verdict.GIVE_BACK, None
-    return Verdict.RENEW, None
+    return Verdict.RENEW, ours[0] if ours else None
 
 
 def authorize(
     source: TokenSource,
     policy: RenewalPolicy,
-    lead: Callable[[Flight, str | None], Renewing] | None,
+    lead: Callable[[Flight], Renewing] | None,
     sending: Sending,
     sent: tuple[Held, Answer] | None = None,
 ) -> Generator[Step, Any, None]:
@@ -130,76 +103,110 @@ def authorize(
     Args:
         source: where tokens come from.
         policy: the caller's numbers.
-        lead: makes the renewal of a flight that the caller has to fly, for the stamp of the token that was refused;
-            None if there is nothing to renew with.
+        lead: makes the renewal of a flight that the caller has to fly; None if there is nothing to renew with.
         sending: about the request.
         sent: the request has gone out already, with this token, and was answered like this.
     """
     if sent is None:
-        held, _ = (yield from _await_token(source, policy, lead)) if lead else (source.held, False)
+        timeout = sending.timeout if policy.cover_timeout else 0.0
+        held = (yield from _await_token(source, policy, lead, timeout=timeout))[0] if lead else source.held
         assert held is not None  # noqa: S101 - without a grant the source was made with a token
         sent = held, (yield Send(held))
     held, answer = sent
-    renewed = False
-    for _ in range(MAX_SENDS - 1):
+    sends, renewed = 1, False
+    while True:
         what, challenge = verdict(answer)
         if what is Verdict.STEP_UP and challenge is not None:
             yield Drain()
             raise _step_up(challenge)
+        if what is Verdict.GIVE_BACK and answer.status != 401 and source.breakers:
+            source.accepted(held, answer.origin)
         if what is Verdict.GIVE_BACK or lead is None or not sending.retry:
-            _tell(source, answer, challenge)
-            return
+            break
+        helps = source.is_of_use(held, answer.origin, policy.clock)
+        if sends == MAX_SENDS or ((renewed or not helps) and source.newer(held, policy.clock) is None):
+            break
         if not sending.replayable:
             yield from _renew_aside(source, policy, lead, held)
-            return
-        if renewed and source.newer(held, policy.clock.monotonic()) is None:
             break
+        _tell(source, answer, challenge, stands=False)
         yield Drain()
-        newer = source.newer(held, policy.clock.monotonic())
+        newer = source.newer(held, policy.clock)
         if newer is None:
             newer, renewed = yield from _await_token(source, policy, lead, refused=held)
         held = newer
         answer = yield Send(held)
-    _tell(source, answer, None)
+        sends += 1
+    _tell(source, answer, challenge, stands=True)
 
 
 def current(
-    source: TokenSource, policy: RenewalPolicy, lead: Callable[[Flight, str | None], Renewing]
+    source: TokenSource, policy: RenewalPolicy, lead: Callable[[Flight], Renewing]
 ) -> Generator[Step, Any, Held]:
-    """A token that is not due, for use elsewhere."""
-    held, _ = yield from _await_token(source, policy, lead)
+    """A token for use elsewhere: never one that is due, since nobody knows for how long it is to serve there."""
+    held, _ = yield from _await_token(source, policy, lead, patience=math.inf)
+    pause = source.pause
+    if pause is not None and held.age(policy.clock) >= held.life.due:
+        raise pause.error.again() from pause.error
     return held
 
 
-def _await_token(
+def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
     source: TokenSource,
     policy: RenewalPolicy,
-    lead: Callable[[Flight, str | None], Renewing],
+    lead: Callable[[Flight], Renewing],
     refused: Held | None = None,
+    timeout: float = 0.0,
+    patience: float | None = None,
 ) -> Generator[Step, Any, tuple[Held, bool]]:
     """A token other than `refused`, and whether a grant was used up for it."""
+    patience = PATIENCE if patience is None else patience
     while True:
-        boarding = source.board(policy, refused)
-        if isinstance(boarding, Held):
-            return boarding, False
-        flight, leads = boarding
-        stamp = refused.stamp if refused else None
-        held: Held = yield Wait(flight, lead(flight, stamp) if leads else None)
+        ticket = source.board(policy, refused, timeout)
+        flight, held = ticket.flight, ticket.held
+        if held is not None and flight is not None:
+            yield Launch(flight, lead(flight), policy.clock.monotonic() + PATIENCE)
+            if (held := source.newer(held, policy.clock) or source.usable(policy.clock)) is None:
+                continue  # it has ended while it was renewed
+        if held is not None:
+            return held, False
+        assert flight is not None  # noqa: S101 - a ticket is good for one of the two
+        began = policy.clock.monotonic()
+        # Whoever has a token that is still good does not wait for a slow server as long as who has none.
+        until = math.inf if source.usable(policy.clock, refused) is None else began + patience
+        try:
+            held = yield Wait(flight, lead(flight) if ticket.leads else None, until)
+        except TokenFlowError:
+            if flight.why is Why.BACKED_OFF and not _is_paused(source, policy):
+                continue  # it was about to look into the store and no more, and the time for that is over
+            held = source.usable(policy.clock, refused)
+            _tell_wait(source, flight, policy.clock.monotonic() - began, served=held is not None)
+            if held is None:
+                raise
+            return held, False
+        is_late, held = held is None, held or source.usable(policy.clock, refused)
+        if held is None:
+            continue  # what was good has ended meanwhile: wait on
+        _tell_wait(source, flight, policy.clock.monotonic() - began, served=True)
+        if is_late:
+            return held, False
         # A flight that took off before `refused` was refused may bring that very token: once more, then.
-        if flight.minted or held.stamp != stamp:
+        if flight.minted or refused is None or held.stamp != refused.stamp:
             return held, flight.minted
 
 
+def _is_paused(source: TokenSource, policy: RenewalPolicy) -> bool:
+    pause = source.pause
+    return pause is not None and policy.clock.monotonic() < pause.until
+
+
 def _renew_aside(
-    source: TokenSource, policy: RenewalPolicy, lead: Callable[[Flight, str | None], Renewing], refused: Held
+    source: TokenSource, policy: RenewalPolicy, lead: Callable[[Flight], Renewing], refused: Held
 ) -> Generator[Step, Any, None]:
     """See a flight off without waiting for it: the next request will (rule 5)."""
-    try:
-        boarding = source.board(policy, refused)
-    except TokenFlowError:
-        return  # a renewal has just failed; that is for the next request to say
-    if not isinstance(boarding, Held) and boarding[1]:
-        yield Wait(boarding[0], lead(boarding[0], refused.stamp), aside=True)
+    ticket = source.board(policy, refused)
+    if ticket.leads and ticket.flight is not None:
+        yield Launch(ticket.flight, lead(ticket.flight))
 
 
 def _step_up(challenge: Challenge) -> StepUpRequired:
@@ -213,224 +220,21 @@ def _step_up(challenge: Challenge) -> StepUpRequired:
     )
 
 
-def _tell(source: TokenSource, answer: Answer, challenge: Challenge | None) -> None:
-    if challenge is not None:
-        logger.warning(
-            "%s: %d insufficient_scope; the API asks for scope %r",
-            source.name,
-            answer.status,
-            challenge.scope,
+def _tell(source: TokenSource, answer: Answer, challenge: Challenge | None, *, stands: bool) -> None:
+    if not answer.ours or not (answer.status == 401 or answer.expired or challenge is not None):
+        return
+    level = logging.WARNING if stands else logging.DEBUG
+    if source.is_heard(level):
+        source.tell(
+            "RequestRefused",
+            level,
+            origin=str(answer.origin),
+            status=answer.status,
+            error=challenge.error if challenge else None,
+            scope=challenge.scope if challenge else None,
+            stands=stands,
         )
-    elif answer.ours and answer.status == 401:
-        logger.warning("%s: a 401 stands", source.name)
 
 
-def renew(
-    flight: Flight,
-    source: TokenSource,
-    grant: Grant,
-    policy: RenewalPolicy,
-    random: Callable[[], float],
-    refused: str | None = None,
-) -> Renewing:
-    """One renewal: the token that it brings, ready to be used.
-
-    Args:
-        flight: whose renewal this is.
-        source: whose token it renews.
-        grant: how.
-        policy: the numbers, and the clock.
-        random: 0 to 1, for jitter.
-        refused: stamp of the token that was refused, which is not to be brought again.
-    """
-    entry, _ = yield from _load(source, grant)
-    if entry is not None and _serves(entry, policy, refused):
-        return source.hold(entry, policy)
-    try:
-        yield Lease(policy.budget + LEASE_GRACE)
-    except StoreError:
-        if grant.spends:
-            raise
-        logger.warning("%s: no lease to be had; renewing without", source.name)
-    try:
-        entry = yield from _under_lease(flight, source, grant, policy, random, refused)
-    except Exception:
-        yield from _release(source)
-        raise
-    yield from _release(source)
-    return source.hold(entry, policy)
-
-
-def _release(source: TokenSource) -> Generator[Step, Any, None]:
-    try:
-        yield Release()
-    except StoreError:
-        logger.warning("%s: the lease was not given back; it ends by itself", source.name)
-
-
-def _under_lease(
-    flight: Flight,
-    source: TokenSource,
-    grant: Grant,
-    policy: RenewalPolicy,
-    random: Callable[[], float],
-    refused: str | None,
-) -> Generator[Step, Any, Entry]:
-    for _ in range(MAX_ROUNDS):
-        entry, stored = yield from _load(source, grant)
-        if entry is not None and _serves(entry, policy, refused):
-            return entry
-        if grant.spends and entry is not None and entry.token.refresh_token is not None:
-            if not (yield from _mark(source, entry, stored)):
-                continue  # somebody has logged in meanwhile: the store holds something else
-            stored = entry.stamp
-        try:
-            minted = yield from _attempts(source, grant, policy, random, entry)
-        except ReauthenticationRequired:
-            newer, _ = yield from _load(source, grant)
-            if entry is None or newer is None or newer.stamp == entry.stamp:
-                yield from _forget(source, grant, entry)
-                raise
-            continue  # somebody else has renewed (rule 10)
-        except TokenFlowError as error:
-            if grant.spends and entry is not None and not error.may_have_spent:
-                yield from _unmark(source, entry)
-            raise
-        flight.minted = True
-        return (yield from _save(source, minted, stored, policy))
-    raise _never_agrees()
-
-
-def _load(source: TokenSource, grant: Grant) -> Generator[Step, Any, tuple[Entry | None, str | None]]:
-    """What to go by, and the stamp of what the store holds."""
-    try:
-        loaded: Entry | None = yield Load()
-    except StoreError:
-        if grant.spends:
-            raise  # never risk presenting what somebody else has spent (design rule 9)
-        logger.warning("%s: the store cannot be read; renewing without", source.name)
-        loaded = None
-    return source.newest(loaded), loaded.stamp if loaded else None
-
-
-def _serves(entry: Entry, policy: RenewalPolicy, refused: str | None) -> bool:
-    return not entry.is_spent and entry.stamp != refused and policy.clock.wall() < due_at(entry, policy)
-
-
-def _mark(source: TokenSource, entry: Entry, stored: str | None) -> Generator[Step, Any, bool]:
-    """Note in the store that the refresh token is about to be presented (rule 7); False: it holds another by now."""
-    if entry.is_spent:
-        raise ReauthenticationRequired(
-            "the refresh token was refused, or the answers to two requests with it were lost: log in again"
-        )
-    saved: bool = yield Save(entry.marked(entry.presented + 1), stored)
-    if saved:
-        source.unsaved = None
-    return saved
-
-
-def _unmark(source: TokenSource, entry: Entry) -> Generator[Step, Any, None]:
-    if entry.token.refresh_token is None:
-        return  # nothing was marked
-    try:
-        yield Save(entry, entry.stamp)
-    except StoreError:
-        logger.warning("%s: the store did not take back the note that the refresh token was presented", source.name)
-
-
-def _forget(source: TokenSource, grant: Grant, presented: Entry | None) -> Generator[Step, Any, None]:
-    """Nobody is to present this refresh token again: leave that in the store, if it is still what the store holds."""
-    if not grant.spends or presented is None or presented.token.refresh_token is None:
-        return  # nothing was presented
-    source.forget(presented.stamp)
-    try:
-        yield Save(presented.spent(), presented.stamp)
-    except StoreError:
-        logger.warning("%s: the store was not told that a refresh token is of no more use", source.name)
-
-
-def _attempts(
-    source: TokenSource,
-    grant: Grant,
-    policy: RenewalPolicy,
-    random: Callable[[], float],
-    presented: Entry | None,
-) -> Generator[Step, Any, Entry]:
-    """Token requests until one brings a token, within one budget (rule 8)."""
-    clock = policy.clock
-    deadline = clock.monotonic() + policy.budget
-    attempt = 0
-    while True:
-        attempt += 1
-        sent_at, left = clock.wall(), deadline - clock.monotonic()
-        # Where a lost answer may cost the session, the one answer gets all the time there is.
-        timeout = left if grant.spends else left / (policy.attempts - attempt + 1)
-        try:
-            minted = yield from grant.obtain(presented, timeout=timeout, clock=clock)
-        except TokenEndpointUnavailable as error:
-            failure = error
-        except TokenFlowError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a transport or a callable of the program's raises
-            failure = _unavailable(error)
-            failure.__cause__ = error
-        else:
-            session = presented.session if presented is not None and grant.spends else ""
-            return Entry(minted.token, sent_at, minted.lifetime, session=session)
-        logger.debug("%s: attempt %d: %s (%s)", source.name, attempt, failure, failure.outcome)
-        pause = backoff(attempt, random()) if failure.retry_after is None else failure.retry_after
-        hopeless = not failure.retryable or (grant.spends and failure.may_have_spent)
-        if hopeless or attempt >= policy.attempts or pause >= deadline - clock.monotonic():
-            raise failure
-        yield Sleep(pause)
-
-
-def _unavailable(error: Exception) -> TokenEndpointUnavailable:
-    """What a failed send means, told by the names of its classes: httpx and httpx2 share the names and nothing else."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if "ConnectError" in names and cause is not None:
-        return TokenEndpointUnavailable(
-            "the TLS connection to the token endpoint failed: check its certificate, or pass verify=",
-            outcome="not sent",
-            retryable=False,
-        )
-    if "ProxyError" in names:
-        return TokenEndpointUnavailable(
-            "the proxy on the way to the token endpoint refused", outcome="not sent", retryable=False
-        )
-    return TokenEndpointUnavailable(
-        f"the token endpoint could not be reached, or did not answer ({type(error).__name__})",
-        outcome="not sent" if names & _NOT_SENT else "unknown",
-    )
-
-
-def _save(
-    source: TokenSource, entry: Entry, replaces: str | None, policy: RenewalPolicy
-) -> Generator[Step, Any, Entry]:
-    """Save before use (rule 9); what somebody else has published meanwhile wins."""
-    try:
-        saved = yield Save(entry, replaces)
-        theirs: Entry | None = None if saved else (yield Load())
-    except StoreError as error:
-        source.unsaved = entry, replaces
-        logger.warning("%s: the store did not take the new token, it is kept in memory: %s", source.name, error)
-        return entry
-    return theirs if theirs is not None and _serves(theirs, policy, replaces) else entry
-
-
-def keep(source: TokenSource, entry: Entry, policy: RenewalPolicy) -> Generator[Step, Any, Held]:
-    """A token that came from outside: in the store and in memory, it is the one from now on."""
-    held = source.hold(entry, policy)
-    for _ in range(MAX_ROUNDS):
-        loaded: Entry | None = yield Load()
-        if (yield Save(entry, loaded.stamp if loaded else None)):
-            source.replace(held)
-            return held
-    raise _never_agrees()
-
-
-def _never_agrees() -> StoreError:
-    return StoreError("the store holds something else each time it is asked to change: its compare-and-set is broken")
+def _tell_wait(source: TokenSource, flight: Flight, seconds: float, *, served: bool) -> None:
+    source.tell("Waited", logging.DEBUG, seconds=seconds, why=flight.why, served=served)

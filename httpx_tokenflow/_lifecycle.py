@@ -1,36 +1,80 @@
-"""The numbers of a token's life, and what follows from them. No state, no clock of its own.
+"""A token's life as a state machine over time: pure functions of what is known and of the clock.
+
+          early ┐          ┌ due                    ┌ end
+    ────────────┴──────────┴────────────────────────┴─────────────▶ age
+       FRESH    │  EARLY   │          DUE           │   MISSING
+       send it  │ send it, │ renew first; if that   │ renew, or fail
+                │ renew    │ fails, send it         │
+                │ aside    │                        │
+
+    BACKED_OFF   a renewal has failed a moment ago: no other yet. Send the token if it has not ended; else the same
+                 error answers, unless the store holds something newer.
 
 Rules.
 
-1. A token is due before it expires: 60 s before, but never more than a fifth of its lifetime, so that a token of
-   30 s does not renew on every request.
-2. A lifetime of zero or less means: use it once. No lifetime at all means the policy's default.
-3. The `exp` of an access token that happens to be a JWT is a hint about *when to renew*, looked at only if the
-   answer gave no expiry and the policy allows it (RFC 9068 §6: the token is opaque to the client).
-4. A renewal's attempts are spaced by full jitter; a Retry-After wins, if it fits into the budget.
+1. Ages are counted from when the token request was sent, on both clocks, and the later one counts.
+2. A token is due 60 s before it ends, but never more than a fifth of its lifetime before, so that a token of 30 s does
+   not renew on every request. It is early a quarter of its lifetime before it ends, 15 minutes at most; a server's
+   `refresh_in` wins over that, and a window given by the program is taken as it is. A lifetime of zero or less means:
+   use it once. No lifetime at all means the policy's default.
+3. Each process, and each token, draws its own early moment from the first half of the early stretch, so that a fleet
+   that started at once does not renew at once.
+4. While a token has not ended, two renewals are a second apart at least, whatever the windows say. A renewal that
+   brought the same token again is the last until that token ends (failures F58).
+5. Still good is still good: what has not ended is sent if nothing better is to be had (failures F60).
+6. A request that may take longer than the token has left renews first, if its own timeout is no more than a third of
+   the lifetime; else no renewal could help it. A request without a timeout is a stream, for which nothing is promised.
+7. Renewals that fail are spaced out: early ones 5 s doubling to 5 min, others 1 s doubling to 30 s (5 s if the server
+   said no), with jitter. Retry-After wins, an hour at most.
+8. A young token that is refused, and then another, means that minting does not help: a breaker stops it for that
+   origin, lets one probe through after a second, doubling to a minute, and is closed by any answer but a 401.
+9. The `exp` of an access token that happens to be a JWT is a hint about *when to renew*, looked at only if the answer
+   gave no expiry and the policy allows it (RFC 9068 §6: the token is opaque to the client). It is reckoned by the
+   server's clock, of which the answer's `Date` tells.
 """
 
 from __future__ import annotations
 
+import enum
 import math
+import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._errors import ConfigurationError
+from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
 from ._times import MAX_RETRY_AFTER, SYSTEM_CLOCK, Clock
+from ._tokens import MAX_LIFETIME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._errors import TokenFlowError
     from ._tokens import Entry, Token
 
-__all__ = ["RenewalPolicy", "backoff", "due_at", "lifetime_of", "pause_after_failure"]
+__all__ = [
+    "Breaker", "Life", "Pause", "RenewalPolicy", "State", "Why", "backoff", "classify", "life_of", "lifetime_of",
+]  # fmt: skip
 
 MAX_DUE_SHARE = 0.2  # of the lifetime
-FIRST_BACKOFF = 0.5  # seconds
-SHORTEST_PAUSE = 1.0  # seconds during which the same error answers after a renewal has failed
+EARLY_SHARE = 0.25  # of the lifetime
+MAX_EARLY_WINDOW = 900.0  # seconds
+JITTER_SHARE = 0.5  # of the time between early and due
+APART = 1.0  # seconds between two renewals of a token that has not ended (rule 4)
+MAX_COVERED_SHARE = 1 / 3  # of the lifetime (rule 6)
+FIRST_BACKOFF = 0.5  # seconds between the attempts of one renewal
+YOUNG = 30.0  # seconds; a token refused at this age was not refused because it ended
 FLIGHT_GRACE = 5.0  # seconds beyond the budget after which a flight counts as lost with its loop
 
+_FIRST_PAUSE, _MAX_PAUSE, _MAX_TERMINAL_PAUSE = 1.0, 30.0, 5.0  # seconds (rule 7)
+_FIRST_EARLY_PAUSE, _MAX_EARLY_PAUSE = 5.0, 300.0
+_FIRST_BREAK, _MAX_BREAK = 1.0, 60.0  # seconds (rule 8)
+_REFUSALS = 2  # of young tokens, in a row, that open the breaker
 
-_LEAST = {"due_window": 0.0, "budget": 0.001, "connect_timeout": 0.001, "attempts": 1, "default_lifetime": 0.0}
+_LEAST = {
+    "due_window": 0.0, "early_window": 0.0, "jitter": 0.0, "budget": 0.001, "connect_timeout": 0.001, "attempts": 1,
+    "default_lifetime": 0.0,
+}  # fmt: skip
+_RECKONED = frozenset({"early_window", "jitter"})  # None: from the lifetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,57 +84,224 @@ class RenewalPolicy:
     Args:
         due_window: a token this close to its end is renewed first; at most a fifth of its lifetime. Default 60; 0
             switches the window off.
+        early_window: a token this close to its end is renewed aside, while requests go on with it. None, the default:
+            a quarter of the lifetime, at most 900, or the server's `refresh_in`. 0 switches the window off.
+        jitter: the early moment is put off by up to so much, at random. None, the default: half of the time between
+            early and due. 0 switches it off.
         budget: for all attempts of one renewal together. Default 30.
         connect_timeout: for one connection to the token endpoint. Default 5.
         attempts: token requests in one renewal at most. Default 3.
         default_lifetime: of a token whose server does not say. Default 3600.
         read_jwt_expiry: where the server does not say, take the `exp` of a token that is a JWT. Default False.
+        cover_timeout: a request whose own timeout is longer than the token's remaining life renews first, unless the
+            timeout is longer than a third of the lifetime. Requests without a read timeout, that is, streams without
+            end, do not. Default True.
         clock: the clocks; tests bring their own.
+        random: 0 to 1, for all jitter; tests bring their own.
 
     Raises:
         ConfigurationError: a number is out of range.
     """
 
     due_window: float = 60.0
+    early_window: float | None = None
+    jitter: float | None = None
     budget: float = 30.0
     connect_timeout: float = 5.0
     attempts: int = 3
     default_lifetime: float = 3600.0
     read_jwt_expiry: bool = False
+    cover_timeout: bool = True
     clock: Clock = field(default=SYSTEM_CLOCK, repr=False)
+    random: Callable[[], float] = field(default=random.random, repr=False)
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value: Any = getattr(self, name)
+            if value is None and name in _RECKONED:
+                continue
             kind = int if name == "attempts" else (int, float)
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
                 what = "a whole number" if name == "attempts" else "a number of seconds"
                 raise ConfigurationError(f"RenewalPolicy: {name} must be {what}, {least:g} or more")
 
 
+class State(enum.StrEnum):
+    """What is to be done about a token; drawn at the top of this module."""
+
+    FRESH = "fresh"
+    EARLY = "early"
+    DUE = "due"
+    MISSING = "missing"
+    BACKED_OFF = "backed off"
+
+
+class Why(enum.StrEnum):
+    """Why a renewal took off."""
+
+    MISSING = "missing"
+    """There was no token, or only one that had ended."""
+    EARLY = "early"
+    """Its end comes into sight: renewed aside, nobody waits."""
+    DUE = "due"
+    """It ends soon, or before the request at hand may be over."""
+    REFUSED = "refused"
+    """An API answered 401."""
+    BACKED_OFF = "backed off"
+    """A renewal has just failed: the store was asked whether it holds something newer, and nobody else was."""
+
+
+class Life(NamedTuple):
+    """The ages, in seconds, at which a token changes its state."""
+
+    early: float
+    due: float
+    end: float
+
+    def covers(self, age: float, timeout: float) -> bool:
+        """Whether a request of `timeout` seconds can be sent at `age` as it is (rule 6)."""
+        return self.end - age >= timeout or timeout > self.end * MAX_COVERED_SHARE
+
+    def to_its_end(self) -> Life:
+        """The same life without windows: nothing is to be had before it ends (rule 4)."""
+        return Life(self.end, self.end, self.end)
+
+
+ENDED = Life(-math.inf, -math.inf, -math.inf)
+
+
+def classify(
+    life: Life | None, age: float, *, pause: Pause | None = None, now: float = 0.0, timeout: float = 0.0
+) -> State:
+    """What is to be done about a token of `age` seconds.
+
+    Args:
+        life: the token's; None if there is no token.
+        age: seconds, by whichever clock says more (rule 1).
+        pause: what failed before.
+        now: monotonic seconds, for `pause`.
+        timeout: seconds that the request at hand may take (rule 6).
+    """
+    if life is None or age >= life.end:
+        state = State.MISSING
+    elif age >= life.due or not life.covers(age, timeout):
+        state = State.DUE
+    elif age >= life.early:
+        state = State.EARLY
+    else:
+        return State.FRESH
+    if pause is not None and now < (pause.early if state is State.EARLY else pause.until):
+        return State.BACKED_OFF
+    return state
+
+
+def life_of(entry: Entry, policy: RenewalPolicy, random: float) -> Life:
+    """The life of the token in `entry` (rules 2 to 4); `random` from 0 to 1 draws its early moment."""
+    end = max(0.0, lifetime_of(entry, policy))
+    due = min(end, max(APART, end - min(policy.due_window, end * MAX_DUE_SHARE)))
+    if policy.early_window == 0:
+        return Life(due, due, end)
+    if policy.early_window is not None:
+        start = end - policy.early_window
+    else:
+        start = end - min(end * EARLY_SHARE, MAX_EARLY_WINDOW)
+    if entry.refresh_in is not None and 0 < entry.refresh_in < end:
+        start = entry.refresh_in
+    start = min(due, max(APART, start))
+    jitter = (due - start) * JITTER_SHARE if policy.jitter is None else policy.jitter
+    return Life(min(due, start + random * jitter), due, end)
+
+
 def lifetime_of(entry: Entry, policy: RenewalPolicy) -> float:
-    """Seconds from `entry.issued_at` that the token lives, as far as anybody knows (rules 2 and 3)."""
+    """Seconds from `entry.issued_at` that the token lives, as far as anybody knows (rules 2 and 9)."""
     if entry.lifetime is not None:
         return entry.lifetime
     if policy.read_jwt_expiry and (expires_at := _jwt_expiry(entry.token)) is not None:
-        return expires_at - entry.issued_at
+        return min(expires_at - (entry.issued_at + entry.skew), MAX_LIFETIME)
     return policy.default_lifetime
 
 
-def due_at(entry: Entry, policy: RenewalPolicy) -> float:
-    """Unix seconds from which the token must be renewed before it is used (rule 1)."""
-    lifetime = lifetime_of(entry, policy)
-    return entry.issued_at + lifetime - min(policy.due_window, max(0.0, lifetime) * MAX_DUE_SHARE)
-
-
 def backoff(attempt: int, random: float) -> float:
-    """Seconds before the next attempt, after `attempt` of them: full jitter, doubling from half a second (rule 4)."""
+    """Seconds before the next attempt of one renewal, after `attempt` of them: full jitter, doubling from 0.5 s."""
     return random * FIRST_BACKOFF * 2.0 ** (attempt - 1)
 
 
-def pause_after_failure(retry_after: float | None) -> float:
-    """Seconds during which a failed renewal's error answers for itself, without another token request."""
-    return min(max(SHORTEST_PAUSE, retry_after or 0.0), MAX_RETRY_AFTER)
+class Pause(NamedTuple):
+    """What renewals that failed lead to (rule 7).
+
+    Args:
+        error: how the last one failed.
+        until: monotonic seconds before which nothing is renewed.
+        early: monotonic seconds before which nothing is renewed early.
+        failures: in a row.
+        early_failures: of early renewals, in a row.
+    """
+
+    error: TokenFlowError
+    until: float = -math.inf
+    early: float = -math.inf
+    failures: int = 0
+    early_failures: int = 0
+
+
+def pause_after(before: Pause | None, error: TokenFlowError, *, is_early: bool, now: float, random: float) -> Pause:
+    """The pause after one more failure; `random` from 0 to 1."""
+    pause = Pause(error) if before is None else before._replace(error=error)
+    asked = min(getattr(error, "retry_after", None) or 0.0, MAX_RETRY_AFTER)
+    if is_early:
+        failures = pause.early_failures + 1
+        wait = max(asked, _doubling(_FIRST_EARLY_PAUSE, _MAX_EARLY_PAUSE, failures, random))
+        # When the token is due the next renewal need not wait for this, unless the server has asked for it.
+        return pause._replace(early=now + wait, until=max(pause.until, now + asked), early_failures=failures)
+    failures = pause.failures + 1
+    may_pass = isinstance(error, TokenEndpointUnavailable | StoreError)
+    wait = max(asked, _doubling(_FIRST_PAUSE, _MAX_PAUSE if may_pass else _MAX_TERMINAL_PAUSE, failures, random))
+    return pause._replace(until=now + wait, early=max(pause.early, now + wait), failures=failures)
+
+
+def _doubling(first: float, most: float, times: int, random: float) -> float:
+    """`first`, then doubled each time up to `most`, less up to a half of it at random."""
+    return max(first, min(most, first * 2.0 ** min(times - 1, 30)) * (1.0 - random / 2))
+
+
+class Breaker(NamedTuple):
+    """Whether minting helps against the 401s of one origin (rule 8).
+
+    Args:
+        token: names the token that was last refused when it was young.
+        refused: young tokens refused in a row.
+        trips: how often it has opened in a row; 0: it is closed.
+        until: monotonic seconds before which no token is minted for this origin, if it is open.
+    """
+
+    token: object = None
+    refused: int = 0
+    trips: int = 0
+    until: float = -math.inf
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it stops the minting, but for probes."""
+        return self.trips > 0
+
+    def after_refusal(self, token: object, age: float, now: float) -> Breaker:
+        """After `token` was refused at `age`; many requests refused with one token count once."""
+        if token == self.token:
+            return self
+        if age >= YOUNG:
+            return self if self.is_open else Breaker()
+        refused = self.refused + 1
+        if refused < _REFUSALS:
+            return self._replace(token=token, refused=refused)
+        return Breaker(token, refused, self.trips + 1, now + _break(self.trips))
+
+    def probing(self, now: float) -> Breaker | None:
+        """The breaker after it let one probe through; None: it is too soon for another."""
+        return self._replace(until=now + _break(self.trips)) if now >= self.until else None
+
+
+def _break(trips: int) -> float:
+    return float(min(_MAX_BREAK, _FIRST_BREAK * 2.0 ** min(trips, 30)))
 
 
 def _jwt_expiry(token: Token) -> float | None:
@@ -98,7 +309,7 @@ def _jwt_expiry(token: Token) -> float | None:
 
     try:
         claims = jwt.decode(token.access_token, options={"verify_signature": False, "verify_exp": False})
-    except (jwt.PyJWTError, ValueError):
+        expires_at = float(claims["exp"])
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError):
         return None
-    expires_at: Any = claims.get("exp")
-    return float(expires_at) if isinstance(expires_at, int | float) and math.isfinite(expires_at) else None
+    return expires_at if math.isfinite(expires_at) else None

@@ -35,30 +35,68 @@ def call_soon(loop: Any, function: Callable[[], object]) -> None:
 
 _tasks: set[Any] = set()  # an asyncio loop holds its tasks weakly
 
+CLEAN_UP = 1.0  # seconds that a task has to put things in order when its time is over
 
-def spawn(function: Callable[[], Coroutine[Any, Any, None]], when_over: Callable[[], None]) -> None:
+
+def spawn(function: Callable[[], Coroutine[Any, Any, None]], when_over: Callable[[], None], patience: float) -> None:
     """Start `function` as a task of its own on the running loop, out of reach of whoever calls.
 
-    `when_over` is called in the end, also if the task is cancelled before it has begun.
+    When the program ends, which cancels all tasks, it may go on for `patience` seconds. `when_over` is called in the
+    end, also if the task is cancelled before it has begun.
     """
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
+        trio.lowlevel.spawn_system_task(_guard_on_trio, trio, function, when_over, patience, context=copy_context())
+        return
+    import asyncio
 
-        async def to_the_end() -> None:
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(function())
+    # Unknown to asyncio.all_tasks(), so that asyncio.run(), which cancels all of them in the end, reaches the guard.
+    asyncio._unregister_task(task)  # noqa: SLF001 - documented, for whoever has tasks of their own kind
+    guard = loop.create_task(_guard_on_asyncio(task, patience))
+    _tasks.difference_update([one for one in _tasks if one.get_loop().is_closed()])
+    for one in (task, guard):
+        _tasks.add(one)
+        one.add_done_callback(_tasks.discard)
+    task.add_done_callback(lambda _: when_over())
+
+
+async def _guard_on_asyncio(task: Any, patience: float) -> None:
+    import asyncio
+
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=patience)
+        task.cancel()
+        await asyncio.wait([task], timeout=CLEAN_UP)
+        raise
+
+
+async def _guard_on_trio(
+    trio: Any, function: Callable[[], Coroutine[Any, Any, None]], when_over: Callable[[], None], patience: float
+) -> None:
+    shield = trio.CancelScope(shield=True)
+
+    async def to_the_end() -> None:
+        with shield:
             try:
                 await function()
             except (trio.Cancelled, Exception):
                 raise
             except BaseException:  # what leaves a system task ends the whole run in an internal error
                 logger.exception("a task ended in what is no Exception")
-            finally:
-                when_over()
+        over.set()
 
-        trio.lowlevel.spawn_system_task(to_the_end, context=copy_context())
-        return
-    import asyncio
-
-    task = asyncio.get_running_loop().create_task(function())
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-    task.add_done_callback(lambda _: when_over())
+    over = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(to_the_end)
+            try:
+                await over.wait()
+            except trio.Cancelled:
+                shield.deadline = trio.current_time() + patience
+                raise
+    finally:
+        when_over()

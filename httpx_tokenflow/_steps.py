@@ -3,7 +3,8 @@
     Send      the request, with a credential                 -> Answer
     Drain     read a response that another request follows   -> None
     Read      read a response that the caller will get       -> None
-    Wait      for a flight (and fly it, if it is ours)       -> Held
+    Wait      for a flight (and fly it, if it is ours)       -> Held | None
+    Launch    a flight that nobody here waits for            -> None
     Load      what the store holds                           -> Entry | None
     Lease     the right to renew, among processes            -> None
     Fetch     one token request                              -> TokenResponse
@@ -12,11 +13,13 @@
     Release   the lease                                      -> None
     Sleep     for so many seconds                            -> None
 
-A step that fails is answered with an exception, thrown in at the yield.
+A step that fails is answered with an exception, thrown in at the yield. Nobody changes a step; to freeze these classes
+as well would cost every program 5 ms when it starts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -26,12 +29,12 @@ if TYPE_CHECKING:
     from ._tokens import Entry
 
 __all__ = [
-    "Answer", "Call", "Drain", "Fetch", "Lease", "Load", "Read", "Release", "Renewing", "Save", "Send", "Sleep",
-    "Step", "TokenRequest", "Wait",
+    "Answer", "Call", "Drain", "Fetch", "Launch", "Lease", "Load", "Read", "Release", "Renewing", "Save", "Send",
+    "Sleep", "Step", "TokenRequest", "Wait",
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenRequest:
     """A request to a token endpoint, described: always a POST of a form (RFC 6749 §3.2)."""
 
@@ -46,7 +49,7 @@ class TokenRequest:
         return replace(self, headers=(*self.headers, (name, value)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a flow needs to know of a response.
 
@@ -55,12 +58,14 @@ class Answer:
         challenges: the values of its `WWW-Authenticate` fields.
         ours: the request that was answered carried the credential that we put on it.
         expired: the program's own predicate says that the credential is no longer good.
+        origin: whose answer it is, if that may matter.
     """
 
     status: int
     challenges: tuple[str, ...] = ()
     ours: bool = True
     expired: bool = False
+    origin: object = ""
 
 
 class Step:
@@ -69,43 +74,58 @@ class Step:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send(Step):
     held: Held
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drain(Step):
     """Read `response`, within bounds; the flow itself does not know it and leaves it out."""
 
     response: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read(Step):
     response: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wait(Step):
-    """Wait for `flight`; `renewal` is given to the one who has to fly it. `aside`: only see it off."""
+    """Wait for `flight`, and not beyond `until` (monotonic seconds): then the answer is None.
+
+    `renewal` is given to the one who has to fly it; in a thread it is flown to its end.
+    """
 
     flight: Flight
     renewal: Renewing | None = None
-    aside: bool = False
+    until: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Launch(Step):
+    """See a flight off, as a task of its own; or in a thread of its own, for which whoever asks waits `until` then.
+
+    (Monotonic seconds.) So the one who finds a token early renews it where nothing else can run beside a program.
+    """
+
+    flight: Flight
+    renewal: Renewing
+    until: float = -math.inf
+
+
+@dataclass(slots=True)
 class Load(Step):
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease(Step):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fetch(Step):
     """One token request, all of it within `timeout` seconds."""
 
@@ -113,7 +133,7 @@ class Fetch(Step):
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call(Step):
     """Call `function`; if it is async, within `timeout` seconds."""
 
@@ -122,18 +142,18 @@ class Call(Step):
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Save(Step):
     entry: Entry
     replaces: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Release(Step):
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sleep(Step):
     seconds: float
 

@@ -5,8 +5,9 @@ Rules.
 1. Token requests never go through the client of the request that needs them: its hooks, cookies, redirects, history
    and pool are not for secrets (failures F16, F18, F26). They go through a client of our own, or through the one that
    the program gave for this; never with an `auth`, never following a redirect.
-2. One time limit over all of a request, whatever the server does, and a bound on the answer's size. In a thread the
-   limit is checked between the chunks of a body, and between them the library's own timeouts hold.
+2. One time limit over all of a request, whatever the server does, and a bound on the answer's size. The library's own
+   timeouts hold for each read alone, so a sync request works in a thread of its own, which is given up when it is late:
+   a thread cannot be stopped, but our own client is closed under it.
 3. Our own keeps no connection open. Renewals are minutes apart, servers give idle connections up sooner, and a token
    request on a connection that has just been given up ends with the outcome unknown, the worst of the three.
 """
@@ -18,6 +19,8 @@ import sys
 import threading
 import time
 import weakref
+from concurrent import futures
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -41,6 +44,8 @@ _T = TypeVar("_T")
 MAX_RESPONSE = 1 << 20  # bytes of a token endpoint's answer
 
 LATE = 0.3  # seconds by which our limit comes after the library's own, whose error says more
+
+LIBRARIES = frozenset({"httpx", "httpx2"})
 
 _BARE: dict[str, Any] = {"auth": None, "follow_redirects": False}  # rule 1
 
@@ -74,15 +79,25 @@ class TokenClient:
 
     def send(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:
         """POST `request` and read the answer, in `timeout` seconds; raises what the library raises."""
-        client = self._client
+        client, key = self._client, _key(library, request)
         if client is None:
-            key = _key(library, request)
             with self._lock:
                 client = self._threads.get(key)
                 if client is None:
                     client = self._threads[key] = library.Client(**self._ours(key, library))
         elif self._is_async:
             raise ConfigurationError("client= is an async client, and this is a sync use: give TokenAuth a sync client")
+        try:
+            return _within(timeout + LATE, self._post, client, request, timeout)
+        except futures.TimeoutError:
+            if self._client is None:
+                with self._lock:
+                    if self._threads.get(key) is client:
+                        del self._threads[key]
+                client.close()
+            raise
+
+    def _post(self, client: Any, request: TokenRequest, timeout: float) -> TokenResponse:
         deadline = time.monotonic() + timeout
         response = client.send(self._build(client, request, timeout), stream=True, **_BARE)
         body = _Bounded()
@@ -107,7 +122,7 @@ class TokenClient:
                 client = clients[key] = library.AsyncClient(**options)
         with anyio.fail_after(timeout + LATE):
             if not self._is_async and self._client is not None:
-                return await _in_thread(self.send, request, timeout, library)
+                return await _in_thread(self._post, self._client, request, timeout)
             response = await client.send(self._build(client, request, timeout), stream=True, **_BARE)
             body = _Bounded()
             try:
@@ -173,6 +188,23 @@ class _Bounded:
         self.chunks.append(chunk)
 
 
+def _within(seconds: float, function: Callable[..., _T], *arguments: Any) -> _T:
+    """What `function` returns, in a thread of its own; `TimeoutError` if it is late."""
+    future: futures.Future[_T] = futures.Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            future.set_exception(error)
+
+    try:
+        threading.Thread(target=copy_context().run, args=(work,), name="httpx_tokenflow", daemon=True).start()
+    except RuntimeError:  # no more threads to be had
+        return function(*arguments)
+    return future.result(seconds)
+
+
 async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     import anyio.to_thread  # 4 ms that only those pay who come here
 
@@ -202,6 +234,6 @@ def library_of(thing: Any) -> ModuleType:
     """Whichever of httpx and httpx2 `thing` is made of."""
     for kind in type(thing).__mro__:
         name = kind.__module__.partition(".")[0]
-        if name in {"httpx", "httpx2"}:
+        if name in LIBRARIES:
             return sys.modules[name]
     raise ConfigurationError(f"{type(thing).__name__} is neither of httpx nor of httpx2")

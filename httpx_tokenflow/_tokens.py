@@ -30,7 +30,7 @@ from ._errors import (
     TokenFlowError,
     TokenRequestError,
 )
-from ._times import parse_retry_after
+from ._times import parse_date, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,11 +38,20 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Minted", "Token", "TokenResponse", "digest", "read_token_response"]
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
+LEAST_LIFETIME = 1.0  # seconds that a token from outside must have left to be used
 MAX_PRESENTATIONS = 2  # of one refresh token: once, and once more if the answer was lost
 MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _TRANSIENT_ERROR = frozenset({"temporarily_unavailable", "server_error"})
+_CODES = frozenset(
+    {
+        "access_denied", "authorization_pending", "consent_required", "expired_token", "interaction_required",
+        "invalid_client", "invalid_dpop_proof", "invalid_grant", "invalid_request", "invalid_scope", "invalid_target",
+        "login_required", "server_error", "slow_down", "temporarily_unavailable", "unauthorized_client",
+        "unsupported_grant_type", "use_dpop_nonce",
+    }
+)  # fmt: skip
 _BEARER = frozenset({"", "bearer", "bearertoken"})
 
 
@@ -124,6 +133,8 @@ class Entry:
         lifetime: seconds from then on, or None if nobody said.
         presented: how often its refresh token has been presented without an answer that we know of.
         session: names the login that it descends from, through however many renewals.
+        refresh_in: seconds after which the server would have it renewed, or None.
+        skew: seconds by which the server's clock was ahead of ours when it was issued.
     """
 
     token: Token
@@ -131,12 +142,22 @@ class Entry:
     lifetime: float | None
     presented: int = 0
     session: str = ""
+    refresh_in: float | None = None
+    skew: float = 0.0
 
     @classmethod
     def of_login(cls, token: Token, now: float) -> Self:
-        """`token` as it comes from outside and is first seen at `now`: its lifetime is what is left of it."""
-        lifetime = None if token.expires_at is None else token.expires_at - now
+        """`token` as it comes from outside and is first seen at `now`: its lifetime is what is left of it.
+
+        Less than a second is nothing: it would end on its way (failures F59).
+        """
+        left = None if token.expires_at is None else token.expires_at - now
+        lifetime = 0.0 if left is not None and left < LEAST_LIFETIME else left
         return cls(token, now, lifetime, session=digest(token.refresh_token or token.access_token))
+
+    def age(self, now: float) -> float:
+        """Seconds since it was issued; none, if whoever wrote it has a clock that is ahead of ours."""
+        return max(0.0, now - self.issued_at)
 
     @property
     def stamp(self) -> str:
@@ -159,10 +180,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """A token that a grant has just brought."""
+    """A token that a grant has just brought.
+
+    Args:
+        token: the token.
+        lifetime: seconds since the request was sent, or None if the answer does not say.
+        refresh_in: seconds after which the server would have it renewed, or None.
+        skew: seconds by which the server's clock is ahead of ours.
+        fell_back: what had to give way to the next of its sequence ("client_secret", "key"), or None.
+    """
 
     token: Token
-    lifetime: float | None  # seconds since the request was sent; None: the answer does not say
+    lifetime: float | None
+    refresh_in: float | None = None
+    skew: float = 0.0
+    fell_back: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +236,7 @@ def read_token_response(
 
     Args:
         response: the answer.
-        now: Unix seconds, for a Retry-After that is a date.
+        now: Unix seconds at which the request was sent.
         secrets: what must not be echoed in an error.
         token_type: the type to assume whatever the answer says; None to go by the answer.
         previous: the token whose refresh token was presented: what the answer leaves out is kept (§6).
@@ -216,8 +248,9 @@ def read_token_response(
         ConfigurationError: a redirect, or a token type that cannot be presented.
     """
     body = _json_object(response.body)
+    date = parse_date(response.headers.get("date"))
     if not 200 <= response.status < 300 or (body is not None and body.get("error") and not body.get("access_token")):
-        raise _refusal(response, body or {}, now=now, secrets=secrets)
+        raise _refusal(response, body or {}, now=now if date is None else date, secrets=secrets)
     if body is None:
         raise TokenEndpointUnavailable(
             f"the token endpoint answered {response.status} with something that is not a JSON object "
@@ -226,16 +259,17 @@ def read_token_response(
             status=response.status,
         )
     try:
-        return _minted(body, now=now, token_type=token_type, previous=previous)
+        minted = _minted(body, now=now, token_type=token_type, previous=previous)
     except TokenFlowError as error:
         error.may_have_spent = True
         raise
+    return minted if date is None else dataclasses.replace(minted, skew=date - now)
 
 
 def _minted(body: dict[str, Any], *, now: float, token_type: str | None, previous: Token | None) -> Minted:
     if not isinstance(body.get("access_token"), str) or not body["access_token"]:
         raise TokenRequestError("the token endpoint answered without an access_token", status=200)
-    lifetime = read_seconds(body.pop("expires_in", None))
+    lifetime, refresh_in = read_seconds(body.pop("expires_in", None)), read_seconds(body.pop("refresh_in", None))
     refresh_token, id_token = body.pop("refresh_token", None), body.pop("id_token", None)
     token = Token(
         access_token=body.pop("access_token"),
@@ -247,7 +281,7 @@ def _minted(body: dict[str, Any], *, now: float, token_type: str | None, previou
         id_token=id_token if isinstance(id_token, str) else None,
         extra={name: value for name, value in body.items() if name != "token_type"},
     )
-    return Minted(token, lifetime)
+    return Minted(token, lifetime, refresh_in)
 
 
 def read_seconds(value: object) -> float | None:
@@ -284,7 +318,9 @@ def _refusal(
 ) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
     status = response.status
     hidden = tuple(secrets)
-    error = _words(body.get("error"), hidden)
+    code = body.get("error")
+    # A code that everybody knows is no secret, even if the secret happens to be a part of it.
+    error = code if isinstance(code, str) and code in _CODES else _words(code, hidden)
     if 300 <= status < 400:
         return ConfigurationError(
             f"the token endpoint answered with a redirect ({status}), which is not followed: "

@@ -18,7 +18,7 @@ from httpx_tokenflow import (
     Token,
     TokenAuth,
 )
-from httpx_tokenflow._auth import _CredentialAuth
+from httpx_tokenflow._auth import CredentialAuth
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.stores import MemoryStore
 from httpx_tokenflow.testing import Sandbox
@@ -46,7 +46,7 @@ def test_the_fast_path_is_taken(sandbox: Sandbox, library: Any, monkeypatch: pyt
     auth = make(sandbox, policy=RenewalPolicy(clock=clock))
     with library.Client(transport=sandbox.transport(library), auth=auth) as client:
         assert client.get(API).status_code == 200
-        monkeypatch.setattr(_CredentialAuth, "_talk", None)
+        monkeypatch.setattr(CredentialAuth, "_talk", None)
         looks.clear()
         assert client.get(API).status_code == 200
         assert looks == [1]
@@ -61,7 +61,7 @@ async def test_the_fast_path_is_taken_on_a_loop(
     auth = make(sandbox)
     async with library.AsyncClient(transport=sandbox.transport(library), auth=auth) as client:
         assert (await client.get(API)).status_code == 200
-        monkeypatch.setattr(_CredentialAuth, "_talk", None)
+        monkeypatch.setattr(CredentialAuth, "_talk", None)
         assert (await client.get(API)).status_code == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from typing import Any, ClassVar
 
@@ -20,11 +21,14 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     TokenRequestError,
 )
-from httpx_tokenflow._flights import Flight, Held, TokenSource
-from httpx_tokenflow._flow import Verdict, authorize, current, keep, renew, verdict
-from httpx_tokenflow._steps import Answer, Drain, Fetch, Lease, Load, Release, Save, Send, Sleep, Wait
+from httpx_tokenflow._flights import Flight, Held
+from httpx_tokenflow._flow import Verdict, authorize, current, verdict
+from httpx_tokenflow._renewal import keep, renew
+from httpx_tokenflow._sources import TokenSource
+from httpx_tokenflow._steps import Answer, Drain, Fetch, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow._tokens import Entry, TokenResponse
+from httpx_tokenflow.events import Why
 from httpx_tokenflow.stores import MemoryStore
 
 URL = "https://as.example/token"
@@ -47,7 +51,7 @@ def time() -> Time:
 
 @pytest.fixture
 def policy(time: Time) -> RenewalPolicy:
-    return RenewalPolicy(clock=Clock(monotonic=time, wall=time))
+    return RenewalPolicy(clock=Clock(monotonic=time, wall=time), random=lambda: 0.5)
 
 
 @pytest.fixture
@@ -64,12 +68,25 @@ def hold(source: TokenSource, policy: RenewalPolicy, one: Entry) -> Held:
     return source.held
 
 
-def lead(flight: Flight, refused: str | None) -> Any:
-    return ("renewal", flight, refused)
+def lead(flight: Flight) -> Any:
+    return ("renewal", flight)
 
 
 def begin(source: TokenSource, policy: RenewalPolicy, *, renewable: bool = True, **sending: bool) -> Any:
     return authorize(source, policy, lead if renewable else None, Sending(**sending))
+
+
+def look(source: TokenSource, policy: RenewalPolicy) -> TokenEndpointUnavailable:
+    """The error that answers while a failure is fresh, after a look into the store and nothing else."""
+    flight = next(begin(source, policy)).flight
+    assert flight.why is Why.BACKED_OFF
+    flow = renew(flight, source, TestRenewal.grants["client"], policy)
+    assert next(flow) == Load()
+    with pytest.raises(TokenEndpointUnavailable) as caught:
+        flow.send(None)
+    assert source.status(policy).last_error is caught.value
+    source.fail(flight, caught.value)
+    return caught.value
 
 
 def ends(flow: Any, answer: Any = None) -> Any:
@@ -115,7 +132,8 @@ class TestRequest:
         flow = begin(source, policy)
         step = next(flow)
         assert isinstance(step, Wait)
-        assert step.renewal == ("renewal", step.flight, None)
+        assert step.renewal == ("renewal", step.flight)
+        assert not step.flight.replaces
         held = source.hold(entry("a", time), policy)
         assert flow.send(held) == Send(held)
 
@@ -134,7 +152,8 @@ class TestRequest:
         next(flow)
         assert flow.send(REFUSED) == Drain()
         wait = flow.send(None)
-        assert wait.renewal == ("renewal", wait.flight, old.stamp)
+        assert wait.renewal == ("renewal", wait.flight)
+        assert wait.flight.replaces == {old.stamp}
         new = source.hold(entry("new", time), policy)
         wait.flight.minted = True
         source.land(wait.flight, new)
@@ -168,6 +187,7 @@ class TestRequest:
     ) -> None:
         """After a newer token was taken over and refused, a renewal is still to be had; three sends at most."""
         hold(source, policy, entry("one", time))
+        time.now += 60
         flow = begin(source, policy)
         next(flow)
         hold(source, policy, entry("two", time))
@@ -216,8 +236,10 @@ class TestRequest:
         next(flow)
         flow.send(REFUSED)
         wait = flow.send(None)
-        source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"), policy)
-        assert source.held is old
+        source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"))
+        assert source.held is not None
+        assert source.held.stamp == old.stamp
+        assert next(begin(source, policy)).held is source.held
 
     @pytest.mark.parametrize("how", [{"retry": False}, {"renewable": False}])
     def test_what_is_not_to_be_mended_is_given_back(
@@ -235,24 +257,23 @@ class TestRequest:
         flow = begin(source, policy, replayable=False)
         next(flow)
         step = flow.send(REFUSED)
-        assert isinstance(step, Wait)
-        assert step.aside
-        assert step.renewal is not None
+        assert isinstance(step, Launch)
+        assert step.until < time(), "nobody waits for it"
         ends(flow)
         assert next(begin(source, policy)).flight is step.flight
 
     def test_a_body_that_cannot_be_replayed_joins_silently(
         self, source: TokenSource, policy: RenewalPolicy, time: Time
     ) -> None:
-        """If a renewal is under way, has just failed, or is not needed, there is nothing to see off."""
+        """If a renewal is under way there is none to see off; if one has just failed, only the store is looked into."""
         hold(source, policy, entry("a", time))
         flows = [begin(source, policy, replayable=False) for _ in range(3)]
         for flow in flows:
             next(flow)
         wait = flows[0].send(REFUSED)
         ends(flows[1], REFUSED)
-        source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"), policy)
-        ends(flows[2], REFUSED)
+        source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"))
+        assert flows[2].send(REFUSED).flight.why is Why.BACKED_OFF
 
     def test_a_late_401_of_a_body_that_cannot_be_replayed(
         self, source: TokenSource, policy: RenewalPolicy, time: Time
@@ -276,23 +297,19 @@ class TestRequest:
     ) -> None:
         """Right after a failure no flight takes off; a second later one does (F55, F56)."""
         wait = next(begin(source, policy))
-        source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"), policy)
-        with pytest.raises(TokenEndpointUnavailable) as caught:
-            next(begin(source, policy))
-        assert isinstance(caught.value.__cause__, TokenEndpointUnavailable)
-        assert caught.value is not caught.value.__cause__
-        time.now += 1.1
-        assert isinstance(next(begin(source, policy)), Wait)
+        source.fail(wait.flight, TokenEndpointUnavailable("down", outcome="not sent"))
+        assert look(source, policy).retry_after is None
+        time.now += 1.0
+        assert next(begin(source, policy)).flight.why is Why.MISSING
 
     def test_retry_after_is_waited_for(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
         """For as long as the server asked, the error answers without a token request (F57)."""
         wait = next(begin(source, policy))
-        source.fail(wait.flight, TokenEndpointUnavailable("", outcome="answered", retry_after=120), policy)
+        source.fail(wait.flight, TokenEndpointUnavailable("", outcome="answered", retry_after=120))
         time.now += 119
-        with pytest.raises(TokenEndpointUnavailable):
-            next(begin(source, policy))
+        assert look(source, policy).retry_after == 120
         time.now += 2
-        assert isinstance(next(begin(source, policy)), Wait)
+        assert next(begin(source, policy)).flight.why is Why.MISSING
 
     def test_a_step_up_is_raised_and_never_renewed(
         self, source: TokenSource, policy: RenewalPolicy, time: Time
@@ -363,8 +380,8 @@ class TestRenewal:
     }
 
     def start(self, source: TokenSource, policy: RenewalPolicy, kind: str, refused: str | None = None) -> Any:
-        self.flight = Flight(0, 1e9)
-        return renew(self.flight, source, self.grants[kind], policy, lambda: 0.5, refused)
+        self.flight = Flight(0, policy, Why.MISSING, frozenset([refused] if refused else []))
+        return renew(self.flight, source, self.grants[kind], policy)
 
     def to_fetch(self, flow: Any, stored: Entry | None = None, marks: bool = True) -> Any:
         """Through the steps that come before every token request."""
@@ -387,7 +404,7 @@ class TestRenewal:
         assert flow.send(True) == Release()
         held = ends(flow)
         assert held.value == "Bearer new"
-        assert held.fresh_until == time() + 540
+        assert held.fresh_until == time() + 400
         assert self.flight.minted
 
     def test_what_somebody_else_has_brought(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
@@ -741,3 +758,82 @@ def test_reprs_are_worth_reading(source: TokenSource, policy: RenewalPolicy, tim
     source.abandon(flight)
     assert repr(flight) == "<Flight landed, 0 waiting>"
     assert "SENTINEL" not in repr(held)
+
+
+class TestGrowingOld:
+    """Requests with a token that is early, due, or ends in the meantime."""
+
+    def test_a_token_that_ends_during_its_early_renewal_is_not_sent(
+        self, source: TokenSource, policy: RenewalPolicy, time: Time
+    ) -> None:
+        """In a thread that renewal is waited for: whoever comes back to an ended token waits for another."""
+        hold(source, policy, entry("a", time, lifetime=60))
+        time.now += 47
+        flow = begin(source, policy)
+        launch = next(flow)
+        assert isinstance(launch, Launch)
+        time.now += 14
+        wait = flow.send(None)
+        assert isinstance(wait, Wait)
+        assert wait.flight is launch.flight
+
+    def test_who_has_a_good_token_waits_two_seconds(
+        self, source: TokenSource, policy: RenewalPolicy, time: Time
+    ) -> None:
+        """A due token is renewed first; if that takes long, it is sent; but it is not handed out for use elsewhere."""
+        held = hold(source, policy, entry("a", time))
+        time.now += 541
+        flow = begin(source, policy)
+        wait = next(flow)
+        assert wait.until == time.now + 2.0
+        assert flow.send(None) == Send(source.held)
+        assert source.held.stamp == held.stamp
+        assert next(current(source, policy, lead)).until == math.inf
+
+    def test_who_has_none_waits_as_long_as_it_takes(
+        self, source: TokenSource, policy: RenewalPolicy, time: Time
+    ) -> None:
+        """Without a token, or with one that was refused, there is nothing else to send."""
+        assert next(begin(source, policy)).until == math.inf
+        hold(source, policy, entry("a", time))
+        flow = begin(source, policy)
+        next(flow)
+        flow.send(REFUSED)
+        assert flow.send(None).until == math.inf
+
+    def test_one_attempt_where_there_is_a_good_token_and_three_where_there_is_none(
+        self, source: TokenSource, policy: RenewalPolicy, time: Time
+    ) -> None:
+        """Also in one and the same early renewal, once somebody's 401 has joined it."""
+        held = hold(source, policy, entry("a", time))
+        time.now += 500
+        for is_refused in (False, True):
+            flight = source.board(policy).flight
+            flow = renew(flight, source, TestRenewal.grants["client"], policy)
+            for answer in (None, None, None):
+                flow.send(answer)
+            assert isinstance(flow.send(None), Fetch)
+            if is_refused:
+                source.board(policy, held)
+            assert flow.send(NOT_NOW) == (Sleep(0.25) if is_refused else Release())
+            source.fail(flight, TokenEndpointUnavailable("down", outcome="answered"))
+            time.now += 5
+
+    def test_a_secret_that_gave_way_is_told_after_the_token_is_saved(
+        self, source: TokenSource, policy: RenewalPolicy
+    ) -> None:
+        """A handler that ends the program must not cost the session (design rule 6)."""
+        told: list[Any] = []
+        self._on_event = told.append
+        source.listen(self)
+        flight = source.board(policy).flight
+        grant = ClientCredentials(URL, client_id="c", client_secret=["new", "old"])
+        flow = renew(flight, source, grant, policy)
+        for answer in (None, None, None, None):
+            flow.send(answer)
+        flow.send(answered('{"error": "invalid_client"}', 401))
+        assert isinstance(flow.send(NEW), Save)
+        assert told == []
+        assert flow.send(True) == Release()
+        source.land(flight, ends(flow))
+        assert [type(event).__name__ for event in told] == ["SecretFellBack", "TokenObtained"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -20,15 +21,19 @@ from httpx_tokenflow import (
     Token,
     TokenAuth,
     TokenEndpointUnavailable,
+    TokenFlowError,
+    TokenRequestError,
 )
-from httpx_tokenflow._auth import fingerprint
 from httpx_tokenflow._client_auth import NoClientAuth
 from httpx_tokenflow._steps import Call, Fetch, TokenRequest
 from httpx_tokenflow._times import SYSTEM_CLOCK
+from httpx_tokenflow._token_auth import fingerprint
 from httpx_tokenflow._tokens import Entry, TokenResponse
 from httpx_tokenflow.stores import MemoryStore
 
 URL = "https://auth.example.com/token"
+GOOD = TokenResponse(200, {}, b'{"access_token": "a"}')
+WRONG_CLIENT = TokenResponse(400, {}, b'{"error": "invalid_client"}')
 
 
 def client(**options: Any) -> ClientCredentials:
@@ -234,3 +239,83 @@ def test_reprs_show_who_and_where_and_no_secret() -> None:
     auth = TokenAuth(grant, store=MemoryStore())
     assert repr(grant) == "<ClientCredentials orders at https://auth.example.com/token>"
     assert repr(auth) == "<TokenAuth <TokenSource orders@auth.example.com empty>>"
+
+
+def tried(grant: Any, *answers: TokenResponse) -> tuple[list[str], Any]:
+    """The secrets that one attempt presents, answered like this, and what it brings or raises."""
+    flow = grant.obtain(Entry(Token("old", refresh_token="r"), 0, 1), timeout=1.0, clock=SYSTEM_CLOCK)
+    secrets, step = [], next(flow)
+    for answer in answers:
+        secrets.append(basic(step.request).partition(":")[2])
+        try:
+            step = flow.send(answer)
+        except StopIteration as end:
+            return secrets, end.value
+        except TokenFlowError as error:
+            return secrets, error
+    raise AssertionError("it goes on")
+
+
+@pytest.mark.parametrize("kind", [ClientCredentials, RefreshToken])
+def test_secrets_in_the_order_to_try(kind: Any) -> None:
+    """After `invalid_client` the next is tried, in the same attempt; the one that works is the first from then on."""
+    grant = kind(URL, client_id="c", client_secret=["new", "old"])
+    secrets, minted = tried(grant, WRONG_CLIENT, GOOD)
+    assert (secrets, minted.fell_back) == (["new", "old"], "client_secret")
+    secrets, minted = tried(grant, GOOD)
+    assert (secrets, minted.fell_back) == (["old"], None)
+    assert tried(grant, WRONG_CLIENT, GOOD)[0] == ["old", "new"]
+
+
+def test_each_secret_is_tried_once() -> None:
+    """If none works, the error is the last one's, and the order stays as it was."""
+    grant = client(client_secret=("a", "b", "a", "c"))
+    secrets, error = tried(grant, WRONG_CLIENT, WRONG_CLIENT, WRONG_CLIENT)
+    assert (secrets, error.error) == (["a", "b", "c"], "invalid_client")
+    assert tried(grant, GOOD)[0] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries"),
+    [
+        (TokenResponse(401, {}, b"no"), 2),
+        (TokenResponse(401, {}, b'{"error": "unauthorized_client"}'), 2),
+        (TokenResponse(401, {}, b'{"error": "invalid_grant"}'), 1),
+        (TokenResponse(400, {}, b'{"error": "invalid_scope"}'), 1),
+        (TokenResponse(503, {}, b""), 1),
+    ],
+)
+def test_which_answers_are_about_the_secret(answer: TokenResponse, tries: int) -> None:
+    """`invalid_client`, and a 401 that does not say otherwise (RFC 6749 §5.2): nothing else spends another secret."""
+    assert len(tried(client(client_secret=["a", "b"]), answer, answer)[0]) == tries
+
+
+def test_a_callable_is_asked_again_for_a_secret_that_was_refused() -> None:
+    """If it returns another one by now, that one is tried, once; if not, the refusal stands."""
+    for answers, expected in ((["a", "b"], ["c:a", "c:b"]), (["a", "a"], ["c:a"])):
+        flow = client(client_secret=lambda: "").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+        seen, step, left = [], next(flow), iter(answers)
+        with suppress(TokenRequestError, StopIteration):
+            while True:
+                if isinstance(step, Call):
+                    step = flow.send(next(left))
+                else:
+                    seen.append(basic(step.request))
+                    step = flow.send(WRONG_CLIENT if len(seen) == 1 else GOOD)
+        assert seen == expected
+
+
+def test_a_sequence_is_checked_early() -> None:
+    """An empty one, or one with something in it that cannot be sent, is refused at construction; none is quoted."""
+    with pytest.raises(ConfigurationError, match="empty sequence"):
+        client(client_secret=[])
+    with pytest.raises(InvalidCredential, match=r"client_secret\[1\]") as caught:
+        client(client_secret=["fine", "SENTINEL\n"])
+    assert "SENTINEL" not in str(caught.value)
+    with pytest.raises(InvalidCredential, match="must be a string"):
+        client(client_secret=5)
+
+
+def test_a_sequence_of_secrets_does_not_make_another_token() -> None:
+    """A secret that is rotated must not part the tokens of those who have the old list from those who have the new."""
+    assert fingerprint(client(client_secret=["a"]), None) == fingerprint(client(client_secret=["b", "a"]), None)

@@ -37,6 +37,9 @@ def _tell(world: World, number: int) -> None:
         elif chance.random() < 0.3:
             world.run()
             world.expire()
+        elif chance.random() < 0.6:
+            world.run()
+            world.grow_old(chance.choice((0.78, 0.85, 0.95)))
     world.run()
 
 

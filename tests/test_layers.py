@@ -27,13 +27,18 @@ ORDER = [
     "_client_auth",
     "_grants",
     "_lifecycle",
+    "events",
     "stores",
     "_flights",
+    "_sources",
+    "_renewal",
     "_flow",
     "_token_client",
     "_bodies",
     "_drivers",
     "_auth",
+    "_simple_auth",
+    "_token_auth",
     "__init__",
 ]
 EDGES = {"testing", "cli"}

@@ -241,3 +241,21 @@ def test_stamps_name_tokens_not_notes() -> None:
     assert len({entry.stamp, Entry(Token("b", refresh_token="r"), 1, 2).stamp, Entry(Token("a"), 1, 2).stamp}) == 3
     assert not entry.marked(1).is_spent
     assert entry.spent().is_spent
+
+
+def test_a_code_is_read_even_if_the_secret_is_a_part_of_it() -> None:
+    """Scrubbing is for words: `invalid_client` is no echo of the secret "a", nor is it another error without it."""
+    answer = TokenResponse(400, {}, b'{"error": "invalid_client", "error_description": "a bad one"}')
+    with pytest.raises(TokenRequestError) as caught:
+        read_token_response(answer, now=0.0, secrets=["a"])
+    assert caught.value.error == "invalid_client"
+    assert "a" not in (caught.value.error_description or "")
+
+
+@pytest.mark.parametrize(
+    ("left", "lifetime"), [(None, None), (600.0, 600.0), (1.0, 1.0), (0.1, 0.0), (0.0, 0.0), (-5, 0.0)]
+)
+def test_what_is_left_of_a_token_from_outside(left: float | None, lifetime: float | None) -> None:
+    """Its lifetime is what is left when it is first seen; less than a second is nothing (F59)."""
+    token = Token("a", expires_at=None if left is None else 1000.0 + left)
+    assert Entry.of_login(token, 1000.0).lifetime == lifetime

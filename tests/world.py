@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,12 +18,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, Token, TokenFlowError
-from httpx_tokenflow._flights import TokenSource
-from httpx_tokenflow._flow import authorize, keep, renew
+from httpx_tokenflow._flow import authorize
+from httpx_tokenflow._renewal import keep, renew
+from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
     Answer,
     Drain,
     Fetch,
+    Launch,
     Lease,
     Load,
     Release,
@@ -53,6 +56,7 @@ class Sending:
 
     replayable: bool = True
     retry: bool = True
+    timeout: float = 0.0
 
 
 @dataclass
@@ -108,6 +112,7 @@ class Actor:
     turns: list[Callable[[], Any]] = field(default_factory=list)
     wake: Callable[[], bool] | None = None
     until: float | None = None
+    alarm: float = math.inf
     over: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -137,7 +142,8 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.now = 1_000_000.0
-        self.policy = RenewalPolicy(clock=Clock(monotonic=lambda: self.now, wall=lambda: self.now))
+        clock = Clock(monotonic=lambda: self.now, wall=lambda: self.now)
+        self.policy = RenewalPolicy(clock=clock, random=self.random.random)
         self.server = Server(self.lifetime, rotates=self.grant_kind == "refresh")
         self.store = MemoryStore()
         self.lease_holder: Actor | None = None
@@ -185,6 +191,12 @@ class World:
         self.now += self.lifetime
         self.outside = None
 
+    def grow_old(self, share: float) -> None:
+        """Let so much of a lifetime pass: what is held may be early by then, or due."""
+        self.now += self.lifetime * share
+        if self.outside is not None and share >= 0.5:
+            self.outside = None  # it may be renewed any time now
+
     def run(self) -> None:
         """Take turns until everybody is done; an actor that can never go on again is a violation."""
         self.go_on(100_000)
@@ -222,13 +234,14 @@ class World:
         return actor.wake is None or actor.wake()
 
     def _advance(self) -> bool:
-        times = [actor.until for actor in self.actors if not actor.over and actor.until is not None]
-        times = [time for time in times if time > self.now]
+        times = [min(actor.until or math.inf, actor.alarm) for actor in self.actors if not actor.over]
+        times = [time for time in times if self.now < time < math.inf]
         self.now = min(times, default=self.now)
         return bool(times)
 
     def _turn(self, actor: Actor) -> None:
         actor.wake = actor.until = None
+        actor.alarm = math.inf
         actor.turns.pop(0)()
 
     def _maybe_hang_up(self, actor: Actor) -> None:
@@ -264,6 +277,9 @@ class World:
             actor.over, actor.result = True, end.value
         except TokenFlowError as failed:
             actor.over, actor.error = True, failed
+            if actor.name.startswith("request") and actor.last_status != 401:
+                left = actor.process.source.usable(self.policy.clock)
+                assert left is None, self.story(f"{actor.name} failed while {left} had not ended")
         else:
             self.history.append(f"{self.now:.2f} {actor.process.name} {actor.name}: {type(step).__name__}")
             self._begin(actor, step)
@@ -293,7 +309,13 @@ class World:
         elif isinstance(step, Fetch):
             self._fetch(actor, step)
         elif isinstance(step, Wait):
+            held = source.held
+            is_due = held is None or held.age(self.policy.clock) >= held.life.due
+            assert is_due or actor.last_status == 401, self.story(f"{actor.name} waits although {held} is not due")
             self._wait(actor, step)
+        elif isinstance(step, Launch):
+            self._launch(actor, step)
+            self._then(actor, lambda: None)
         elif isinstance(step, Lease):
             actor.wake = lambda: self.lease_holder is None
             self._then(actor, lambda: setattr(self, "lease_holder", actor))
@@ -338,29 +360,29 @@ class World:
     def _wait(self, actor: Actor, step: Wait) -> None:
         flight = step.flight
         if step.renewal is not None:
-            flyer = self._actor(
-                f"renewal {len(self.actors)}", self._fly(actor.process.source, flight, step.renewal), actor.process
-            )
-            actor.process.flights.append((flight, flyer))
-        if step.aside:
-            self._then(actor, lambda: None)
-            return
-        actor.wake = flight.future.done
-        self._then(actor, lambda: _landed(flight))
+            self._launch(actor, step)
+        actor.alarm = step.until
+        actor.wake = lambda: flight.future.done() or self.now >= step.until
+        self._then(actor, lambda: _landed(flight) if flight.future.done() else None)
+
+    def _launch(self, actor: Actor, step: Any) -> None:
+        flying = self._fly(actor.process.source, step.flight, step.renewal)
+        flyer = self._actor(f"renewal {len(self.actors)}", flying, actor.process)
+        actor.process.flights.append((step.flight, flyer))
 
     def _fly(self, source: TokenSource, flight: Any, renewal: Generator[Any, Any, Any]) -> Generator[Any, Any, None]:
         try:
             held = yield from renewal
         except TokenFlowError as error:
-            source.fail(flight, error, self.policy)
+            source.fail(flight, error)
         except BaseException:
             source.abandon(flight)
             raise
         else:
             source.land(flight, held)
 
-    def _lead(self, process: Process, flight: Any, refused: str | None) -> Generator[Any, Any, Any]:
-        return renew(flight, process.source, self.grant, self.policy, self.random.random, refused)
+    def _lead(self, process: Process, flight: Any) -> Generator[Any, Any, Any]:
+        return renew(flight, process.source, self.grant, self.policy)
 
 
 def _raise(kind: type[Exception]) -> Callable[[], Any]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from httpx_tokenflow._client_auth import ClientAuth, ClientSecretBasic, NoClientAuth
 from httpx_tokenflow._credentials import check_endpoint
-from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError
+from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError, TokenRequestError
 from httpx_tokenflow._steps import Call, Fetch, Step, TokenRequest
 from httpx_tokenflow._tokens import Entry, Minted, TokenResponse, check_credential, digest, read_token_response
+
+from ._keys import check_sequence
 
 if TYPE_CHECKING:
     from httpx_tokenflow._times import Clock
 
 __all__ = ["Grant", "Secret", "TokenEndpoint", "ask"]
 
-Secret = str | Callable[[], Any]
-"""A secret, or a callable (sync or async) that is asked for it at each renewal."""
+Secret = str | Callable[[], Any] | Sequence[str]
+"""A secret; or a callable (sync or async) that is asked for it at each renewal, and again if the server refuses what it
+returned; or a sequence of secrets in the order to try: the one that works is tried first from then on."""
 
 
 class Grant(Protocol):
@@ -125,10 +129,7 @@ class TokenEndpoint:
         timeout: float,
         clock: Clock,
     ) -> Generator[Step, Any, Minted]:
-        """Build the request, have it fetched, read the answer."""
-        secret = self._secret
-        if callable(secret):
-            secret = yield from ask(secret, "client_secret", timeout)
+        """Build the request, have it fetched, read the answer; with the next secret, where one is refused."""
         pairs: list[tuple[str, str | None]] = [
             ("grant_type", grant_type),
             *fields,
@@ -139,16 +140,50 @@ class TokenEndpoint:
         ]
         # RFC 6749 §3.2: parameters without a value count as omitted.
         form = tuple((name, value) for name, value in pairs if value)
-        request = self._client_auth.sign(TokenRequest(self._url, form), self._client_id, secret)
-        sent_at = clock.wall()  # expiry is reckoned from here: the answer may have been long on its way
-        response: TokenResponse = yield Fetch(request, timeout)
-        return read_token_response(
-            response,
-            now=sent_at,
-            secrets=(secret, *(value for name, value in fields if name == "refresh_token" and value)),
-            token_type=self._token_type,
-            previous=presented.token if presented is not None and self.spends else None,
-        )
+        hidden = [value for name, value in fields if name == "refresh_token" and value]
+        deadline = clock.monotonic() + timeout
+        tried: list[str] = []
+        secret = yield from self._next_secret(tried, timeout)
+        while True:
+            tried.append(secret)
+            request = self._client_auth.sign(TokenRequest(self._url, form), self._client_id, secret)
+            sent_at = clock.wall()  # expiry is reckoned from here: the answer may have been long on its way
+            response: TokenResponse = yield Fetch(request, max(0.0, deadline - clock.monotonic()))
+            try:
+                minted = read_token_response(
+                    response,
+                    now=sent_at,
+                    secrets=(*tried, *hidden),
+                    token_type=self._token_type,
+                    previous=presented.token if presented is not None and self.spends else None,
+                )
+            except TokenRequestError as error:
+                following = (yield from self._next_secret(tried, timeout)) if _is_about_the_client(error) else ""
+                if following in {"", *tried}:
+                    raise
+                secret = following
+            else:
+                return self._keep(minted, tried)
+
+    def _next_secret(self, tried: list[str], timeout: float) -> Generator[Step, Any, str]:
+        """A secret that has not been tried yet; or, if there is none, an empty one or one that has."""
+        if callable(self._secret):
+            return (yield from ask(self._secret, "client_secret", timeout))
+        secrets = (self._secret,) if isinstance(self._secret, str) else self._secret
+        return next((secret for secret in secrets if secret not in tried), "")
+
+    def _keep(self, minted: Minted, tried: list[str]) -> Minted:
+        """`minted`; the secret that worked is the first to try from now on."""
+        if len(tried) == 1:
+            return minted
+        if not isinstance(self._secret, str) and not callable(self._secret):
+            self._secret = (tried[-1], *(secret for secret in self._secret if secret != tried[-1]))
+        return replace(minted, fell_back="client_secret")
+
+
+def _is_about_the_client(error: TokenRequestError) -> bool:
+    """Whether the server did not believe that it is us (RFC 6749 §5.2): some say so by the status alone."""
+    return error.error == "invalid_client" or (error.status == 401 and error.error != "invalid_grant")
 
 
 def ask(function: Callable[[], Any], what: str, timeout: float) -> Generator[Step, Any, str]:
@@ -177,6 +212,8 @@ def _proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, Cli
         return "", client_auth
     if not client_auth.needs_secret:
         raise ConfigurationError(f"client_secret= and {type(client_auth).__name__} contradict each other: keep one")
-    if not callable(secret):
+    if isinstance(secret, str):
         check_credential(secret, "client_secret")
+    elif not callable(secret):
+        secret = check_sequence(secret, "client_secret")
     return secret, client_auth

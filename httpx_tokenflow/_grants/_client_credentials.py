@@ -25,7 +25,8 @@ class ClientCredentials(TokenEndpoint):
     Args:
         token_endpoint: the URL that issues tokens; https, or http to loopback.
         client_id: who the client is.
-        client_secret: a string, or a callable (sync or async) asked at each renewal. None only with a
+        client_secret: a string; or a callable (sync or async) asked at each renewal; or a sequence of strings in the
+            order to try: after `invalid_client` the next is tried once, and kept if it works. None only with a
             `client_auth` that needs no secret (§4.4.2: the client must authenticate).
         client_auth: how to prove it; `ClientSecretBasic()` by default.
         scope: the scope to ask for, a string or several.

@@ -27,7 +27,8 @@ class RefreshToken(TokenEndpoint):
     Args:
         token_endpoint: the URL that issues tokens; https, or http to loopback.
         client_id: who the client is.
-        client_secret: a string, or a callable (sync or async) asked at each renewal; None for a public client.
+        client_secret: a string; or a callable (sync or async) asked at each renewal; or a sequence of strings in the
+            order to try: after `invalid_client` the next is tried once, and kept if it works. None for a public client.
         client_auth: how to prove it; `ClientSecretBasic()` by default, nothing for a public client.
         subject: the program's name for the person whose session this is. Without it the refresh token given as
             ``token=`` stands in, by hash.

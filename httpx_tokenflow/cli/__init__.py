@@ -1,7 +1,8 @@
 """The command line: ``tokenflow demo``.
 
-Start reading at `_demo`, the command and its table. What is played is in `_scenes`, how it is played and measured in
-`_stage`; the server has a process of its own (`_server`), and what the library is compared with is `_handwritten`.
+Start reading at `_demo`, the command. What is promised is in `_scenes`, how it is played in `_plays`, and by whom in
+`_sides`; `_handwritten` is what the library is compared with. `_stage` measures, an `_outcome` is what comes of it, and
+`_report` says so, with a picture by `_plot`. The server has a process of its own (`_server`).
 
 Rules.
 
@@ -30,9 +31,10 @@ def main() -> None:
     try:
         _app()()
     except ModuleNotFoundError as missing:
-        if missing.name not in _EXTRAS:
+        extra = (missing.name or "").partition(".")[0]
+        if extra not in _EXTRAS:
             raise
-        sys.exit(f"tokenflow: {missing.name} is missing: {_INSTALL}")
+        sys.exit(f"tokenflow: {extra} is missing: {_INSTALL}")
 
 
 def _app() -> Any:

@@ -1,12 +1,14 @@
-"""What the library is compared with: lock and refresh, as a competent engineer writes it in an afternoon.
+"""What the library is compared with, as a competent engineer writes it in an afternoon.
 
-It has what the good ones have, and no more:
+`LockAndRefresh` has what the good ones have, and no more:
 
 1. a lock around the refresh, an `asyncio.Lock` for async clients and a `threading.Lock` for sync ones,
 2. a second look after the lock is acquired: somebody else may have refreshed meanwhile,
 3. a client of its own for the token endpoint,
 4. renewal a little before the token expires,
 5. one retry on a 401.
+
+`NextKey` is for keys: on a 401 the next one, unless another request has gone on to that already.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
-__all__ = ["LockAndRefresh"]
+__all__ = ["LockAndRefresh", "NextKey"]
 
 _LEEWAY = 30.0  # seconds, at most a tenth of the lifetime
 
@@ -34,15 +36,23 @@ class LockAndRefresh(httpx.Auth):
         client_id: who the client is.
         client_secret: how it proves it.
         login: a token endpoint's answer to begin with; None: none.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, token_url: str, *, client_id: str, client_secret: str, login: dict[str, Any] | None = None
+        self,
+        token_url: str,
+        *,
+        client_id: str,
+        client_secret: str,
+        login: dict[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._token_url = token_url
         self._client_auth = (client_id, client_secret)
         self._access_token: str | None = None
         self._refresh_token: str | None = None
+        self._clock = clock
         self._expires_at = 0.0
         self._tls = httpx.create_ssl_context()  # once: it takes longer than a token request
         self._lock = threading.Lock()
@@ -87,7 +97,7 @@ class LockAndRefresh(httpx.Auth):
             return self._keep(response.raise_for_status().json())
 
     def _usable(self) -> str | None:
-        return self._access_token if time.monotonic() < self._expires_at else None
+        return self._access_token if self._clock() < self._expires_at else None
 
     def _form(self) -> dict[str, str]:
         if self._refresh_token is None:
@@ -99,5 +109,28 @@ class LockAndRefresh(httpx.Auth):
         lifetime: float = answer.get("expires_in", 3600)
         self._access_token = token
         self._refresh_token = answer.get("refresh_token", self._refresh_token)
-        self._expires_at = time.monotonic() + lifetime - min(_LEEWAY, lifetime / 10)
+        self._expires_at = self._clock() + lifetime - min(_LEEWAY, lifetime / 10)
         return token
+
+
+class NextKey(httpx.Auth):
+    """API keys, in the order to try.
+
+    Args:
+        keys: the keys.
+    """
+
+    def __init__(self, *keys: str) -> None:
+        self._keys = keys
+        self._at = 0
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put a key on the request; on a 401, the next one."""
+        at = self._at
+        request.headers["X-API-Key"] = self._keys[at]
+        response = yield request
+        if response.status_code == 401:
+            if self._at == at:
+                self._at = (at + 1) % len(self._keys)
+            request.headers["X-API-Key"] = self._keys[self._at]
+            yield request

@@ -1,51 +1,46 @@
 """The scenes, as data: what happens, on which server, and what is promised of ours.
 
-Of ours it is promised that no request fails, that a login survives, and how many token requests there are. Of the
-other side nothing is promised; the table says what happened.
+Of ours it is promised that no request fails, that a login survives, how many token requests there are, and in some
+scenes how often an event is told. Of the other side nothing is promised; the table says what happened. Nor is anything
+promised of latencies: they are shown.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
+from httpx_tokenflow.events import SecretFellBack, TokenRenewed, Waited
 
-from httpx_tokenflow import ClientCredentials, RefreshToken, Token, TokenAuth
-
-from ._handwritten import LockAndRefresh
-from ._stage import Outcome, Side, Stage
+from . import _plays
+from ._sides import HANDWRITTEN, HANDWRITTEN_KEYS, OUR_KEYS, OURS, Side
+from ._stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    import httpx
+    from httpx_tokenflow.events import Event
 
+    from ._outcome import Outcome
     from ._server import Server
 
-__all__ = ["HANDWRITTEN", "OURS", "SCENES", "Scene", "broken_promises", "perform", "promised"]
+__all__ = ["SCENES", "Scene", "broken_promises", "perform", "promised"]
 
 LATENCY = 0.05  # seconds that the token endpoint takes
-SLOW = 0.6  # seconds that it takes longer where somebody hangs up meanwhile
 WAITING = 50  # callers behind the one who hangs up
-THREADS = 4
-CREDENTIALS: dict[str, Any] = {"client_id": "client", "client_secret": "secret"}  # which every sandbox knows
-HAS_TRIO = importlib.util.find_spec("trio") is not None
 DUE = 0.8  # of a short token's lifetime: then it is renewed
+ATTEMPTS = 3  # token requests of one renewal, at most
 
 
 def duration(requests: int) -> float:
     """Seconds that a stream of requests goes on; a small demo is also a short one."""
-    return min(3.6, max(1.6, requests / 200))
+    return min(2.6, max(1.6, requests / 200))
 
 
 def lifetime(requests: int) -> float:
-    """Seconds that a short token lives: a stream outlives three of them."""
-    return 0.4 * duration(requests)
+    """Seconds that a short token lives: a stream outlives two of them."""
+    return 0.5 * duration(requests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +50,32 @@ class Scene:
     Attributes:
         lines: what happens, in two short lines.
         play: how it is played.
-        promised: fewest and most token requests, for a number of expiries.
+        promised: fewest and most token requests, for a number of expiries, if tokens are short; else of seconds.
         requests: how many requests it has, of so many that were asked for.
+        seconds: how long its stream goes on; None: as long as `duration` says.
         server: arguments of the sandbox.
+        path: where the requests go.
         short: tokens live for a few seconds only.
         login: it begins with a login, and a refresh token that rotates; otherwise the grant is client credentials.
+        told: how often events are told.
+        drawn: the latencies are drawn.
+        ours: who plays it for us.
+        by_hand: who plays it for the other side.
     """
 
     lines: tuple[str, str]
     play: Callable[[Stage], None]
     promised: Callable[[int], tuple[int, int]]
     requests: Callable[[int], int] = int
+    seconds: float | None = None
     server: dict[str, Any] = field(default_factory=dict)
+    path: str = "/api/thing"
     short: bool = False
     login: bool = False
+    told: Mapping[type[Event], int] = field(default_factory=dict)
+    drawn: bool = False
+    ours: Side = OURS
+    by_hand: Side = HANDWRITTEN
 
     @property
     def title(self) -> str:
@@ -76,126 +83,40 @@ class Scene:
         return " ".join(self.lines)
 
 
-def _ours(endpoint: str, login: dict[str, Any] | None) -> httpx.Auth:
-    if login is None:
-        return TokenAuth(ClientCredentials(endpoint, **CREDENTIALS))
-    token = Token(
-        login["access_token"], expires_at=time.time() + login["expires_in"], refresh_token=login["refresh_token"]
-    )
-    return TokenAuth(RefreshToken(endpoint, **CREDENTIALS), token=token)
-
-
-def _handwritten(endpoint: str, login: dict[str, Any] | None) -> httpx.Auth:
-    return LockAndRefresh(endpoint, **CREDENTIALS, login=login)
-
-
-OURS = Side("ours", _ours)
-HANDWRITTEN = Side("by hand", _handwritten)
-
-
-def _all_at_once(stage: Stage) -> None:
-    stage.on_a_loop(partial(stage.storm, requests=stage.requests))
-
-
-def _across_expiries(stage: Stage) -> None:
-    stage.on_a_loop(partial(stage.stream, requests=stage.requests, seconds=stage.seconds))
-
-
-def _all_revoked(stage: Stage) -> None:
-    stage.server.revoke_access_tokens()
-    _all_at_once(stage)
-
-
-def _leader_hangs_up(stage: Stage) -> None:
-    """The one who leads goes while the endpoint, which has already rotated, still thinks about its answer."""
-
-    async def part(client: httpx.AsyncClient) -> None:
-        leader = asyncio.create_task(client.get(stage.url))
-        while not stage.server.token_requests():  # noqa: ASYNC110 - the server is another process
-            await anyio.sleep(0.01)
-        async with anyio.create_task_group() as group:
-            group.start_soon(stage.storm, client, stage.requests)
-            await anyio.sleep(SLOW / 4)  # by now they all wait
-            leader.cancel()
-        await asyncio.gather(leader, return_exceptions=True)
-
-    stage.server.revoke_access_tokens()
-    stage.server.slow_down(SLOW)
-    stage.on_a_loop(part)
-
-
-def _rotation_under_all(stage: Stage) -> None:
-    """A stream across expiries, and into it, twice, a storm with a token that has just been revoked."""
-
-    async def part(client: httpx.AsyncClient) -> None:
-        storm = stage.requests // 4
-        seconds = 0.75 * stage.seconds
-        async with anyio.create_task_group() as group:
-            group.start_soon(stage.stream, client, stage.requests - 2 * storm, seconds)
-            for _ in range(2):  # one after the other: a token revoked twice within a request is another story
-                await anyio.sleep(seconds / 3)
-                stage.server.revoke_access_tokens()
-                await stage.storm(client, storm)
-
-    stage.on_a_loop(part)
-
-
-def _everywhere(stage: Stage) -> None:
-    """Streams from threads, two asyncio loops and a trio run, on one object; into them, its token is revoked."""
-    backends = ["asyncio", "asyncio", *(["trio"] if HAS_TRIO else [])]
-    shares = [stage.requests // (THREADS + len(backends))] * (THREADS + len(backends))
-    shares[-1] += stage.requests - sum(shares)
-    seconds = 0.5 * stage.seconds
-    client = stage.client()
-
-    def in_turn(requests: int) -> None:
-        begun = time.monotonic()
-        for number in range(requests):
-            time.sleep(max(0.0, begun + seconds * number / requests - time.monotonic()))
-            stage.ask(client)
-
-    def on_a_loop(requests: int, backend: str) -> None:
-        stage.on_a_loop(partial(stage.stream, requests=requests, seconds=seconds), backend)
-
-    def revoke() -> None:
-        time.sleep(seconds / 2)
-        stage.server.revoke_access_tokens()
-
-    parts = [partial(in_turn, share) for share in shares[:THREADS]]
-    parts += [partial(on_a_loop, share, backend) for share, backend in zip(shares[THREADS:], backends, strict=True)]
-    if stage.in_threads([*parts, revoke]):
-        client.close()
+def _some(asked: int) -> int:
+    """For a stream of a second or two: enough that something is always on its way, and no more than we can send."""
+    return min(200, max(60, asked // 5))
 
 
 SCENES = (
     Scene(
         lines=("all at once,", "without a token"),
-        play=_all_at_once,
+        play=_plays.all_at_once,
         promised=lambda _: (1, 1),
     ),
     Scene(
         lines=("tokens expire", "in a stream"),
-        play=_across_expiries,
+        play=_plays.across_expiries,
         promised=lambda expiries: (expiries, expiries + 2),  # the first, and one for each; give or take one
         requests=lambda asked: asked // 2,
         short=True,
     ),
     Scene(
         lines=("all at once, their", "token just revoked"),
-        play=_all_revoked,
+        play=_plays.all_revoked,
         promised=lambda _: (1, 1),
         login=True,
     ),
     Scene(
         lines=("the one who renews", "hangs up, others wait"),
-        play=_leader_hangs_up,
+        play=_plays.leader_hangs_up,
         promised=lambda _: (1, 1),
         requests=lambda asked: min(WAITING, asked // 2),
         login=True,
     ),
     Scene(
         lines=("rotation, a stream,", "expiries and storms"),
-        play=_rotation_under_all,
+        play=_plays.rotation_under_all,
         promised=lambda expiries: (2, expiries + 3),  # one for each storm, and at most one for each expiry
         requests=lambda asked: asked // 2,
         server={"newest_only": True},
@@ -204,13 +125,44 @@ SCENES = (
     ),
     Scene(
         lines=("threads, two asyncio", "loops, trio, together")
-        if HAS_TRIO
+        if _plays.HAS_TRIO
         else ("threads, two asyncio", "loops, together"),
-        play=_everywhere,
+        play=_plays.everywhere,
         promised=lambda _: (1, 1),
         requests=lambda asked: asked // 4,
         server={"latency": 2 * LATENCY},
         login=True,
+    ),
+    Scene(
+        lines=("no token server, for", "a while; token good"),
+        play=_plays.outage,
+        # The first, one in vain, the next; at most an early renewal in vain, one when it is due, and one each second.
+        promised=lambda seconds: (3, 2 + ATTEMPTS * (2 + seconds)),
+        requests=_some,
+        seconds=1.7,
+        server={"lifetime": 120},
+        told={TokenRenewed: 1},
+    ),
+    Scene(
+        lines=("a roll-over", "under steady load"),
+        play=_plays.roll_over,
+        promised=lambda _: (2, 2),
+        requests=_some,
+        seconds=1.0,
+        told={TokenRenewed: 1, Waited: 0},
+        drawn=True,
+    ),
+    Scene(
+        lines=("a key is retired", "under steady load"),
+        play=_plays.key_retired,
+        promised=lambda _: (0, 0),
+        requests=lambda asked: _some(asked) // 2,
+        seconds=0.4,
+        server={"api_latency": LATENCY},
+        path="/api-key/thing",
+        told={SecretFellBack: 1},
+        ours=OUR_KEYS,
+        by_hand=HANDWRITTEN_KEYS,
     ),
 )
 
@@ -232,23 +184,25 @@ def perform(
     if scene.short:
         settings["lifetime"] = lifetime(asked)
     with server.sandbox(settings) as sandbox:
-        login = sandbox.login() if scene.login else None
         stage = Stage(
             sandbox,
-            side.make(f"{sandbox.url}/token", login),
+            side,
+            login=sandbox.login() if scene.login else None,
+            path=scene.path,
+            latency=settings["latency"],
             requests=scene.requests(asked),
-            seconds=duration(asked),
+            seconds=scene.seconds or duration(asked),
             limit=limit,
             report=report,
         )
         begun = time.perf_counter()
         scene.play(stage)
-        return stage.outcome(time.perf_counter() - begun, login)
+        return stage.outcome(time.perf_counter() - begun)
 
 
 def promised(scene: Scene, outcome: Outcome, asked: int) -> tuple[int, int]:
     """Fewest and most token requests that are promised of a scene that took so long."""
-    return scene.promised(int(outcome.seconds / (DUE * lifetime(asked))))
+    return scene.promised(int(outcome.seconds / (DUE * lifetime(asked) if scene.short else 1)))
 
 
 def broken_promises(scene: Scene, outcome: Outcome, asked: int) -> list[str]:
@@ -263,4 +217,7 @@ def broken_promises(scene: Scene, outcome: Outcome, asked: int) -> list[str]:
         broken.append(f"{title}: {outcome.failed} requests failed ({', '.join(outcome.troubles)}), where none may.")
     if outcome.family_alive is False:
         broken.append(f"{title}: the refresh token was revoked, where the login must survive.")
+    for kind, times in scene.told.items():
+        if (told := len(outcome.told_of(kind))) != times:
+            broken.append(f"{title}: {kind.__name__} was told {told} times, where {times} are promised.")
     return broken

@@ -18,104 +18,28 @@ import ssl
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
 
+from httpx_tokenflow import TokenAuth
+
+from ._outcome import Outcome, Tally
+from ._sides import Props
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from ._server import Remote
+    from ._sides import Side
 
-__all__ = ["Outcome", "Side", "Stage", "Tally"]
+__all__ = ["Stage"]
 
 LOOK_EVERY = 0.1  # seconds
 TIMEOUT = 120.0  # seconds, of each request: it is not the client who gives up
 CONNECTIONS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of those who are compared.
-
-    Attributes:
-        name: what the table calls it.
-        make: an `auth=` for this token endpoint, with this login to begin with.
-    """
-
-    name: str
-    make: Callable[[str, dict[str, Any] | None], httpx.Auth]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of a scene.
-
-    Attributes:
-        requests: how many there were to be.
-        refused: 401s that the API answered.
-        token_requests: POSTs to the token endpoint.
-        errors: what callers saw instead of a 200, by name and number.
-        seconds: how long the scene took.
-        family_alive: whether the login's refresh token is still good; None: there was no login.
-        times: seconds that each request that got its 200 took, in ascending order.
-    """
-
-    requests: int
-    refused: int
-    token_requests: int
-    errors: Mapping[str, int]
-    seconds: float
-    family_alive: bool | None
-    times: tuple[float, ...] = field(repr=False)
-
-    @property
-    def failed(self) -> int:
-        """Requests whose callers did not get their 200."""
-        return self.requests - len(self.times)
-
-    @property
-    def unanswered(self) -> int:
-        """Requests whose callers still waited when the scene was called off."""
-        return self.failed - sum(self.errors.values())
-
-    @property
-    def absorbed(self) -> int:
-        """401s for which no caller failed: neither was one given to a caller, nor did mending it end in an error."""
-        return max(0, self.refused - self.failed)
-
-    @property
-    def troubles(self) -> list[str]:
-        """What callers saw instead of a 200, the most frequent first."""
-        saw = [f"{count} x {name}" for name, count in Counter(self.errors).most_common()]
-        return [*saw, f"{self.unanswered} unanswered"] if self.unanswered else saw
-
-    def percentile(self, percent: float) -> float | None:
-        """Milliseconds within which this part of the requests was answered; None: none was."""
-        if not self.times:
-            return None
-        return 1000 * self.times[min(len(self.times) - 1, int(len(self.times) * percent / 100))]
-
-
-class Tally:
-    """What the callers of a scene saw. Any thread may add to it: appending to a list is one step."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.errors: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.times) + len(self.errors)
-
-    def add(self, begun: float, saw: str) -> None:
-        """Count one request that was begun then, and whose caller saw a status or an exception of this name."""
-        if saw == "200":
-            self.times.append(time.perf_counter() - begun)
-        else:
-            self.errors.append(saw)
 
 
 class Stage:
@@ -123,7 +47,10 @@ class Stage:
 
     Args:
         server: the server that is played against.
-        auth: whose turn it is.
+        side: whose turn it is.
+        login: a token endpoint's answer to begin with; None: there is none.
+        path: where the requests go.
+        latency: seconds that the token endpoint takes.
         requests: how many requests the scene has.
         seconds: how long a stream of requests goes on.
         limit: how many seconds the scene may take (rule 3).
@@ -133,20 +60,27 @@ class Stage:
     def __init__(
         self,
         server: Remote,
-        auth: httpx.Auth,
+        side: Side,
         *,
+        login: dict[str, Any] | None = None,
+        path: str = "/api/thing",
+        latency: float = 0.0,
         requests: int,
         seconds: float,
         limit: float,
         report: Callable[[int], None],
     ) -> None:
         self.server = server
+        self.side = side
         self.requests = requests
         self.seconds = seconds
-        self.url = f"{server.url}/api/thing"
+        self.url = f"{server.url}{path}"
         self.tally = Tally()
-        self._auth = auth
+        self.props = Props(f"{server.url}/token", login)
+        self.latency = latency
+        self._auth = side.make(self.props)
         self._report = report
+        self._begun = time.perf_counter()
         self._over_at = time.monotonic() + limit
 
     def client(self) -> httpx.Client:
@@ -174,6 +108,17 @@ class Stage:
         except Exception as error:  # noqa: BLE001 - whatever the caller would see
             saw = type(error).__name__
         self.tally.add(begun, saw)
+
+    async def rise(self, client: httpx.AsyncClient) -> None:
+        """Send one request that does not count, nor what it leads to: the scene begins with the token it brings."""
+        await client.get(self.url)
+        self.props.told.clear()
+        self._begun = time.perf_counter()
+
+    async def settle(self) -> None:
+        """Wait for a renewal in the air: on a loaded machine it may outlast the requests."""
+        if isinstance(self._auth, TokenAuth):
+            await self._auth.aclose()
 
     async def storm(self, client: httpx.AsyncClient, requests: int) -> None:
         """Send so many requests at once."""
@@ -219,8 +164,11 @@ class Stage:
         self._report(len(self.tally))
         return time.monotonic() > self._over_at
 
-    def outcome(self, seconds: float, login: Mapping[str, Any] | None) -> Outcome:
+    def outcome(self, seconds: float) -> Outcome:
         """Sum up."""
+        login, course = self.props.login, sorted(self.tally.course)
+        begun = time.time() - (time.perf_counter() - self._begun)
+        asked = [at - begun for at in self.server.token_requests_at()]
         return Outcome(
             requests=self.requests,
             refused=self.server.api_refused(),
@@ -228,7 +176,11 @@ class Stage:
             errors=Counter(self.tally.errors),
             seconds=seconds,
             family_alive=None if login is None else self.server.is_alive(login["refresh_token"]),
-            times=tuple(sorted(self.tally.times)),
+            times=tuple(sorted(took for _, took in course)),
+            turned_away=self.server.turned_away(),
+            told=tuple(self.props.told),
+            course=tuple((at - self._begun, took) for at, took in course),
+            renewals=tuple((at, at + self.latency) for at in asked if at > 0),
         )
 
 

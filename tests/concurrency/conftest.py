@@ -39,5 +39,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The jitter between two attempts comes out at nothing."""
-    monkeypatch.setattr("random.random", lambda: 0.0)
+    """There is no time between two attempts of one renewal."""
+    monkeypatch.setattr("httpx_tokenflow._lifecycle.FIRST_BACKOFF", 0.0)
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends in the middle of a renewal does not wait long for it."""
+    monkeypatch.setattr("httpx_tokenflow._drivers.CLOSING_PATIENCE", 0.3)

@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from concurrency.stage import Stage, asent, auntil, run, start, until
 
-from httpx_tokenflow import _flights
+from httpx_tokenflow import _flights, _sources
 from httpx_tokenflow.stores import MemoryStore
 
 GIVEN_UP_AFTER = 6.0  # seconds
@@ -72,7 +72,7 @@ def locks(stage: Stage) -> dict[str, Any]:
         "source": stage.auth._source._lock,
         "store": stage.store._lock,
         "token client": stage.auth._client._lock,
-        "all sources": _flights._locks.sources,
+        "all sources": _sources._registry.lock,
         "all flights": _flights._locks.counting,
     }
 
@@ -86,7 +86,7 @@ def with_a_lock_held(stage: Stage, moment: str) -> None:
             done.wait(GIVEN_UP_AFTER)
 
     threading.Thread(target=hold, daemon=True).start()
-    held.wait(GIVEN_UP_AFTER)
+    assert held.wait(GIVEN_UP_AFTER)
     children = fork(stage)
     done.set()
     reap(children)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -255,7 +255,8 @@ async def test_a_hundred_abandoned_flows_leave_nothing(backend: str) -> None:
         flows.append(stage.auth.async_auth_flow(request))
         await anext(flows[-1])
         if len(flows) % 3 == 0:
-            await flows[-1].asend(refusal(request))
+            with suppress(StopAsyncIteration):  # the breaker: all that this API is ever sent is refused
+                await flows[-1].asend(refusal(request))
     await drop(flows)
     check_free(stage)
     async with stage.client() as client:

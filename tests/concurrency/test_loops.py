@@ -17,13 +17,16 @@ import pytest
 import trio
 from concurrency.stage import KINDS, LIFETIME, LOOPS, Stage, asent, at_once, auntil, meanwhile, run, sent, start, until
 
-from httpx_tokenflow import ConfigurationError, ReauthenticationRequired, TokenEndpointUnavailable
+from httpx_tokenflow import ConfigurationError, ReauthenticationRequired, RenewalPolicy, TokenEndpointUnavailable
 from httpx_tokenflow._flights import Flight
 from httpx_tokenflow._lifecycle import FLIGHT_GRACE
+from httpx_tokenflow.events import Why
 from httpx_tokenflow.testing import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+pytestmark = pytest.mark.usefixtures("impatience")
 
 BUDGET = 2.0
 LATER = BUDGET + FLIGHT_GRACE  # when a flight that has not landed is given up
@@ -277,8 +280,9 @@ def test_giving_up_and_landing_at_once(lands: bool) -> None:
     """
     stage = Stage("client", "anywhere", need="expired")
     source = stage.auth._source
-    flight, leads = source.board(stage.policy)
-    assert leads
+    ticket = source.board(stage.policy)
+    assert ticket.leads
+    flight = ticket.flight
     future = flight.future
     real = future.set_result if lands else future.set_exception
 
@@ -291,7 +295,7 @@ def test_giving_up_and_landing_at_once(lands: bool) -> None:
     if lands:
         source.land(flight, source.hold(stage.stored, stage.policy))
     else:
-        source.fail(flight, TokenEndpointUnavailable("no", outcome="answered"), stage.policy)
+        source.fail(flight, TokenEndpointUnavailable("no", outcome="answered"))
     assert future.done()
     assert stage.flight is None
 
@@ -531,7 +535,7 @@ def test_a_failure_from_before_a_login_does_not_speak_for_it(flies: str) -> None
 
 def test_a_flight_is_woken_through_every_loop() -> None:
     """Whoever waits for one flight, on whichever loop and however often, is woken by one event a loop (F31)."""
-    flight = Flight(0, time.monotonic() + 60)
+    flight = Flight(0, RenewalPolicy(), Why.MISSING, frozenset())
     woken = []
 
     async def main() -> None:

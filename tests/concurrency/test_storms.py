@@ -13,7 +13,6 @@ import pytest
 from concurrency.stage import (
     DRIVERS,
     KINDS,
-    LOOPS,
     ORIGIN,
     STORM_PATIENCE,
     Gate,
@@ -275,10 +274,7 @@ def test_a_401_to_the_new_token_is_given_back(driver: str, kind: str) -> None:
     assert stage.sandbox.token_requests == 1
 
 
-NO_BREAKER = pytest.mark.xfail(reason="the breaker (design §6, §9) is not built yet", strict=False)
-
-
-@pytest.mark.parametrize("driver", [*LOOPS, pytest.param("threads", marks=NO_BREAKER)])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_an_api_that_always_refuses_costs_no_more_tokens(driver: str) -> None:
     """50 at once, and 50 more just after, at an API that refuses everything: two token requests in all (F49)."""
     stage = Stage("client", driver, need=None)

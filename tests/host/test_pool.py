@@ -244,7 +244,7 @@ def _outcome_at(hand, home, endpoint):
     auth = TokenAuth(home.grant(token_endpoint=endpoint), token=token, policy=policy, verify=TLS)
     (error,) = hand.client(base_url=home.url, auth=auth).together(1, "GET", "/api/x")
     assert isinstance(error, TokenEndpointUnavailable)
-    auth._source._failure = None
+    auth._source.pause = None
     return error.outcome
 
 

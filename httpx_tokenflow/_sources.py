@@ -1,0 +1,449 @@
+"""Who renews what, and who waits: bookkeeping, without I/O and without waiting.
+
+Rules.
+
+1. A `TokenSource` belongs to a fingerprint and a store, not to an object: any two `TokenAuth` whose tokens could be
+   exchanged for one another, and that share a store, share the source and so its flight.
+2. At most one flight is in the air per source. Whoever needs its token joins it, and never leads another; whoever has
+   one that is merely early goes on with that.
+3. A late 401 for a token that is no longer the current one takes the current one: no flight. While a refused token is
+   being replaced nobody takes it, and if that fails it is the current one again: it may serve elsewhere (failures F50).
+4. What a flight brings counts only if nothing has changed from outside since it took off: a token set meanwhile
+   stays, and what was given up does not come back (`generation`).
+5. A flight lands exactly once, at once and without an await, whatever ends it: nobody waits for ever (failures F24).
+   One whose loop has died is given up when its time is over.
+6. The lock is held for a few lines of bookkeeping, never while anybody waits (design rule 10), nor while anybody is
+   told of anything.
+7. After a renewal has failed, who asks for a token in vain does no more than look into the store (failures F56).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ._credentials import as_field
+from ._errors import ReauthenticationRequired, TokenFlowError
+from ._flights import Flight, Held, Ticket, land, torn
+from ._forks import renew_after_fork
+from ._lifecycle import (
+    YOUNG,
+    Breaker,
+    Pause,
+    RenewalPolicy,
+    State,
+    Why,
+    classify,
+    life_of,
+    lifetime_of,
+    pause_after,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._times import Clock
+    from ._tokens import Entry, Token
+    from .events import Event
+
+__all__ = ["Status", "TokenSource", "source_for"]
+
+logger = logging.getLogger("httpx_tokenflow")
+
+EventName = Literal[
+    "BreakerClosed", "BreakerOpened", "RenewalFailed", "RequestRefused", "SecretFellBack", "StoreFailed",
+    "TokenObtained", "TokenRenewed", "Waited",
+]  # fmt: skip
+
+MAX_BREAKERS = 64  # origins of which a source remembers that they refuse young tokens: the latest
+SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a token is doing, for a readiness probe.
+
+    Attributes:
+        state: "fresh", "early" (it is being renewed while requests go on), "due" (the next request renews first),
+            "missing", or "backed off" (a renewal has just failed; see `expires_in` for whether there is a token).
+        expires_in: seconds that the token at hand has left; None: there is none that has not ended.
+        last_error: how the last renewal failed; None: it did not.
+        waiting: how many requests wait for a renewal right now.
+    """
+
+    state: State
+    expires_in: float | None
+    last_error: TokenFlowError | None
+    waiting: int
+
+
+class Listener(Protocol):
+    """Who is told what happens."""
+
+    _on_event: Callable[[Event], object]
+
+    def __hash__(self) -> int: ...
+
+
+class TokenSource:
+    """Hands out a valid token for one fingerprint; owns its state and its flight.
+
+    Args:
+        name: what logs and reprs call it: client and server.
+        fingerprint: its key in the store.
+        store: where its tokens live.
+        present: how a token is written on the wire.
+        seed: a token that the program brought, used while the store holds none.
+    """
+
+    __slots__ = ("__weakref__", "_flight", "_generation", "_listeners", "_lock", "_policy", "breakers", "fingerprint",
+                 "held", "locks", "name", "pause", "present", "seed", "store", "unsaved")  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        store: Any,
+        present: Callable[[Token], str],
+        seed: Entry | None = None,
+    ) -> None:
+        self.name = name
+        self.fingerprint = fingerprint
+        self.store = store
+        self.present = present
+        self.seed = seed
+        self.held: Held | None = None
+        self.pause: Pause | None = None  # after renewals that failed
+        self.breakers: dict[object, Breaker] = {}  # origin -> its breaker, where young tokens have been refused
+        self.unsaved: tuple[Entry, str | None] | None = None  # an entry that the store would not take, and for what
+        self.locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # event loop -> anyio lock
+        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
+        self._generation = 0
+        self._flight: Flight | None = None
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._flight = None
+        self.locks = weakref.WeakKeyDictionary()
+        if self.held is not None and self._policy is not None:
+            self.held = self.hold(self.held.entry, self._policy)  # each process draws its own early moment
+
+    def __repr__(self) -> str:
+        held = "empty" if self.held is None else f"holds {self.held.stamp}"
+        flight = self._flight
+        return f"<TokenSource {self.name} {held}{f' | 1 renewing, {flight.waiting} waiting' if flight else ''}>"
+
+    # what is held
+
+    @property
+    def flight(self) -> Flight | None:
+        """The flight in the air, if there is one."""
+        return self._flight
+
+    def hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
+        """`entry` as it is held in memory: ready for the wire, its age counted on both clocks."""
+        self._policy = policy
+        now, now_wall = policy.clock.monotonic(), policy.clock.wall()
+        age = entry.age(now_wall)
+        life, before = life_of(entry, policy, policy.random()), self.held
+        if before is not None and before.entry.token.access_token == entry.token.access_token:
+            moved = entry.issued_at + lifetime_of(entry, policy)
+            moved -= before.entry.issued_at + lifetime_of(before.entry, policy)
+            if moved <= SAME_END and entry.issued_at != before.entry.issued_at:
+                life = life.to_its_end()
+        value = self.present(entry.token)
+        born, born_wall = now - age, now_wall - age
+        held = Held(entry, value, as_field(value), entry.stamp, life, born, born_wall, 0.0, 0.0, 0.0)
+        return held.looked_after(life.early)
+
+    def newer(self, refused: Held, clock: Clock) -> Held | None:
+        """What is held, if it is another token than `refused`, and not due (rule 3)."""
+        held = self.held
+        return held if held is not None and held.stamp != refused.stamp and held.age(clock) < held.life.due else None
+
+    def usable(self, clock: Clock, refused: Held | None = None) -> Held | None:
+        """What is held, if it has not ended and is another token than `refused`."""
+        held = self.held
+        if held is None or held.left(clock) <= 0 or (refused is not None and held.stamp == refused.stamp):
+            return None
+        return held
+
+    def status(self, policy: RenewalPolicy) -> Status:
+        """How it is doing."""
+        clock, held, pause, flight = policy.clock, self.held, self.pause, self._flight
+        age = held.age(clock) if held else 0.0
+        return Status(
+            classify(held.life if held else None, age, pause=pause, now=clock.monotonic()),
+            held.life.end - age if held is not None and age < held.life.end else None,
+            pause.error if pause else None,
+            flight.waiting if flight else 0,
+        )
+
+    # flights
+
+    def board(self, policy: RenewalPolicy, refused: Held | None = None, timeout: float = 0.0) -> Ticket:
+        """The token to send, or the flight to wait for; and whether the caller has to fly it.
+
+        Args:
+            policy: the caller's, for the flight if the caller leads.
+            refused: the token that was answered with a 401, if that is why.
+            timeout: seconds that the request at hand may take.
+        """
+        clock = policy.clock
+        now = clock.monotonic()
+        with self._lock:
+            flight = self._flight
+            lost = None if flight is None or now < flight.deadline else flight
+            if lost is not None:
+                self._generation += 1  # given up: should it land after all, it has nothing to say
+                self._unground(lost)
+            held = self.held
+            is_refused = held is not None and refused is not None and held.stamp == refused.stamp
+            life = None if held is None or is_refused else held.life
+            age = 0.0 if held is None else held.age(clock)
+            state = classify(life, age, pause=self.pause, now=now, timeout=timeout)
+            usable = held if held is not None and life is not None and age < life.end else None
+            if usable is not None and state in {State.FRESH, State.BACKED_OFF}:
+                return Ticket(usable)
+            if flight is not None and lost is None:
+                if state is State.EARLY:
+                    return Ticket(usable)
+                if is_refused:
+                    self._ground(flight)
+                return Ticket(None, flight)
+            why = Why.REFUSED if refused is not None and state is State.MISSING else Why(state.value)
+            replaces = frozenset(one.stamp for one in (held, refused) if one is not None)
+            self._flight = flight = Flight(self._generation, policy, why, replaces)
+            if is_refused:
+                self._ground(flight)
+            elif usable is not None:
+                self.held = usable.looked_after(usable.life.due)
+        if lost is not None:
+            land(lost, torn(), None)
+        return Ticket(usable if state is State.EARLY else None, flight, leads=True)
+
+    def land(self, flight: Flight, held: Held) -> None:
+        """`flight` has brought `held`: the current token now, unless things have changed from outside (rule 4)."""
+        with self._lock:
+            if flight is self._flight:
+                self._flight = None
+            had = flight.grounded or self.held
+            if flight.generation == self._generation:
+                self.held, self.pause = held, None
+            else:
+                flight.minted = False  # what it has brought is not what those who wait for it get
+                self._unground(flight)
+            current = self.held
+        error = None if current else ReauthenticationRequired("the token was given up while it was renewed")
+        land(flight, error, current)
+        if flight.fell_back is not None:
+            self.tell("SecretFellBack", logging.WARNING, what=flight.fell_back)
+        if current is held:
+            self.tell(
+                "TokenObtained" if had is None else "TokenRenewed",
+                logging.INFO,
+                minted=flight.minted,
+                expires_in=held.left(flight.policy.clock),
+                **flight.facts(),
+            )
+
+    def fail(self, flight: Flight, error: TokenFlowError) -> None:
+        """`flight` has failed with `error`, which answers for a while instead of another flight."""
+        policy = flight.policy
+        now = policy.clock.monotonic()
+        is_look = flight.why is Why.BACKED_OFF
+        with self._lock:
+            if flight is self._flight:
+                self._flight = None
+            counts = flight.generation == self._generation
+            if counts:
+                self._unground(flight)
+            if is_look:
+                error = self.pause.error if self.pause is not None else error
+            elif counts:
+                is_early = flight.why is Why.EARLY
+                self.pause = pause_after(self.pause, error, is_early=is_early, now=now, random=policy.random())
+            # A token was set meanwhile: whoever waited is served with that.
+            instead = None if counts else self.held
+            pause, usable = self.pause, self.usable(policy.clock)
+            if usable is not None and pause is not None:
+                age = usable.age(policy.clock)
+                usable = self.held = usable.looked_after(age + pause.early - now)
+        land(flight, error, instead)
+        if counts and not is_look and pause is not None:
+            self.tell(
+                "RenewalFailed",
+                logging.WARNING,
+                error=error,
+                retry_in=(pause.early if flight.why is Why.EARLY else pause.until) - now,
+                expires_in=None if usable is None else usable.left(policy.clock),
+                **flight.facts(),
+            )
+
+    def abandon(self, flight: Flight, error: BaseException | None = None) -> None:
+        """If `flight` is still up, it was torn (its loop closes, its thread was interrupted): wake everybody."""
+        if flight.future.done():
+            return
+        with self._lock:
+            if flight is self._flight:
+                self._flight = None
+            self._unground(flight)
+            if self.held is not None:
+                self.held = self.held.looked_after(self.held.life.early)
+        cause = torn()
+        cause.__cause__ = error
+        land(flight, cause, None)
+
+    def _ground(self, flight: Flight) -> None:
+        if self.held is not None and flight.grounded is None:
+            flight.grounded, self.held = self.held, self.held.refused()
+
+    def _unground(self, flight: Flight) -> None:
+        held, grounded = self.held, flight.grounded
+        if held is not None and grounded is not None and held.stamp == grounded.stamp:
+            self.held = grounded
+
+    # changes from outside, and what renewals find out
+
+    def adopt(self, held: Held, flight: Flight) -> None:
+        """`flight` has found `held` in the store: due, but better than nothing, until it ends."""
+        has_ended = held.left(flight.policy.clock) <= 0
+        with self._lock:
+            if self.held is None and not has_ended and flight.generation == self._generation:
+                self.held = held
+
+    def replace(self, held: Held | None) -> None:
+        """From outside: `held` is the current token from now on; None: none is."""
+        with self._lock:
+            self._generation += 1
+            self.held, self.unsaved, self.pause, self.breakers = held, None, None, {}
+            if held is None:
+                self.seed = None
+
+    def forgive(self) -> None:
+        """The next renewal need not wait, whatever has failed before."""
+        with self._lock:
+            self.pause = None
+
+    def forget(self, stamp: str, clock: Clock) -> None:
+        """The token `stamp`, if it is held, cannot be renewed: it is used until it ends, unless it was refused."""
+        with self._lock:
+            held = self.held
+            if held is not None and held.stamp == stamp:
+                self.held = None if held.left(clock) <= 0 else replace(held, entry=held.entry.spent())
+            if self.seed is not None and self.seed.stamp == stamp:
+                self.seed = None
+
+    def newest(self, loaded: Entry | None) -> Entry | None:
+        """What to go by: the store's entry, unless memory knows better.
+
+        Memory knows better if it has the successor of what is stored, which the store would not take; or if what is
+        stored is spent, and the program came with a token of another login.
+        """
+        unsaved, held = self.unsaved, self.held
+        if unsaved is not None and unsaved[1] == (loaded.stamp if loaded else None):
+            return unsaved[0]
+        if loaded is None:
+            return held.entry if held else self.seed
+        if loaded.is_spent and self.seed is not None and self.seed.session != loaded.session:
+            return self.seed
+        return loaded
+
+    # where young tokens are refused
+
+    def is_of_use(self, held: Held, origin: object, clock: Clock) -> bool:
+        """After `held` was refused by `origin`: whether another token could help there; counts the refusal."""
+        before, token, age = self.breakers.get(origin), (held.stamp, held.entry.issued_at), held.age(clock)
+        if age >= YOUNG if before is None else before.token == token and not before.is_open:
+            return True  # one of a storm, or one of many
+        now, told = clock.monotonic(), None
+        with self._lock:
+            before = self.breakers.get(origin) or Breaker()
+            is_current = self.held is None or self.held.stamp == held.stamp
+            breaker = before.after_refusal(token, age, now) if is_current else before
+            if breaker.trips > before.trips:
+                told = breaker.until - now
+            allowed = not breaker.is_open or self._flight is not None or not is_current
+            if not allowed and told is None and (probing := breaker.probing(now)) is not None:
+                breaker, allowed = probing, True
+            if breaker != Breaker():
+                others = [(other, one) for other, one in self.breakers.items() if other != origin]
+                self.breakers = dict([*others[1 - MAX_BREAKERS :], (origin, breaker)])
+        if told is not None:
+            self.tell("BreakerOpened", logging.WARNING, origin=str(origin), seconds=told)
+        return allowed
+
+    def accepted(self, held: Held, origin: object) -> None:
+        """`origin` has answered a request with `held`, and not with a 401."""
+        with self._lock:
+            breaker = self.breakers.get(origin)
+            if breaker is None or self.held is None or self.held.stamp != held.stamp:
+                return
+            self.breakers = {other: one for other, one in self.breakers.items() if other != origin}
+        if breaker.is_open:
+            self.tell("BreakerClosed", logging.INFO, origin=str(origin))
+
+    # who is told
+
+    def listen(self, listener: Listener) -> None:
+        """Tell `listener` of everything, for as long as it lives."""
+        with self._lock:
+            self._listeners.add(listener)
+
+    def is_heard(self, level: int) -> bool:
+        """Whether anybody would hear of what is told at this level of the log."""
+        return bool(self._listeners) or logger.isEnabledFor(level)
+
+    def tell(self, kind: EventName, level: int, **facts: Any) -> None:
+        """Tell everybody who listens, and the log."""
+        if not self.is_heard(level):
+            return
+        from . import events  # 7 ms that nobody pays before something has happened
+
+        event: Event = getattr(events, kind)(source=self.name, **facts)
+        logger.log(level, "%s", event)
+        with self._lock:
+            listeners = [listener._on_event for listener in self._listeners]  # noqa: SLF001 - the protocol
+        for at, on_event in enumerate(listeners):
+            if on_event in listeners[:at]:
+                continue  # two objects that share this source have the same handler
+            try:
+                on_event(event)
+            except Exception:
+                logger.exception("%s: on_event raised; nothing else is wrong", self.name)
+
+
+class _Registry:
+    """All sources that somebody uses."""
+
+    def __init__(self) -> None:
+        self.sources: weakref.WeakValueDictionary[tuple[int, str], TokenSource] = weakref.WeakValueDictionary()
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self.lock = threading.Lock()
+
+
+_registry = _Registry()
+
+
+def source_for(
+    name: str, fingerprint: str, store: Any, present: Callable[[Token], str], seed: Entry | None = None
+) -> TokenSource:
+    """The source of `fingerprint` in `store`: one for all who ask (rule 1), for as long as somebody uses it."""
+    # A source keeps its store alive, so the id is its own for as long as the key is here.
+    key = (id(store), fingerprint)
+    with _registry.lock:
+        source = _registry.sources.get(key)
+        if source is None:
+            source = _registry.sources[key] = TokenSource(name, fingerprint, store, present, seed)
+        elif source.seed is None:
+            source.seed = seed
+        return source

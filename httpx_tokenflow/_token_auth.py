@@ -1,0 +1,201 @@
+"""TokenAuth: tokens by a grant, for all clients of httpx and of httpx2."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+from ._auth import CredentialAuth
+from ._credentials import bearer
+from ._drivers import LoopDriver, ThreadDriver
+from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
+from ._flow import current
+from ._lifecycle import RenewalPolicy
+from ._renewal import keep
+from ._sources import source_for
+from ._token_client import TokenClient
+from ._tokens import Entry, Token, digest
+from .stores import MemoryStore
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable
+
+    from ._flights import Held
+    from ._grants import Grant
+    from ._sources import Status
+    from .events import Event
+    from .stores import AsyncStore, Store
+
+__all__ = ["TokenAuth", "fingerprint"]
+
+
+class TokenAuth(CredentialAuth):
+    """Makes HTTP 401 a non-event, for all clients of httpx and of httpx2, from any thread and event loop.
+
+    It puts a token on each request, gets one before the first and the next before one expires, and when a server
+    answers 401 all the same it renews once for everybody and sends the request again.
+
+    Args:
+        grant: how tokens are obtained.
+        token: the first token, used while the store holds none. What the store holds wins; a new login is
+            `set_token`.
+        store: where tokens outlive this object; shared with others that have the same grant. None: a `MemoryStore`
+            of its own.
+        policy: when and how hard to renew.
+        origins: where the credential may go, such as ``("https://api.example.com",)``; None: any https origin, and
+            loopback.
+        client: a client of httpx or httpx2, sync or async, for the token endpoint. It is used as it is, without its
+            auth and without redirects, and never closed; a sync one serves async requests from a thread.
+        verify: how our own client for the token endpoint verifies certificates: True, or an ``ssl.SSLContext``.
+        should_renew: a predicate of the response, for APIs that say "expired" otherwise than by a 401. The body is
+            read only if it asks for it.
+        on_event: is told what happens (`httpx_tokenflow.events`), at once and where it happens: be quick, or hand
+            over to a queue. What it raises is logged and breaks nothing.
+
+    Raises:
+        ConfigurationError: an argument is missing or contradicts another.
+    """
+
+    def __init__(
+        self,
+        grant: Grant,
+        *,
+        token: Token | None = None,
+        store: Store | AsyncStore | None = None,
+        policy: RenewalPolicy | None = None,
+        origins: Iterable[str] | None = None,
+        client: Any = None,
+        verify: bool | ssl.SSLContext = True,
+        should_renew: Callable[[Any], bool] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+    ) -> None:
+        policy = policy or RenewalPolicy()
+        _check_arguments(grant, token, store, policy, should_renew)
+        seed = None if token is None else _entry_of(token, policy)
+        name = getattr(grant, "name", type(grant).__name__)
+        source = source_for(name, fingerprint(grant, token), store or MemoryStore(), _bearer_of, seed)
+        super().__init__(source, grant, policy, TokenClient(client, verify, policy), origins, on_event, should_renew)
+
+    @property
+    def status(self) -> Status:
+        """How the token is doing, for a readiness probe: `.state`, `.expires_in`, `.last_error`, `.waiting`. No I/O."""
+        return self._source.status(self._policy)
+
+    def warm(self) -> bool:
+        """Get a token now, if there is none that is not due, so that the first request need not wait.
+
+        What failed a moment ago does not hold it up.
+
+        Returns:
+            Whether there is a token that has not ended. False: the token endpoint, or the store, is out of order for
+            now; requests will try again.
+
+        Raises:
+            TokenFlowError: something is wrong that will not pass by itself, such as a wrong secret.
+        """
+        self._source.forgive()
+        try:
+            self._driver(ThreadDriver).run(current(self._source, self._policy, self._lead))
+        except (TokenEndpointUnavailable, StoreError) as error:
+            return self._has_token_despite(error)
+        return True
+
+    async def awarm(self) -> bool:
+        """As `warm`."""
+        self._source.forgive()
+        try:
+            await self._driver(LoopDriver).run(current(self._source, self._policy, self._lead))
+        except (TokenEndpointUnavailable, StoreError) as error:
+            return self._has_token_despite(error)
+        return True
+
+    def _has_token_despite(self, error: TokenEndpointUnavailable | StoreError) -> bool:
+        """Whether there is a token to go on with; what will not pass by itself is raised."""
+        if isinstance(error, TokenEndpointUnavailable) and not error.retryable:
+            raise error
+        return self._source.usable(self._policy.clock) is not None
+
+    def token(self) -> Token:
+        """A token that is not due, for use elsewhere (gRPC, a websocket, a subprocess).
+
+        Raises:
+            TokenFlowError: there is none, and none is to be had now.
+        """
+        held: Held = self._driver(ThreadDriver).run(current(self._source, self._policy, self._lead))
+        return held.entry.token
+
+    async def atoken(self) -> Token:
+        """As `token`."""
+        held: Held = await self._driver(LoopDriver).run(current(self._source, self._policy, self._lead))
+        return held.entry.token
+
+    def set_token(self, token: Token) -> None:
+        """Use `token`, which came from elsewhere, from now on: here, and wherever the store is shared.
+
+        A renewal under way does not bring the old one back.
+
+        Raises:
+            ConfigurationError: it is not a Token.
+            StoreError: the store failed; nothing has changed.
+        """
+        self._driver(ThreadDriver).run(keep(self._source, _entry_of(token, self._policy), self._policy))
+
+    async def aset_token(self, token: Token) -> None:
+        """As `set_token`."""
+        flow = keep(self._source, _entry_of(token, self._policy), self._policy)
+        await self._driver(LoopDriver).in_order(flow)
+
+    def close(self) -> None:
+        """Free what is ours; a later use opens it anew. A renewal in the air is waited for, 5 s at most."""
+        self._driver(ThreadDriver).settle()
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """As `close`, and what is ours on this event loop."""
+        await self._driver(LoopDriver).settle()
+        await self._client.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.aclose()
+
+
+def _bearer_of(token: Token) -> str:
+    return bearer(token.access_token)
+
+
+def fingerprint(grant: Grant, token: Token | None) -> str:
+    """The hash of everything that makes two tokens different; of JSON, so that nothing runs together (F10 to F12)."""
+    identity = {"version": 1, **grant.identity()}
+    if grant.spends and identity.get("subject") is None and token is not None and token.refresh_token is not None:
+        identity["session"] = digest(token.refresh_token)
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _entry_of(token: Token, policy: RenewalPolicy) -> Entry:
+    if not isinstance(token, Token):
+        raise ConfigurationError(f"token must be a Token, not {type(token).__name__}: Token(access_token=…)")
+    return Entry.of_login(token, policy.clock.wall())
+
+
+def _check_arguments(grant: Any, token: Any, store: Any, policy: Any, should_renew: Any) -> None:
+    if isinstance(grant, type) or not (callable(getattr(grant, "obtain", None)) and hasattr(grant, "spends")):
+        raise ConfigurationError("TokenAuth needs a grant, such as ClientCredentials(…) or RefreshToken(…)")
+    if store is not None and not (hasattr(store, "load") or hasattr(store, "aload")):
+        raise ConfigurationError("store= has neither load nor aload: give one of httpx_tokenflow.stores")
+    if not isinstance(policy, RenewalPolicy):
+        raise ConfigurationError("policy= must be a RenewalPolicy")
+    if should_renew is not None and not callable(should_renew):
+        raise ConfigurationError("should_renew= must be a predicate of the response")
+    if token is not None and not isinstance(token, Token):
+        raise ConfigurationError("token= must be a Token: Token(access_token=…, refresh_token=…)")

@@ -1,0 +1,206 @@
+"""What happened: frozen dataclasses, for hooks, logs and metrics.
+
+Each event goes to every `on_event` of the objects that share the token, and to the logger ``httpx_tokenflow`` as the
+sentence that ``str(event)`` gives: the path taken at DEBUG, a renewal at INFO, a failure at WARNING.
+
+Rules.
+
+1. An event has no secret in it: names, numbers, origins, and errors of ours, which have none either.
+2. It is told when what it tells of is over, outside any lock, by whoever did it: in the thread, or on the event loop,
+   of a request or of a renewal. A handler that raises is logged and breaks nothing; one that is slow delays whoever
+   tells, so it should be quick, or hand over to a queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._lifecycle import Why
+
+if TYPE_CHECKING:
+    from ._errors import TokenFlowError
+
+__all__ = [
+    "BreakerClosed", "BreakerOpened", "Event", "RenewalFailed", "RequestRefused", "SecretFellBack", "StoreFailed",
+    "TokenObtained", "TokenRenewed", "Waited", "Why",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        source: names the source of the token: client and server.
+    """
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenObtained(Event):
+    """There was no token, and now there is one.
+
+    Attributes:
+        why: why it was fetched.
+        minted: the grant has brought it; False: somebody else had, and it was in the store.
+        requests: token requests that it took.
+        expires_in: seconds that it has left.
+        seconds: from the moment that it was wanted until it was there.
+        waiting: how many waited for it.
+    """
+
+    why: Why
+    minted: bool
+    requests: int
+    expires_in: float
+    seconds: float
+    waiting: int
+
+    def __str__(self) -> str:
+        how = "obtained" if type(self) is TokenObtained else "renewed"
+        whence = f"{self.requests} token request(s)" if self.minted else "from the store"
+        return (
+            f"{self.source}: token {how} ({self.why}), {whence}, in {self.seconds:.3f} s, {self.waiting} waiting; "
+            f"it ends in {self.expires_in:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRenewed(TokenObtained):
+    """One token has taken the place of another; the attributes are those of `TokenObtained`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalFailed(Event):
+    """A renewal has failed; whoever has a token that has not ended goes on with it.
+
+    Attributes:
+        why: why it was tried.
+        error: how it failed.
+        requests: token requests that were made.
+        retry_in: seconds until the next renewal may be tried.
+        expires_in: seconds that the token at hand has left; None: there is none.
+        seconds: that it took.
+        waiting: how many waited for it.
+    """
+
+    why: Why
+    error: TokenFlowError
+    requests: int
+    retry_in: float
+    expires_in: float | None
+    seconds: float
+    waiting: int
+
+    def __str__(self) -> str:
+        left = "no token is left" if self.expires_in is None else f"the token at hand ends in {self.expires_in:.0f} s"
+        return f"{self.source}: renewal failed ({self.why}): {self.error}; {left}, next try in {self.retry_in:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waited(Event):
+    """A request, or whoever asked for a token, has waited for a renewal.
+
+    Attributes:
+        seconds: how long.
+        why: why the token was being renewed.
+        served: it got a token; False: it got the renewal's error.
+    """
+
+    seconds: float
+    why: Why
+    served: bool
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: a request waited {self.seconds:.3f} s ({self.why}), {'' if self.served else 'not '}served"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(Event):
+    """An API has refused a request that carried our credential.
+
+    Attributes:
+        origin: the API's.
+        status: of its answer: 401, or 403 for `insufficient_scope`, or whatever `should_renew` took for a refusal.
+        error: the code in its challenge (RFC 6750 §3.1), or None.
+        scope: the scope that it asks for, or None.
+        stands: the answer goes to the caller; False: the request is sent again with another token.
+    """
+
+    origin: str
+    status: int
+    error: str | None
+    scope: str | None
+    stands: bool
+
+    def __str__(self) -> str:
+        said = " ".join(filter(None, [self.error, self.scope and f"(it asks for scope {self.scope!r})"]))
+        told = f": {said}" if said else ""
+        return (
+            f"{self.source}: {self.origin} answered {self.status}{told}; {'it stands' if self.stands else 'once more'}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerOpened(Event):
+    """Token after token is refused by one origin: no more are minted for it, for a while. Its 401s stand.
+
+    Attributes:
+        origin: the API's.
+        seconds: until one more is minted, to see.
+    """
+
+    origin: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: {self.origin} refuses one fresh token after the other (audience? scope? a proxy that "
+            f"drops the header?): no new one for {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerClosed(Event):
+    """An origin that refused fresh tokens has accepted one.
+
+    Attributes:
+        origin: the API's.
+    """
+
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.origin} accepts tokens again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFellBack(Event):
+    """A secret was refused, and the next of its sequence has taken its place: the old one can go.
+
+    Attributes:
+        what: "client_secret" or "key".
+    """
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: the {self.what} in use was refused; the next one is used from now on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFailed(Event):
+    """The store of tokens has failed, and what was done about it.
+
+    Attributes:
+        consequence: in words.
+    """
+
+    consequence: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: the store failed; {self.consequence}"
