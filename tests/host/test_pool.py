@@ -7,7 +7,6 @@ import contextlib
 import gc
 import gzip
 import socket
-import ssl
 import threading
 import time
 from typing import ClassVar
@@ -16,7 +15,6 @@ import httpx
 import hypercorn
 import hypercorn.asyncio
 import pytest
-import trustme
 from host.hands import LIMIT, TLS, UNFINISHED, Crowd, chain, fresh_sandbox, until
 
 from httpx_tokenflow import (
@@ -113,15 +111,14 @@ def _asking(client):
 
 
 @pytest.fixture(scope="module")
-def http2(tmp_path_factory):
-    """An HTTP/2 origin with four streams for each connection; whatever app is put on it."""
-    folder, authority = tmp_path_factory.mktemp("tls"), trustme.CA()
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
+def http2():
+    """An HTTP/2 origin with four streams for each connection; whatever app is put on it.
 
+    Without TLS (both sides know beforehand): httpcore's sync HTTP/2 reads in one thread while it writes in another, and
+    before Python 3.13 one TLS connection cannot bear that. With a static header and no auth at all, 3 of 100 requests
+    from twelve threads end in "Server disconnected" over TLS, none without.
+    """
     config = hypercorn.Config()
-    config.certfile = config.keyfile = str(folder / "server.pem")
     config.h2_max_concurrent_streams = 4
     config.accesslog = config.errorlog = None
     config.graceful_timeout = config.shutdown_timeout = 0.1
@@ -131,13 +128,13 @@ def http2(tmp_path_factory):
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
     class Origin:
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        options: ClassVar = {"verify": trust, "http2": True, "http1": False, "timeout": 3.0}
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        options: ClassVar = {"http2": True, "http1": False, "timeout": 3.0}
         app = fresh_sandbox()
 
         def is_up(self):
             with contextlib.suppress(httpx.TransportError):
-                return httpx.get(f"{self.url}/open/x", verify=trust).is_success
+                return httpx.get(f"{self.url}/open/x").is_success
 
     async def app(scope, receive, send):
         await origin.app(scope, receive, send)
