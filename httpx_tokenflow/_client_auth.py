@@ -10,29 +10,55 @@ Rules.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote_plus
 
 if TYPE_CHECKING:
-    from ._steps import TokenRequest
+    from collections.abc import Generator, Mapping
 
-__all__ = ["ClientAuth", "ClientSecretBasic", "ClientSecretPost", "NoClientAuth"]
+    from ._steps import ServerRequest, Step
+
+__all__ = ["Client", "ClientAuth", "ClientSecretBasic", "ClientSecretPost", "NoClientAuth"]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who sends a request to an authorization server, as a client authentication needs to know it.
+
+    Args:
+        client_id: its identifier.
+        secret: its secret; empty for methods that need none.
+        issuer: the authorization server's identifier (RFC 8414 §2), or None if nobody has named it.
+        token_endpoint: where tokens are issued.
+        now: Unix seconds.
+        timeout: seconds that there are for signing.
+    """
+
+    client_id: str
+    secret: str = field(repr=False)
+    issuer: str | None
+    token_endpoint: str
+    now: float
+    timeout: float
 
 
 class ClientAuth(Protocol):
-    """Signs a token request in the client's name."""
+    """Signs a request in the client's name."""
 
     @property
     def method(self) -> str:
-        """Its name, after RFC 7591 §2 (`token_endpoint_auth_method`); part of the fingerprint."""
+        """Its name, after RFC 7591 §2 (`token_endpoint_auth_method`)."""
 
     @property
     def needs_secret(self) -> bool:
         """Whether it proves the client by a secret."""
 
-    def sign(self, request: TokenRequest, client_id: str, secret: str) -> TokenRequest:
-        """`request` with the proof of who sends it; `secret` is empty for methods that need none."""
+    def identity(self) -> Mapping[str, Any]:
+        """What makes the tokens of two clients different, as data that JSON can hold; part of the fingerprint."""
+
+    def sign(self, request: ServerRequest, client: Client) -> Generator[Step, Any, ServerRequest]:
+        """`request` with the proof of who sends it: made anew for every attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +71,15 @@ class ClientSecretBasic:
 
     raw: bool = False
     needs_secret = True
+    method = "client_secret_basic"
 
-    @property
-    def method(self) -> str:
-        return "client_secret_basic raw" if self.raw else "client_secret_basic"
+    def identity(self) -> Mapping[str, Any]:
+        return {"method": self.method, "raw": self.raw}
 
-    def sign(self, request: TokenRequest, client_id: str, secret: str) -> TokenRequest:
-        pair = (client_id, secret) if self.raw else (quote_plus(client_id), quote_plus(secret))
-        encoded = base64.b64encode(":".join(pair).encode()).decode("ascii")
+    def sign(self, request: ServerRequest, client: Client) -> Generator[Step, Any, ServerRequest]:
+        yield from ()
+        pair = (client.client_id, client.secret)
+        encoded = base64.b64encode(":".join(pair if self.raw else map(quote_plus, pair)).encode()).decode("ascii")
         return request.with_header("Authorization", f"Basic {encoded}")
 
 
@@ -63,8 +90,12 @@ class ClientSecretPost:
     method = "client_secret_post"
     needs_secret = True
 
-    def sign(self, request: TokenRequest, client_id: str, secret: str) -> TokenRequest:
-        return request.with_form(("client_id", client_id), ("client_secret", secret))
+    def identity(self) -> Mapping[str, Any]:
+        return {"method": self.method}
+
+    def sign(self, request: ServerRequest, client: Client) -> Generator[Step, Any, ServerRequest]:
+        yield from ()
+        return request.with_form(("client_id", client.client_id), ("client_secret", client.secret))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +105,9 @@ class NoClientAuth:
     method = "none"
     needs_secret = False
 
-    def sign(self, request: TokenRequest, client_id: str, secret: str) -> TokenRequest:  # noqa: ARG002 - the protocol
-        return request.with_form(("client_id", client_id))
+    def identity(self) -> Mapping[str, Any]:
+        return {"method": self.method}
+
+    def sign(self, request: ServerRequest, client: Client) -> Generator[Step, Any, ServerRequest]:
+        yield from ()
+        return request.with_form(("client_id", client.client_id))

@@ -20,9 +20,9 @@ Rules.
 from __future__ import annotations
 
 import logging
-import ssl
 from typing import TYPE_CHECKING, Any
 
+from ._attempt import Attempt, unavailable
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
 from ._lifecycle import Why, backoff, life_of
 from ._steps import Lease, Load, Release, Save, Sleep, Step
@@ -43,10 +43,6 @@ logger = logging.getLogger("httpx_tokenflow")
 
 MAX_ROUNDS = 10  # of load and compare-and-set; a store that disagrees more often will never agree
 LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
-
-_NOT_SENT = frozenset(
-    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError"}
-)
 
 
 def renew(flight: Flight, source: TokenSource, grant: Grant, policy: RenewalPolicy) -> Renewing:
@@ -180,14 +176,15 @@ def _attempts(
         sent_at, left = clock.wall(), deadline - clock.monotonic()
         # Where a lost answer may cost the session, the one answer gets all the time there is.
         timeout = left if grant.spends else left / (policy.attempts - attempt + 1)
+        attempt_now = Attempt(presented, clock.monotonic() + timeout, clock)
         try:
-            minted = yield from grant.obtain(presented, timeout=timeout, clock=clock)
+            minted = yield from grant.obtain(attempt_now)
         except TokenEndpointUnavailable as error:
             failure = error
         except TokenFlowError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a transport or a callable of the program's raises
-            failure = _unavailable(error)
+            failure = unavailable(error)
             failure.__cause__ = error
         else:
             flight.fell_back = minted.fell_back
@@ -199,6 +196,9 @@ def _attempts(
                 session=session,
                 refresh_in=minted.refresh_in,
                 skew=minted.skew,
+                asked=minted.asked,
+                issuer=minted.issuer,
+                key=minted.key,
             )
         logger.debug("%s: attempt %d: %s (%s)", source.name, attempt, failure, failure.outcome)
         pause = backoff(attempt, policy.random()) if failure.retry_after is None else failure.retry_after
@@ -208,28 +208,6 @@ def _attempts(
         if hopeless or attempt >= attempts or pause >= deadline - clock.monotonic():
             raise failure
         yield Sleep(pause)
-
-
-def _unavailable(error: Exception) -> TokenEndpointUnavailable:
-    """What a failed send means, told by the names of its classes: httpx and httpx2 share the names and nothing else."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if "ConnectError" in names and cause is not None:
-        return TokenEndpointUnavailable(
-            "the TLS connection to the token endpoint failed: check its certificate, or pass verify=",
-            outcome="not sent",
-            retryable=False,
-        )
-    if "ProxyError" in names:
-        return TokenEndpointUnavailable(
-            "the proxy on the way to the token endpoint refused", outcome="not sent", retryable=False
-        )
-    return TokenEndpointUnavailable(
-        f"the token endpoint could not be reached, or did not answer ({type(error).__name__})",
-        outcome="not sent" if names & _NOT_SENT else "unknown",
-    )
 
 
 def _save(

@@ -7,11 +7,16 @@
     Launch    a flight that nobody here waits for            -> None
     Load      what the store holds                           -> Entry | None
     Lease     the right to renew, among processes            -> None
-    Fetch     one token request                              -> TokenResponse
+    Fetch     one request to an authorization server         -> ServerResponse
     Call      a callable of the program's, sync or async     -> whatever it returns
+    Work      a function of ours that blocks                 -> whatever it returns
+    Patience  a person has to act: this takes longer         -> None
     Save      compare and set in the store                   -> bool: it was set
+    Delete    compare and delete in the store                -> bool: it was deleted
     Release   the lease                                      -> None
     Sleep     for so many seconds                            -> None
+    Settle    wait a while for a flight in the air           -> None
+    Elsewhere a flow on another source                       -> whatever it returns
 
 A step that fails is answered with an exception, thrown in at the yield. Nobody changes a step; to freeze these classes
 as well would cost every program 5 ms when it starts.
@@ -26,26 +31,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._flights import Flight, Held
+    from ._sources import TokenSource
     from ._tokens import Entry
 
 __all__ = [
-    "Answer", "Call", "Drain", "Fetch", "Launch", "Lease", "Load", "Read", "Release", "Renewing", "Save", "Send",
-    "Sleep", "Step", "TokenRequest", "Wait",
+    "Answer", "Call", "Delete", "Drain", "Elsewhere", "Fetch", "Launch", "Lease", "Load", "Patience", "Read",
+    "Release", "Renewing", "Save", "Send", "ServerRequest", "Settle", "Sleep", "Step", "Wait", "Work",
 ]  # fmt: skip
 
 
 @dataclass(slots=True)
-class TokenRequest:
-    """A request to a token endpoint, described: always a POST of a form (RFC 6749 §3.2)."""
+class ServerRequest:
+    """A request to an authorization server, described: a POST of a form (RFC 6749 §3.2) unless it says otherwise.
+
+    Args:
+        url: where it goes.
+        form: the parameters of the body; a name may repeat (RFC 8707 §2).
+        headers: what goes along.
+        json: the body, where it is JSON instead of a form.
+        method: POST, or GET for a document.
+    """
 
     url: str
-    form: tuple[tuple[str, str], ...] = field(repr=False)
+    form: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    json: Any = field(default=None, repr=False)
+    method: str = "POST"
 
-    def with_form(self, *pairs: tuple[str, str]) -> TokenRequest:
+    def with_form(self, *pairs: tuple[str, str]) -> ServerRequest:
         return replace(self, form=(*self.form, *pairs))
 
-    def with_header(self, name: str, value: str) -> TokenRequest:
+    def with_header(self, name: str, value: str) -> ServerRequest:
         return replace(self, headers=(*self.headers, (name, value)))
 
 
@@ -127,9 +143,9 @@ class Lease(Step):
 
 @dataclass(slots=True)
 class Fetch(Step):
-    """One token request, all of it within `timeout` seconds."""
+    """One request to an authorization server, all of it within `timeout` seconds."""
 
-    request: TokenRequest
+    request: ServerRequest
     timeout: float
 
 
@@ -143,9 +159,28 @@ class Call(Step):
 
 
 @dataclass(slots=True)
+class Work(Step):
+    """Call `function`, which blocks: in a thread of its own where the loop would stop."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(slots=True)
+class Patience(Step):
+    """The flight is not lost for another `seconds`: a person has to act."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
 class Save(Step):
     entry: Entry
     replaces: str | None
+
+
+@dataclass(slots=True)
+class Delete(Step):
+    stamp: str
 
 
 @dataclass(slots=True)
@@ -156,6 +191,19 @@ class Release(Step):
 @dataclass(slots=True)
 class Sleep(Step):
     seconds: float
+
+
+@dataclass(slots=True)
+class Settle(Step):
+    pass
+
+
+@dataclass(slots=True)
+class Elsewhere(Step):
+    """Perform `flow` on `source`."""
+
+    source: TokenSource
+    flow: Generator[Step, Any, Any]
 
 
 Renewing = Generator[Step, Any, "Held"]

@@ -28,14 +28,14 @@ import anyio
 from ._errors import ConfigurationError, TokenEndpointUnavailable
 from ._forks import renew_after_fork
 from ._loops import running_loop
-from ._tokens import TokenResponse
+from ._tokens import ServerResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
     from ._lifecycle import RenewalPolicy
-    from ._steps import TokenRequest
+    from ._steps import ServerRequest
 
 __all__ = ["TokenClient", "library_of"]
 
@@ -77,7 +77,7 @@ class TokenClient:
         self._threads: dict[str, Any] = {}  # library and scheme -> our sync client
         self._loops: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 
-    def send(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:
+    def send(self, request: ServerRequest, timeout: float, library: ModuleType) -> ServerResponse:
         """POST `request` and read the answer, in `timeout` seconds; raises what the library raises."""
         client, key = self._client, _key(library, request)
         if client is None:
@@ -97,7 +97,7 @@ class TokenClient:
                 client.close()
             raise
 
-    def _post(self, client: Any, request: TokenRequest, timeout: float) -> TokenResponse:
+    def _post(self, client: Any, request: ServerRequest, timeout: float) -> ServerResponse:
         deadline = time.monotonic() + timeout
         response = client.send(self._build(client, request, timeout), stream=True, **_BARE)
         body = _Bounded()
@@ -110,7 +110,7 @@ class TokenClient:
             response.close()
         return _plain(response, body)
 
-    async def asend(self, request: TokenRequest, timeout: float, library: ModuleType) -> TokenResponse:  # noqa: ASYNC109
+    async def asend(self, request: ServerRequest, timeout: float, library: ModuleType) -> ServerResponse:  # noqa: ASYNC109
         """As `send`; a sync client works in a thread, so that the loop does not stop."""
         client = self._client
         if client is None:
@@ -146,7 +146,7 @@ class TokenClient:
         limits = library.Limits(max_connections=None, max_keepalive_connections=0)
         return {"verify": verify, "limits": limits, "follow_redirects": False}
 
-    def _build(self, client: Any, request: TokenRequest, timeout: float) -> Any:
+    def _build(self, client: Any, request: ServerRequest, timeout: float) -> Any:
         connect = min(self._connect_timeout, timeout)
         return client.build_request(
             "POST",
@@ -213,16 +213,16 @@ async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=limiter)
 
 
-def _key(library: ModuleType, request: TokenRequest) -> str:
+def _key(library: ModuleType, request: ServerRequest) -> str:
     return f"{library.__name__} {request.url.partition(':')[0]}"
 
 
-def _plain(response: Any, body: _Bounded) -> TokenResponse:
+def _plain(response: Any, body: _Bounded) -> ServerResponse:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return TokenResponse(response.status_code, headers, b"".join(body.chunks))
+    return ServerResponse(response.status_code, headers, b"".join(body.chunks))
 
 
-def _form(request: TokenRequest) -> dict[str, Any]:
+def _form(request: ServerRequest) -> dict[str, Any]:
     """The form as httpx takes it: a name that repeats (`resource`, RFC 8707 §2) has a list."""
     form: dict[str, Any] = {}
     for name, value in request.form:

@@ -35,7 +35,10 @@ from ._times import parse_date, parse_retry_after
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Entry", "Minted", "Token", "TokenResponse", "digest", "read_token_response"]
+__all__ = [
+    "Entry", "Minted", "ServerResponse", "Token", "check_credential", "digest", "read_json", "read_nothing",
+    "read_refusal", "read_token_response",
+]  # fmt: skip
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
 LEAST_LIFETIME = 1.0  # seconds that a token from outside must have left to be used
@@ -135,6 +138,9 @@ class Entry:
         session: names the login that it descends from, through however many renewals.
         refresh_in: seconds after which the server would have it renewed, or None.
         skew: seconds by which the server's clock was ahead of ours when it was issued.
+        asked: the scope that was asked for, where an API wanted a wider one than the grant's own, or None.
+        issuer: the authorization server that issued it, where the API had to say which it is, or None.
+        key: the private key that it is bound to, as a JWK in JSON, where it was made for the occasion, or None.
     """
 
     token: Token
@@ -144,6 +150,9 @@ class Entry:
     session: str = ""
     refresh_in: float | None = None
     skew: float = 0.0
+    asked: str | None = None
+    issuer: str | None = None
+    key: str | None = field(default=None, repr=False)
 
     @classmethod
     def of_login(cls, token: Token, now: float) -> Self:
@@ -188,6 +197,9 @@ class Minted:
         refresh_in: seconds after which the server would have it renewed, or None.
         skew: seconds by which the server's clock is ahead of ours.
         fell_back: what had to give way to the next of its sequence ("client_secret", "key"), or None.
+        asked: as in `Entry`.
+        issuer: as in `Entry`.
+        key: as in `Entry`.
     """
 
     token: Token
@@ -195,15 +207,26 @@ class Minted:
     refresh_in: float | None = None
     skew: float = 0.0
     fell_back: str | None = None
+    asked: str | None = None
+    issuer: str | None = None
+    key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class TokenResponse:
-    """An answer of the token endpoint as plain data; header names in lower case."""
+class ServerResponse:
+    """An authorization server's answer as plain data.
+
+    Args:
+        status: the HTTP status.
+        headers: its header fields, names in lower case.
+        body: all of it.
+        cookies: the values of its `Set-Cookie` fields.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    cookies: tuple[str, ...] = field(default=(), repr=False)
 
 
 def check_credential(value: object, what: str) -> str:
@@ -225,12 +248,13 @@ def check_credential(value: object, what: str) -> str:
 
 
 def read_token_response(
-    response: TokenResponse,
+    response: ServerResponse,
     *,
     now: float,
     secrets: Iterable[str] = (),
     token_type: str | None = None,
     previous: Token | None = None,
+    is_bound: bool = False,
 ) -> Minted:
     """The token in a token endpoint's answer (RFC 6749 §5.1), or the error that it means (§5.2).
 
@@ -240,6 +264,7 @@ def read_token_response(
         secrets: what must not be echoed in an error.
         token_type: the type to assume whatever the answer says; None to go by the answer.
         previous: the token whose refresh token was presented: what the answer leaves out is kept (§6).
+        is_bound: a token bound to a key was asked for (RFC 9449 §5), and no other will do.
 
     Raises:
         TokenEndpointUnavailable: the endpoint could not answer properly now.
@@ -247,10 +272,21 @@ def read_token_response(
         TokenRequestError: any other refusal.
         ConfigurationError: a redirect, or a token type that cannot be presented.
     """
-    body = _json_object(response.body)
+    body = read_json(response, now, secrets)
     date = parse_date(response.headers.get("date"))
+    try:
+        minted = _minted(body, now=now, token_type=token_type, previous=previous, is_bound=is_bound)
+    except TokenFlowError as error:
+        error.may_have_spent = True
+        raise
+    return minted if date is None else dataclasses.replace(minted, skew=date - now)
+
+
+def read_json(response: ServerResponse, now: float, secrets: Iterable[str] = ()) -> dict[str, Any]:
+    """The JSON object in an authorization server's answer, or the error that it means (as `read_token_response`)."""
+    body = _json_object(response.body)
     if not 200 <= response.status < 300 or (body is not None and body.get("error") and not body.get("access_token")):
-        raise _refusal(response, body or {}, now=now if date is None else date, secrets=secrets)
+        raise read_refusal(response, now, secrets)
     if body is None:
         raise TokenEndpointUnavailable(
             f"the token endpoint answered {response.status} with something that is not a JSON object "
@@ -258,22 +294,33 @@ def read_token_response(
             outcome="unknown",
             status=response.status,
         )
-    try:
-        minted = _minted(body, now=now, token_type=token_type, previous=previous)
-    except TokenFlowError as error:
-        error.may_have_spent = True
-        raise
-    return minted if date is None else dataclasses.replace(minted, skew=date - now)
+    return body
 
 
-def _minted(body: dict[str, Any], *, now: float, token_type: str | None, previous: Token | None) -> Minted:
+def read_nothing(response: ServerResponse, now: float, secrets: Iterable[str] = ()) -> None:
+    """Nothing, where the answer says no more than yes (RFC 7009 §2.2); or the error that it means."""
+    if not 200 <= response.status < 300:
+        raise read_refusal(response, now, secrets)
+
+
+def read_refusal(
+    response: ServerResponse, now: float, secrets: Iterable[str] = ()
+) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
+    """What an answer means that is none of the good ones (RFC 6749 §5.2)."""
+    date = parse_date(response.headers.get("date"))
+    return _refusal(response, _json_object(response.body) or {}, now=now if date is None else date, secrets=secrets)
+
+
+def _minted(
+    body: dict[str, Any], *, now: float, token_type: str | None, previous: Token | None, is_bound: bool
+) -> Minted:
     if not isinstance(body.get("access_token"), str) or not body["access_token"]:
         raise TokenRequestError("the token endpoint answered without an access_token", status=200)
     lifetime, refresh_in = read_seconds(body.pop("expires_in", None)), read_seconds(body.pop("refresh_in", None))
     refresh_token, id_token = body.pop("refresh_token", None), body.pop("id_token", None)
     token = Token(
         access_token=body.pop("access_token"),
-        token_type=token_type or _read_token_type(body.get("token_type")),
+        token_type=token_type or _read_token_type(body.get("token_type"), is_bound=is_bound),
         expires_at=None if lifetime is None else now + lifetime,
         refresh_token=(refresh_token if isinstance(refresh_token, str) and refresh_token else None)
         or (previous.refresh_token if previous else None),
@@ -295,8 +342,15 @@ def read_seconds(value: object) -> float | None:
     return min(seconds, MAX_LIFETIME) if math.isfinite(seconds) else None
 
 
-def _read_token_type(value: object) -> str:
+def _read_token_type(value: object, *, is_bound: bool) -> str:
     spelt = value.strip() if isinstance(value, str) else ""
+    if spelt.lower() == "dpop" and is_bound:
+        return "DPoP"
+    if spelt.lower() in _BEARER and is_bound:
+        raise ConfigurationError(
+            "the token endpoint issued a bearer token although a proof went along: the server does not support DPoP "
+            "for this client; register the client for it, or leave dpop= out"
+        )
     if spelt.lower() in _BEARER:
         return "Bearer"
     # RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
@@ -314,7 +368,7 @@ def _read_scope(value: object) -> str | None:
 
 
 def _refusal(
-    response: TokenResponse, body: dict[str, Any], *, now: float, secrets: Iterable[str]
+    response: ServerResponse, body: dict[str, Any], *, now: float, secrets: Iterable[str]
 ) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
     status = response.status
     hidden = tuple(secrets)
@@ -375,5 +429,5 @@ def _quoted(text: str) -> str:
     return repr(_words(text, ()) or "")
 
 
-def _content_type(response: TokenResponse) -> str:
+def _content_type(response: ServerResponse) -> str:
     return _words(response.headers.get("content-type"), ()) or "no content type"

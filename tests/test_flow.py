@@ -27,7 +27,7 @@ from httpx_tokenflow._renewal import keep, renew
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import Answer, Drain, Fetch, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import Entry, TokenResponse
+from httpx_tokenflow._tokens import Entry, ServerResponse
 from httpx_tokenflow.events import Why
 from httpx_tokenflow.stores import MemoryStore
 
@@ -95,8 +95,8 @@ def ends(flow: Any, answer: Any = None) -> Any:
     return caught.value.value
 
 
-def answered(body: str, status: int = 200, **headers: str) -> TokenResponse:
-    return TokenResponse(status, headers, body.encode())
+def answered(body: str, status: int = 200, **headers: str) -> ServerResponse:
+    return ServerResponse(status, headers, body.encode())
 
 
 NEW = answered('{"access_token": "new", "expires_in": 600}')

@@ -24,48 +24,61 @@ from httpx_tokenflow import (
     TokenFlowError,
     TokenRequestError,
 )
-from httpx_tokenflow._client_auth import NoClientAuth
-from httpx_tokenflow._steps import Call, Fetch, TokenRequest
+from httpx_tokenflow._attempt import Attempt
+from httpx_tokenflow._client_auth import Client, NoClientAuth
+from httpx_tokenflow._steps import Call, Fetch, ServerRequest
 from httpx_tokenflow._times import SYSTEM_CLOCK
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow._tokens import Entry, TokenResponse
+from httpx_tokenflow._tokens import Entry, ServerResponse
 from httpx_tokenflow.stores import MemoryStore
 
 URL = "https://auth.example.com/token"
-GOOD = TokenResponse(200, {}, b'{"access_token": "a"}')
-WRONG_CLIENT = TokenResponse(400, {}, b'{"error": "invalid_client"}')
+GOOD = ServerResponse(200, {}, b'{"access_token": "a"}')
+WRONG_CLIENT = ServerResponse(400, {}, b'{"error": "invalid_client"}')
 
 
 def client(**options: Any) -> ClientCredentials:
     return ClientCredentials(**{"token_endpoint": URL, "client_id": "c", "client_secret": "s", **options})
 
 
-def ask(grant: Any, entry: Entry | None = None) -> TokenRequest:
-    step = next(grant.obtain(entry, timeout=1.0, clock=SYSTEM_CLOCK))
+def attempt(entry: Entry | None = None) -> Attempt:
+    return Attempt(entry, SYSTEM_CLOCK.monotonic() + 1.0, SYSTEM_CLOCK)
+
+
+def sign(method: Any, client_id: str, secret: str) -> ServerRequest:
+    who = Client(client_id, secret, None, URL, 0.0, 1.0)
+    try:
+        next(method.sign(ServerRequest(URL), who))
+    except StopIteration as end:
+        return end.value
+
+
+def ask(grant: Any, entry: Entry | None = None) -> ServerRequest:
+    step = next(grant.obtain(attempt(entry)))
     assert isinstance(step, Fetch)
     return step.request
 
 
-def basic(request: TokenRequest) -> str:
+def basic(request: ServerRequest) -> str:
     return base64.b64decode(dict(request.headers)["Authorization"].removeprefix("Basic ")).decode()
 
 
 def test_basic_form_urlencodes_first() -> None:
     """RFC 6749 §2.3.1: id and secret are form-urlencoded, then base64ed; the vector of AppAuth (F70)."""
-    request = ClientSecretBasic().sign(TokenRequest(URL, ()), "1PpG/Q 1", "p%/x")
+    request = sign(ClientSecretBasic(), "1PpG/Q 1", "p%/x")
     assert dict(request.headers)["Authorization"].startswith("Basic MVBwRyUyRlErMTp")
     assert basic(request) == "1PpG%2FQ+1:p%25%2Fx"
 
 
 def test_basic_raw_on_request() -> None:
     """For servers that read them raw, they are sent raw (F70)."""
-    assert basic(ClientSecretBasic(raw=True).sign(TokenRequest(URL, ()), "a+b", "c/d")) == "a+b:c/d"
+    assert basic(sign(ClientSecretBasic(raw=True), "a+b", "c/d")) == "a+b:c/d"
 
 
 def test_post_and_none() -> None:
     """In the body, id and secret; or only who it is."""
-    assert ClientSecretPost().sign(TokenRequest(URL, ()), "a", "b").form == (("client_id", "a"), ("client_secret", "b"))
-    assert NoClientAuth().sign(TokenRequest(URL, ()), "a", "").form == (("client_id", "a"),)
+    assert sign(ClientSecretPost(), "a", "b").form == (("client_id", "a"), ("client_secret", "b"))
+    assert sign(NoClientAuth(), "a", "").form == (("client_id", "a"),)
 
 
 def test_a_client_credentials_request() -> None:
@@ -101,16 +114,16 @@ def test_without_a_refresh_token_somebody_has_to_log_in() -> None:
 
 def test_a_secret_from_a_callable() -> None:
     """A callable is called at each attempt, what it returns is checked, and what it raises is the cause."""
-    flow = client(client_secret=lambda: "s").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+    flow = client(client_secret=lambda: "s").obtain(attempt(None))
     step = next(flow)
     assert isinstance(step, Call)
     assert basic(flow.send(step.function()).request) == "c:s"
     for answer, kind in (("bad\n", InvalidCredential), (None, InvalidCredential)):
-        flow = client(client_secret=lambda: "s").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+        flow = client(client_secret=lambda: "s").obtain(attempt(None))
         next(flow)
         with pytest.raises(kind):
             flow.send(answer)
-    flow = client(client_secret=lambda: "s").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+    flow = client(client_secret=lambda: "s").obtain(attempt(None))
     next(flow)
     with pytest.raises(TokenEndpointUnavailable, match="LookupError") as caught:
         flow.throw(LookupError("SENTINEL"))
@@ -121,10 +134,10 @@ def test_the_answer_is_read_for_the_grant() -> None:
     """client_credentials does not take a refresh token over; refresh_token keeps the one presented (F05)."""
     entry = Entry(Token("old", refresh_token="r"), 0, 1)
     for grant, kept in ((client(), None), (RefreshToken(URL, client_id="c"), "r")):
-        flow = grant.obtain(entry, timeout=1.0, clock=SYSTEM_CLOCK)
+        flow = grant.obtain(attempt(entry))
         next(flow)
         with pytest.raises(StopIteration) as end:
-            flow.send(TokenResponse(200, {}, b'{"access_token": "new"}'))
+            flow.send(ServerResponse(200, {}, b'{"access_token": "new"}'))
         assert end.value.value.token.refresh_token == kept
 
 
@@ -237,13 +250,13 @@ def test_reprs_show_who_and_where_and_no_secret() -> None:
     """A grant and an auth say client and server."""
     grant = client(client_secret="SENTINEL", client_id="orders")
     auth = TokenAuth(grant, store=MemoryStore())
-    assert repr(grant) == "<ClientCredentials orders at https://auth.example.com/token>"
+    assert repr(grant) == "<ClientCredentials orders@auth.example.com>"
     assert repr(auth) == "<TokenAuth <TokenSource orders@auth.example.com empty>>"
 
 
-def tried(grant: Any, *answers: TokenResponse) -> tuple[list[str], Any]:
+def tried(grant: Any, *answers: ServerResponse) -> tuple[list[str], Any]:
     """The secrets that one attempt presents, answered like this, and what it brings or raises."""
-    flow = grant.obtain(Entry(Token("old", refresh_token="r"), 0, 1), timeout=1.0, clock=SYSTEM_CLOCK)
+    flow = grant.obtain(attempt(Entry(Token("old", refresh_token="r"), 0, 1)))
     secrets, step = [], next(flow)
     for answer in answers:
         secrets.append(basic(step.request).partition(":")[2])
@@ -278,14 +291,14 @@ def test_each_secret_is_tried_once() -> None:
 @pytest.mark.parametrize(
     ("answer", "tries"),
     [
-        (TokenResponse(401, {}, b"no"), 2),
-        (TokenResponse(401, {}, b'{"error": "unauthorized_client"}'), 2),
-        (TokenResponse(401, {}, b'{"error": "invalid_grant"}'), 1),
-        (TokenResponse(400, {}, b'{"error": "invalid_scope"}'), 1),
-        (TokenResponse(503, {}, b""), 1),
+        (ServerResponse(401, {}, b"no"), 2),
+        (ServerResponse(401, {}, b'{"error": "unauthorized_client"}'), 2),
+        (ServerResponse(401, {}, b'{"error": "invalid_grant"}'), 1),
+        (ServerResponse(400, {}, b'{"error": "invalid_scope"}'), 1),
+        (ServerResponse(503, {}, b""), 1),
     ],
 )
-def test_which_answers_are_about_the_secret(answer: TokenResponse, tries: int) -> None:
+def test_which_answers_are_about_the_secret(answer: ServerResponse, tries: int) -> None:
     """`invalid_client`, and a 401 that does not say otherwise (RFC 6749 §5.2): nothing else spends another secret."""
     assert len(tried(client(client_secret=["a", "b"]), answer, answer)[0]) == tries
 
@@ -293,7 +306,7 @@ def test_which_answers_are_about_the_secret(answer: TokenResponse, tries: int) -
 def test_a_callable_is_asked_again_for_a_secret_that_was_refused() -> None:
     """If it returns another one by now, that one is tried, once; if not, the refusal stands."""
     for answers, expected in ((["a", "b"], ["c:a", "c:b"]), (["a", "a"], ["c:a"])):
-        flow = client(client_secret=lambda: "").obtain(None, timeout=1.0, clock=SYSTEM_CLOCK)
+        flow = client(client_secret=lambda: "").obtain(attempt(None))
         seen, step, left = [], next(flow), iter(answers)
         with suppress(TokenRequestError, StopIteration):
             while True:

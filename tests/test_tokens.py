@@ -22,15 +22,15 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._times import parse_retry_after
-from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted, TokenResponse, read_token_response
+from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted, ServerResponse, read_token_response
 
 SECRETS = {"access_token": "SENTINEL-at", "refresh_token": "SENTINEL-rt", "id_token": "SENTINEL-id"}
 NOW = 1_000_000.0
 
 
-def answer(body: object, status: int = 200, **headers: str) -> TokenResponse:
+def answer(body: object, status: int = 200, **headers: str) -> ServerResponse:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return TokenResponse(status, {"content-type": "application/json", **headers}, raw)
+    return ServerResponse(status, {"content-type": "application/json", **headers}, raw)
 
 
 def read(body: object, status: int = 200, **options: object) -> Minted:
@@ -161,7 +161,7 @@ def test_unknown_members_are_kept_aside() -> None:
         (answer({}, 302, location="https://evil.example"), ConfigurationError, {}),
     ],
 )
-def test_every_other_answer_is_one_error(response: TokenResponse, kind: type[Exception], facts: dict) -> None:
+def test_every_other_answer_is_one_error(response: ServerResponse, kind: type[Exception], facts: dict) -> None:
     """An answer without a token means exactly one error, with the facts on it (F65, F67, F16)."""
     with pytest.raises(TokenFlowError) as caught:
         read_token_response(response, now=NOW)
@@ -193,7 +193,7 @@ def test_what_the_server_says_is_bounded_and_scrubbed() -> None:
 def test_no_answer_raises_anything_else(body: bytes, status: int) -> None:
     """Whatever an endpoint answers, it is a token or an error of ours."""
     with contextlib.suppress(TokenFlowError):
-        read_token_response(TokenResponse(status, {}, body), now=NOW)
+        read_token_response(ServerResponse(status, {}, body), now=NOW)
 
 
 @given(st.fixed_dictionaries({"access_token": st.text(), "expires_in": st.floats() | st.text() | st.integers()}))
@@ -245,7 +245,7 @@ def test_stamps_name_tokens_not_notes() -> None:
 
 def test_a_code_is_read_even_if_the_secret_is_a_part_of_it() -> None:
     """Scrubbing is for words: `invalid_client` is no echo of the secret "a", nor is it another error without it."""
-    answer = TokenResponse(400, {}, b'{"error": "invalid_client", "error_description": "a bad one"}')
+    answer = ServerResponse(400, {}, b'{"error": "invalid_client", "error_description": "a bad one"}')
     with pytest.raises(TokenRequestError) as caught:
         read_token_response(answer, now=0.0, secrets=["a"])
     assert caught.value.error == "invalid_client"

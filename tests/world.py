@@ -35,7 +35,7 @@ from httpx_tokenflow._steps import (
     Wait,
 )
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import Entry, TokenResponse
+from httpx_tokenflow._tokens import Entry, ServerResponse
 from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Server:
             answer["refresh_token"] = family[-1]
         return answer
 
-    def token_request(self, form: dict[str, str]) -> TokenResponse:
+    def token_request(self, form: dict[str, str]) -> ServerResponse:
         family = None
         if form["grant_type"] == "refresh_token":
             presented = form["refresh_token"]
@@ -98,8 +98,8 @@ class Server:
         return _json(200, json.dumps(self._issue(family)))
 
 
-def _json(status: int, body: str) -> TokenResponse:
-    return TokenResponse(status, {"content-type": "application/json"}, body.encode())
+def _json(status: int, body: str) -> ServerResponse:
+    return ServerResponse(status, {"content-type": "application/json"}, body.encode())
 
 
 @dataclass(eq=False)
@@ -342,7 +342,7 @@ class World:
     def _fetch(self, actor: Actor, step: Fetch) -> None:
         self.server.requests += 1
         form = dict(step.request.form)
-        answers: list[TokenResponse] = []
+        answers: list[ServerResponse] = []
         if self._happens("not sent"):
             self._then(actor, _raise(ConnectError))
             return

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import copy
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypedDict, TypeVar
 
-from httpx_tokenflow._client_auth import ClientAuth, ClientSecretBasic, NoClientAuth
-from httpx_tokenflow._credentials import check_endpoint
+from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretBasic, ClientSecretPost, NoClientAuth
 from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError, TokenRequestError
-from httpx_tokenflow._steps import Call, Fetch, Step, TokenRequest
-from httpx_tokenflow._tokens import Entry, Minted, TokenResponse, check_credential, digest, read_token_response
+from httpx_tokenflow._metadata import Server, is_gone
+from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
+from httpx_tokenflow._tokens import (
+    Minted,
+    check_credential,
+    digest,
+    read_json,
+    read_nothing,
+    read_token_response,
+)
 
 from ._keys import check_sequence
 
 if TYPE_CHECKING:
-    from httpx_tokenflow._times import Clock
+    from httpx_tokenflow._attempt import Attempt
+    from httpx_tokenflow._challenges import Challenge
+    from httpx_tokenflow._metadata import Metadata
+    from httpx_tokenflow._signing import Key
+    from httpx_tokenflow._tokens import Entry, ServerResponse
 
-__all__ = ["Grant", "Secret", "TokenEndpoint", "ask"]
+__all__ = ["ClientOptions", "Grant", "Secret", "TokenEndpoint", "as_resources", "as_scope", "ask", "claims_of"]
+
+_T = TypeVar("_T")
+
+_OURS = frozenset({"grant_type", "client_id", "client_secret", "scope", "refresh_token"})  # parameters of each grant
+_SECRETS = frozenset(
+    {"refresh_token", "code", "code_verifier", "assertion", "subject_token", "actor_token", "device_code"}
+)
 
 Secret = str | Callable[[], Any] | Sequence[str]
 """A secret; or a callable (sync or async) that is asked for it at each renewal, and again if the server refuses what it
@@ -26,6 +47,11 @@ returned; or a sequence of secrets in the order to try: the one that works is tr
 
 class Grant(Protocol):
     """How a token is obtained. A program can bring its own.
+
+    What else it may have: `name`, for logs; `logs_in`, True if it can open a session where there is none, and
+    `login_timeout`, seconds that a person may take for that; `widens`, True if it can ask for more scope than before
+    (RFC 6750 §3.1); `revoke(attempt)`, a generator that gives the session up at the server and returns whether the
+    server agreed.
 
     Attributes:
         spends: each renewal presents the refresh token of the one before, which the server may retire by that. Such a
@@ -37,64 +63,90 @@ class Grant(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """Everything that makes two tokens of this grant different, as data that JSON can hold."""
 
-    def obtain(self, presented: Entry | None, *, timeout: float, clock: Clock) -> Generator[Step, Any, Minted]:
+    def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """One attempt: yield steps, are sent their answers, return what was brought.
-
-        Args:
-            presented: what we hold so far, or None.
-            timeout: seconds for this attempt, network and all.
-            clock: for what needs the time.
 
         Raises:
             TokenFlowError: how it failed; any other exception from a step passes through as it is.
         """
 
 
+class ClientOptions(TypedDict, total=False):
+    """What all grants at an authorization server take, beside their own.
+
+    Attributes:
+        issuer: the authorization server's identifier, from which its endpoints are discovered (RFC 8414, OpenID
+            Connect); or several, of which the API's own metadata names one (RFC 9728). Instead of endpoints.
+        metadata: with endpoints, what the server's metadata document would say beside them, such as
+            ``{"revocation_endpoint": "https://…"}``.
+        client_secret: a string; or a callable (sync or async) asked at each renewal; or a sequence of strings in the
+            order to try: after `invalid_client` the next is tried once, and kept if it works. None where a
+            `client_auth` needs none, and for a public client.
+        client_auth: how the client proves itself. With a secret `ClientSecretBasic()`, or `ClientSecretPost()` where
+            the server's metadata offers that alone; without one nothing is proven.
+        scope: the scope to ask for, a string or several.
+        audience: for servers that take one.
+        resource: one or several resource indicators (RFC 8707).
+        extra: further parameters of the token request.
+        token_type: "Bearer" to present the token as one whatever type the server calls it.
+    """
+
+    issuer: str | Iterable[str] | None
+    metadata: Mapping[str, Any] | None
+    client_secret: Secret | None
+    client_auth: ClientAuth | None
+    scope: str | Iterable[str] | None
+    audience: str | None
+    resource: str | Iterable[str] | None
+    extra: Mapping[str, str] | None
+    token_type: str | None
+
+
 class TokenEndpoint:
-    """A client at a token endpoint: where, who, with what proof, and for what."""
+    """A client at an authorization server: where, who, with what proof, and for what."""
 
     spends = False
+    logs_in = False
+    login_timeout = 0.0
+    widens = False
 
     def __init__(
         self,
-        token_endpoint: str | None,
-        *,
+        endpoints: Mapping[str, str | None],
         client_id: str,
-        client_secret: Secret | None,
-        client_auth: ClientAuth | None,
-        scope: str | Iterable[str] | None,
-        audience: str | None,
-        resource: str | Iterable[str] | None,
-        extra: Mapping[str, str] | None,
-        token_type: str | None,
+        *,
+        issuer: str | Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        client_secret: Secret | None = None,
+        client_auth: ClientAuth | None = None,
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+        extra: Mapping[str, str] | None = None,
+        token_type: str | None = None,
     ) -> None:
-        self._url = check_endpoint(token_endpoint, "token_endpoint")
+        self._server = Server(issuer=issuer, endpoints=endpoints, metadata=metadata)
         if not client_id:
             raise ConfigurationError(
                 "client_id is missing: give the identifier under which the server knows the client"
             )
         self._client_id = client_id
         self._secret, self._client_auth = _proof(client_secret, client_auth)
-        self._scope = scope if isinstance(scope, str) or scope is None else " ".join(scope)
+        self._may_choose = client_auth is None and client_secret is not None
+        self._scope = as_scope(scope)
         self._audience = audience
-        self._resource = (resource,) if isinstance(resource, str) else tuple(resource or ())
+        self._resource = as_resources(resource)
         self._extra = dict(extra or {})
         if token_type not in {None, "Bearer"}:
             raise ConfigurationError('token_type can only be "Bearer": the type to assume whatever the server says')
         self._token_type = token_type
-        if taken := self._extra.keys() & {
-            "grant_type",
-            "client_id",
-            "client_secret",
-            "scope",
-            "refresh_token",
-        }:
+        if taken := self._extra.keys() & _OURS:
             raise ConfigurationError(
                 f"extra= has {', '.join(sorted(taken))}, which the grant sends itself (RFC 6749 §3.2: not repeated)"
             )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._client_id} at {self._url}>"
+        return f"<{type(self).__name__} {self.name}>"
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError(f"{type(self).__name__} is not pickled: it holds a secret; make one in each process")
@@ -102,15 +154,20 @@ class TokenEndpoint:
     @property
     def name(self) -> str:
         """Client and server, for logs and reprs."""
-        return f"{self._client_id}@{self._url.partition('://')[2].partition('/')[0]}"
+        return f"{self._client_id}@{self._server.host}"
+
+    @property
+    def client_auth(self) -> ClientAuth:
+        """How the client proves itself."""
+        return self._client_auth
 
     def identity(self) -> Mapping[str, Any]:
         """All that goes on the wire, and nothing that only opens the door to the same tokens."""
         return {
             "grant": type(self).__name__,
-            "token_endpoint": self._url,
+            "server": self._server.identity(),
             "client_id": self._client_id,
-            "client_auth": self._client_auth.method,
+            "client_auth": self._client_auth.identity(),
             "scope": self._scope,
             "audience": self._audience,
             "resource": list(self._resource),
@@ -121,49 +178,170 @@ class TokenEndpoint:
     def _secret_identity(self) -> str | None:
         return digest(self._secret) if isinstance(self._secret, str) and self._secret else None
 
-    def _ask(
+    def is_unknown(self, presented: Entry | None) -> bool:
+        """Whether an API has to say first which authorization server this is (RFC 9728)."""
+        return self._server.is_unknown(presented.issuer if presented is not None else None)
+
+    def using(
         self,
-        grant_type: str,
-        fields: Iterable[tuple[str, str | None]],
-        presented: Entry | None,
-        timeout: float,
-        clock: Clock,
+        *,
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+    ) -> Self:
+        """The same for another scope, audience or resource (RFC 8707); what is not given stays."""
+        other = copy.copy(self)
+        if scope is not None:
+            other._scope = as_scope(scope)  # noqa: SLF001 - one of our own
+        if audience is not None:
+            other._audience = audience  # noqa: SLF001 - likewise
+        if resource is not None:
+            other._resource = as_resources(resource)  # noqa: SLF001 - likewise
+        return other
+
+    def revoke(self, attempt: Attempt) -> Generator[Step, Any, bool]:
+        """Give up the tokens of `attempt.presented` at the server, the refresh token first (RFC 7009 §2.1).
+
+        Returns:
+            Whether the server agreed; False, too, if it has no endpoint for that.
+        """
+        server = yield from self._server.find(attempt)
+        if attempt.presented is None or not server.has("revocation_endpoint"):
+            return False
+        token = attempt.presented.token
+        if token.refresh_token:
+            yield from self._revoke(attempt, server, token.refresh_token, "refresh_token")
+        yield from self._revoke(attempt, server, token.access_token, "access_token")
+        return True
+
+    def _revoke(self, attempt: Attempt, server: Metadata, token: str, hint: str) -> Generator[Step, Any, None]:
+        form = (("token", token), ("token_type_hint", hint))
+        yield from self._post(attempt, server, "revocation_endpoint", form, read_nothing, (token,))
+
+    def introspect(self, attempt: Attempt, token: str) -> Generator[Step, Any, dict[str, Any]]:
+        """What the server says of `token` (RFC 7662 §2.2)."""
+        server = yield from self._server.find(attempt)
+        return (
+            yield from self._post(attempt, server, "introspection_endpoint", (("token", token),), read_json, (token,))
+        )
+
+    def _ask(
+        self, attempt: Attempt, grant_type: str, fields: Iterable[tuple[str, str | None]], *, keeps: bool = False
     ) -> Generator[Step, Any, Minted]:
-        """Build the request, have it fetched, read the answer; with the next secret, where one is refused."""
+        """A token by one request to the token endpoint.
+
+        Args:
+            attempt: what there is to go by.
+            grant_type: as it is written on the wire.
+            fields: the parameters that this grant alone has.
+            keeps: what the answer leaves out is as it was (RFC 6749 §6), and the scope is left out of the request.
+        """
+        server = yield from self._server.find(attempt)
+        fields = tuple(fields)
+        asked = self._widened(attempt)
+        claims = claims_of(attempt.challenge)
         pairs: list[tuple[str, str | None]] = [
             ("grant_type", grant_type),
             *fields,
-            ("scope", self._scope),
+            ("scope", asked or self._scope),
             ("audience", self._audience),
             *(("resource", one) for one in self._resource),
+            ("claims", claims),
             *self._extra.items(),
         ]
-        # RFC 6749 §3.2: parameters without a value count as omitted.
+        previous = attempt.presented.token if keeps and attempt.presented is not None else None
+        key = attempt.dpop.key_of(attempt.presented) if attempt.dpop is not None else None
+
+        def read(response: ServerResponse, sent_at: float, secrets: tuple[str, ...]) -> Minted:
+            return read_token_response(
+                response,
+                now=sent_at,
+                secrets=secrets,
+                token_type=self._token_type,
+                previous=previous,
+                is_bound=key is not None,
+            )
+
+        hidden = [value for name, value in fields if name in _SECRETS and value]
+        minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, hidden, key=key)
+        made = attempt.dpop.made(key) if attempt.dpop is not None and key is not None else None
+        issuer = server.issuer if len(self._server.allowed) > 1 or self._server.is_open else None
+        return replace(minted, asked=asked, issuer=issuer, key=made)
+
+    def _widened(self, attempt: Attempt) -> str | None:
+        """The scope to ask for where an API wanted more than the grant's own; None if none did."""
+        before = attempt.presented.asked if attempt.presented is not None else None
+        challenge = attempt.challenge
+        if not self.widens or challenge is None or challenge.error != "insufficient_scope" or not challenge.scope:
+            return before if self.widens else None
+        granted = attempt.presented.token.scope if attempt.presented is not None else None
+        words = (before or self._scope or granted or "", challenge.scope)
+        return " ".join(dict.fromkeys(" ".join(words).split()))
+
+    def _post(
+        self,
+        attempt: Attempt,
+        server: Metadata,
+        endpoint: str,
+        pairs: Iterable[tuple[str, str | None]],
+        read: Callable[[ServerResponse, float, tuple[str, ...]], _T],
+        hidden: Iterable[str] = (),
+        *,
+        key: Key | None = None,
+    ) -> Generator[Step, Any, _T]:
+        """Build the request, have it fetched, read the answer; with the next secret, where one is refused.
+
+        Each request is signed anew, whatever it is sent again for: a `jti` serves once (RFC 7523 §3, RFC 9449 §11.1).
+
+        Args:
+            attempt: what there is to go by.
+            server: whose endpoint it is.
+            endpoint: its name in the server's metadata.
+            pairs: the parameters; those without a value count as omitted (RFC 6749 §3.2).
+            read: makes of the answer, the moment at which the request was sent (Unix seconds) and the secrets that must
+                not be quoted what the caller wants to know.
+            hidden: more such secrets.
+            key: the key that the tokens are to be bound to (RFC 9449 §5).
+        """
+        is_mtls = hasattr(self._client_auth, "certificate")
+        url = server.endpoint(endpoint, mtls=is_mtls)
         form = tuple((name, value) for name, value in pairs if value)
-        hidden = [value for name, value in fields if name == "refresh_token" and value]
-        deadline = clock.monotonic() + timeout
+        clock, client_auth = attempt.clock, self._choose(server)
+        where = server.issuer, server.endpoint("token_endpoint", mtls=is_mtls)
         tried: list[str] = []
-        secret = yield from self._next_secret(tried, timeout)
+        nonces = 1  # how often a nonce may be asked for
+        secret = yield from self._next_secret(tried, attempt.timeout)
         while True:
-            tried.append(secret)
-            request = self._client_auth.sign(TokenRequest(self._url, form), self._client_id, secret)
+            client = Client(self._client_id, secret, *where, clock.wall(), attempt.timeout)
+            request = yield from client_auth.sign(ServerRequest(url, form), client)
+            if attempt.dpop is not None and key is not None:
+                request = request.with_header("DPoP", attempt.dpop.proof_for_server(key, url, clock.wall()))
             sent_at = clock.wall()  # expiry is reckoned from here: the answer may have been long on its way
-            response: TokenResponse = yield Fetch(request, max(0.0, deadline - clock.monotonic()))
+            response: ServerResponse = yield Fetch(request, attempt.timeout)
+            if attempt.dpop is not None and key is not None:
+                attempt.dpop.heed_server(url, response.headers.get("dpop-nonce"))
             try:
-                minted = read_token_response(
-                    response,
-                    now=sent_at,
-                    secrets=(*tried, *hidden),
-                    token_type=self._token_type,
-                    previous=presented.token if presented is not None and self.spends else None,
-                )
+                value = read(response, sent_at, (*tried, secret, *hidden))
             except TokenRequestError as error:
-                following = (yield from self._next_secret(tried, timeout)) if _is_about_the_client(error) else ""
+                if error.error == "use_dpop_nonce" and nonces and "dpop-nonce" in response.headers and key is not None:
+                    nonces -= 1
+                    continue
+                if is_gone(error.status):
+                    self._server.doubt()
+                tried.append(secret)
+                following = (yield from self._next_secret(tried, attempt.timeout)) if _is_about_us(error) else ""
                 if following in {"", *tried}:
                     raise
                 secret = following
             else:
-                return self._keep(minted, tried)
+                return self._keep(value, secret, fell_back=bool(tried))
+
+    def _choose(self, server: Metadata) -> ClientAuth:
+        """How to prove the client where the program has left that open: as the server would have it (RFC 8414 §2)."""
+        offered = server.names("token_endpoint_auth_methods_supported")
+        if self._may_choose and "client_secret_post" in offered and "client_secret_basic" not in offered:
+            return ClientSecretPost()
+        return self._client_auth
 
     def _next_secret(self, tried: list[str], timeout: float) -> Generator[Step, Any, str]:
         """A secret that has not been tried yet; or, if there is none, an empty one or one that has."""
@@ -172,16 +350,16 @@ class TokenEndpoint:
         secrets = (self._secret,) if isinstance(self._secret, str) else self._secret
         return next((secret for secret in secrets if secret not in tried), "")
 
-    def _keep(self, minted: Minted, tried: list[str]) -> Minted:
-        """`minted`; the secret that worked is the first to try from now on."""
-        if len(tried) == 1:
-            return minted
+    def _keep(self, value: _T, secret: str, *, fell_back: bool) -> _T:
+        """`value`; the secret that worked is the first to try from now on."""
+        if not fell_back:
+            return value
         if not isinstance(self._secret, str) and not callable(self._secret):
-            self._secret = (tried[-1], *(secret for secret in self._secret if secret != tried[-1]))
-        return replace(minted, fell_back="client_secret")
+            self._secret = (secret, *(other for other in self._secret if other != secret))
+        return replace(value, fell_back="client_secret") if isinstance(value, Minted) else value
 
 
-def _is_about_the_client(error: TokenRequestError) -> bool:
+def _is_about_us(error: TokenRequestError) -> bool:
     """Whether the server did not believe that it is us (RFC 6749 §5.2): some say so by the status alone."""
     return error.error == "invalid_client" or (error.status == 401 and error.error != "invalid_grant")
 
@@ -217,3 +395,24 @@ def _proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, Cli
     elif not callable(secret):
         secret = check_sequence(secret, "client_secret")
     return secret, client_auth
+
+
+def as_scope(given: str | Iterable[str] | None) -> str | None:
+    """A scope as it is written on the wire (RFC 6749 §3.3)."""
+    return given if isinstance(given, str) or given is None else " ".join(given)
+
+
+def as_resources(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Resource indicators (RFC 8707 §2)."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
+def claims_of(challenge: Challenge | None) -> str | None:
+    """The claims that an API asks for, as JSON (`claims=` of its challenge is base64 of it); None if there are none."""
+    encoded = challenge.params.get("claims") if challenge is not None else None
+    if not encoded:
+        return None
+    try:
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_").decode()
+    except (binascii.Error, ValueError):
+        return None

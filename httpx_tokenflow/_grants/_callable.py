@@ -11,9 +11,8 @@ from ._base import ask
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._times import Clock
-    from httpx_tokenflow._tokens import Entry
 
 __all__ = ["AskProgram"]
 
@@ -31,6 +30,6 @@ class AskProgram:
         """By the callable itself: nobody knows what it would return."""
         return {"grant": "callable", "callable": id(self._function)}
 
-    def obtain(self, presented: Entry | None, *, timeout: float, clock: Clock) -> Generator[Step, Any, Minted]:  # noqa: ARG002 - the protocol
+    def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """Ask once."""
-        return Minted(Token((yield from ask(self._function, self._what, timeout))), MAX_LIFETIME)
+        return Minted(Token((yield from ask(self._function, self._what, attempt.timeout))), MAX_LIFETIME)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from httpx_tokenflow._errors import ConfigurationError
 
-from ._base import Secret, TokenEndpoint
+from ._base import ClientOptions, TokenEndpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Mapping
 
-    from httpx_tokenflow._client_auth import ClientAuth
+    from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._times import Clock
-    from httpx_tokenflow._tokens import Entry, Minted
+    from httpx_tokenflow._tokens import Minted
 
 __all__ = ["ClientCredentials"]
 
@@ -23,57 +22,30 @@ class ClientCredentials(TokenEndpoint):
     """Server-to-server tokens: the client authenticates, and gets a token for itself (RFC 6749 §4.4).
 
     Args:
-        token_endpoint: the URL that issues tokens; https, or http to loopback.
+        token_endpoint: the URL that issues tokens; https, or http to loopback. Or else `issuer`.
         client_id: who the client is.
-        client_secret: a string; or a callable (sync or async) asked at each renewal; or a sequence of strings in the
-            order to try: after `invalid_client` the next is tried once, and kept if it works. None only with a
-            `client_auth` that needs no secret (§4.4.2: the client must authenticate).
-        client_auth: how to prove it; `ClientSecretBasic()` by default.
-        scope: the scope to ask for, a string or several.
-        audience: for servers that take one.
-        resource: one or several resource indicators (RFC 8707).
-        extra: further parameters of the token request.
-        token_type: "Bearer" to present the token as one whatever type the server calls it.
+        **options: see `ClientOptions`. Without `client_secret` a `client_auth` has to prove the client in another way
+            (§4.4.2: the client must authenticate).
 
     Raises:
         ConfigurationError: an argument is missing or contradicts another.
         InvalidCredential: the secret has characters that no header can carry.
     """
 
-    def __init__(
-        self,
-        token_endpoint: str | None = None,
-        *,
-        client_id: str,
-        client_secret: Secret | None = None,
-        client_auth: ClientAuth | None = None,
-        scope: str | Iterable[str] | None = None,
-        audience: str | None = None,
-        resource: str | Iterable[str] | None = None,
-        extra: Mapping[str, str] | None = None,
-        token_type: str | None = None,
-    ) -> None:
-        if client_secret is None and client_auth is None:
+    widens = True
+
+    def __init__(self, token_endpoint: str | None = None, *, client_id: str, **options: Unpack[ClientOptions]) -> None:
+        if options.get("client_secret") is None and options.get("client_auth") is None:
             raise ConfigurationError(
                 "ClientCredentials needs client_secret= (or a client_auth= that proves the client in another way): "
                 "RFC 6749 §4.4.2 has the client authenticate"
             )
-        super().__init__(
-            token_endpoint,
-            client_id=client_id,
-            client_secret=client_secret,
-            client_auth=client_auth,
-            scope=scope,
-            audience=audience,
-            resource=resource,
-            extra=extra,
-            token_type=token_type,
-        )
+        super().__init__({"token_endpoint": token_endpoint}, client_id, **options)
 
     def identity(self) -> Mapping[str, Any]:
         """With the secret, by hash: another secret may be another tenant's."""
         return {**super().identity(), "client_secret": self._secret_identity()}
 
-    def obtain(self, presented: Entry | None, *, timeout: float, clock: Clock) -> Generator[Step, Any, Minted]:
+    def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """A new token; what we hold does not matter."""
-        return self._ask("client_credentials", (), presented, timeout, clock)
+        return self._ask(attempt, "client_credentials", ())

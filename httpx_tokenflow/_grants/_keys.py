@@ -10,9 +10,8 @@ from httpx_tokenflow._tokens import MAX_LIFETIME, Minted, Token, check_credentia
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
+    from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._times import Clock
-    from httpx_tokenflow._tokens import Entry
 
 __all__ = ["KeysInTurn", "check_sequence"]
 
@@ -30,9 +29,10 @@ class KeysInTurn:
         """By the object itself: its tokens are of no use to anybody else."""
         return {"grant": "keys", "keys": id(self)}
 
-    def obtain(self, presented: Entry | None, *, timeout: float, clock: Clock) -> Generator[Step, Any, Minted]:  # noqa: ARG002 - the protocol
+    def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """The key after the one that we hold."""
         yield from ()
+        presented = attempt.presented
         held = self._keys.index(presented.token.access_token) if presented is not None else -1
         following = self._keys[(held + 1) % len(self._keys)]
         return Minted(Token(following), MAX_LIFETIME, fell_back=self._what)

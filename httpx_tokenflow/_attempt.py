@@ -1,0 +1,75 @@
+"""One attempt to get a token: what a grant may go by, and what a request that failed means."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._errors import TokenEndpointUnavailable
+
+if TYPE_CHECKING:
+    from ._challenges import Challenge
+    from ._dpop import DPoP
+    from ._times import Clock
+    from ._tokens import Entry
+
+__all__ = ["Attempt", "unavailable"]
+
+_NOT_SENT = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a grant may go by when it gets a token.
+
+    Args:
+        presented: the token that we hold so far, with its times, or None.
+        deadline: monotonic seconds at which the attempt has to be over, network and all.
+        clock: for what needs the time.
+        challenge: what an API answered, where it asked for another token than the one that it got, or None.
+        url: the URL of the request that got `challenge`; empty if there is none.
+        dpop: what binds tokens to a key (RFC 9449), or None.
+        may_log_in: a person, or stored credentials, may be asked to open a new session.
+    """
+
+    presented: Entry | None
+    deadline: float
+    clock: Clock
+    challenge: Challenge | None = None
+    url: str = ""
+    dpop: DPoP | None = None
+    may_log_in: bool = True
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that are left."""
+        return max(0.0, self.deadline - self.clock.monotonic())
+
+
+def unavailable(error: Exception, what: str = "the token endpoint", *, sent: bool = True) -> TokenEndpointUnavailable:
+    """What a failed send means, told by the names of its classes: httpx and httpx2 share the names and nothing else.
+
+    Args:
+        error: what the library raised.
+        what: who could not be reached, for the message.
+        sent: False where the request presents nothing, so that it is as good as not sent whatever became of it.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if "ConnectError" in names and cause is not None:
+        return TokenEndpointUnavailable(
+            f"the TLS connection to {what} failed: check its certificate, or pass verify=",
+            outcome="not sent",
+            retryable=False,
+        )
+    if "ProxyError" in names:
+        return TokenEndpointUnavailable(f"the proxy on the way to {what} refused", outcome="not sent", retryable=False)
+    return TokenEndpointUnavailable(
+        f"{what} could not be reached, or did not answer ({type(error).__name__})",
+        outcome="unknown" if sent and not names & _NOT_SENT else "not sent",
+    )
