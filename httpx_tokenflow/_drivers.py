@@ -25,18 +25,37 @@ from concurrent import futures
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
-from ._loops import call_soon, running_loop, spawn
-from ._steps import Call, Drain, Fetch, Launch, Lease, Load, Read, Release, Save, Sleep, Step, Wait
+from ._lifecycle import FLIGHT_GRACE
+from ._loops import call_soon, running_loop, spawn, work
+from ._steps import (
+    Call,
+    Delete,
+    Drain,
+    Elsewhere,
+    Fetch,
+    Launch,
+    Lease,
+    Load,
+    Patience,
+    Read,
+    Release,
+    Save,
+    Settle,
+    Sleep,
+    Step,
+    Wait,
+    Work,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from types import ModuleType
 
     from ._lifecycle import RenewalPolicy
@@ -71,8 +90,12 @@ class _Driver:
                 "give it a client without this auth"
             )
 
-    def _time_left(self, step: Wait) -> float:
-        return max(0.0, min(step.flight.deadline, step.until) - self.policy.clock.monotonic())
+    def _patiently(self, step: Wait) -> Iterator[float]:
+        """How long to wait: seconds; and then once more, if a person may take longer than was known before."""
+        flight, limit = step.flight, -math.inf
+        while not flight.future.done() and limit < (until := min(flight.deadline, step.until)):
+            limit = until
+            yield max(0.0, limit - self.policy.clock.monotonic())
 
     def _patience(self, flight: Flight) -> float:
         """Seconds for which closing waits: not for a flight that is lost."""
@@ -93,7 +116,16 @@ class _Driver:
             return partial(self._verb(f"{prefix}load"), fingerprint)
         if isinstance(step, Save):
             return partial(self._verb(f"{prefix}save"), fingerprint, step.entry, replaces=step.replaces)
+        if isinstance(step, Delete):
+            return partial(self._verb(f"{prefix}delete"), fingerprint, stamp=step.stamp)
         return None
+
+    def _be_patient(self, step: Patience) -> None:
+        flight = _flying.get()[-1]
+        flight.deadline = max(flight.deadline, self.policy.clock.monotonic() + step.seconds + FLIGHT_GRACE)
+
+    def _on(self, source: TokenSource) -> Self:
+        return type(self)(source, self.policy, self.client, self.library)
 
 
 def _outcome(step: Wait) -> Held | None:
@@ -133,7 +165,7 @@ class ThreadDriver(_Driver):
             except Exception as failed:  # noqa: BLE001 - the flow decides what it means
                 error = failed
 
-    def perform(  # noqa: C901, PLR0911 - a line for each step
+    def perform(  # noqa: C901, PLR0911, PLR0912 - a line for each step
         self, step: Step, leases: ExitStack | None = None
     ) -> Any:
         """Perform one step; raises what it fails with."""
@@ -152,6 +184,14 @@ class ThreadDriver(_Driver):
             return self.policy.clock.sleep(step.seconds)
         if isinstance(step, Call):
             return self._call(step)
+        if isinstance(step, Work):
+            return step.function()
+        if isinstance(step, Patience):
+            return self._be_patient(step)
+        if isinstance(step, Settle):
+            return self.settle()
+        if isinstance(step, Elsewhere):
+            return self._on(step.source).run(step.flow)
         try:
             if (call := self._store_call(step, "")) is not None:
                 return call()
@@ -203,10 +243,10 @@ class ThreadDriver(_Driver):
                 "use an async client, or call the sync one in a thread"
             )
         else:
-            patience = self._time_left(step)
             flight.enter()
             try:
-                futures.wait([flight.future], timeout=patience)
+                for patience in self._patiently(step):
+                    futures.wait([flight.future], timeout=patience)
             finally:
                 flight.leave()
         return _outcome(step)
@@ -246,7 +286,7 @@ class LoopDriver(_Driver):
             except Exception as failed:  # noqa: BLE001 - the flow decides what it means
                 error = failed
 
-    async def perform(  # noqa: C901, PLR0911 - a line for each step
+    async def perform(  # noqa: C901, PLR0911, PLR0912 - a line for each step
         self, step: Step, leases: AsyncExitStack | None = None
     ) -> Any:
         """Perform one step; raises what it fails with."""
@@ -267,6 +307,14 @@ class LoopDriver(_Driver):
             with anyio.fail_after(step.timeout):
                 result = step.function()
                 return await result if inspect.isawaitable(result) else result
+        if isinstance(step, Work):
+            return await work(step.function)
+        if isinstance(step, Patience):
+            return self._be_patient(step)
+        if isinstance(step, Settle):
+            return await self.settle()
+        if isinstance(step, Elsewhere):
+            return await self._on(step.source).run(step.flow)
         try:
             with anyio.fail_after(self.policy.budget):
                 if (call := self._store_call(step, "a")) is not None:
@@ -321,8 +369,9 @@ class LoopDriver(_Driver):
             if flight.home is here and step.until == math.inf:
                 await landed.wait()
             else:
-                with anyio.move_on_after(self._time_left(step)):
-                    await landed.wait()
+                for patience in self._patiently(step):
+                    with anyio.move_on_after(patience):
+                        await landed.wait()
         finally:
             flight.leave()
         return _outcome(step)

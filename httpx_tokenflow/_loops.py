@@ -1,18 +1,22 @@
-"""Event loops, asyncio's and trio's, as far as anyio has no public word for it."""
+"""Event loops, asyncio's and trio's, as far as anyio has no public word for it; and threads that stop none of them."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+from concurrent.futures import Future
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["call_soon", "running_loop", "spawn"]
+__all__ = ["begin", "call_soon", "running_loop", "spawn", "work"]
 
 logger = logging.getLogger("httpx_tokenflow")
+
+_T = TypeVar("_T")
 
 
 def running_loop() -> Any:
@@ -31,6 +35,35 @@ def call_soon(loop: Any, function: Callable[[], object]) -> None:
         call(function)
     except RuntimeError:  # asyncio: "Event loop is closed"; trio.RunFinishedError is one as well
         return
+
+
+def begin(function: Callable[..., _T], *arguments: Any) -> Future[_T]:
+    """Call `function` in a thread of its own, for which the end of the program does not wait.
+
+    Raises:
+        RuntimeError: there are no more threads to be had.
+    """
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:  # noqa: BLE001 - for whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=copy_context().run, args=(run,), name="httpx_tokenflow", daemon=True).start()
+    return future
+
+
+async def work(function: Callable[[], _T]) -> _T:
+    """What `function` returns, in a thread of its own; who is cancelled meanwhile leaves it to itself."""
+    import anyio
+
+    over, loop = anyio.Event(), running_loop()
+    future = begin(function)
+    future.add_done_callback(lambda _: call_soon(loop, over.set))
+    await over.wait()
+    return future.result()
 
 
 _tasks: set[Any] = set()  # an asyncio loop holds its tasks weakly

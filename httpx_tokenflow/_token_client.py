@@ -1,10 +1,11 @@
-"""The client for the token endpoint.
+"""The client for the authorization server.
 
 Rules.
 
-1. Token requests never go through the client of the request that needs them: its hooks, cookies, redirects, history
-   and pool are not for secrets (failures F16, F18, F26). They go through a client of our own, or through the one that
-   the program gave for this; never with an `auth`, never following a redirect.
+1. Token requests, and all others to an authorization server, never go through the client of the request that needs
+   them: its hooks, cookies, redirects, history and pool are not for secrets (failures F16, F18, F26). They go through a
+   client of our own, which keeps no cookies, or through the one that the program gave for this; never with an `auth`,
+   never following a redirect.
 2. One time limit over all of a request, whatever the server does, and a bound on the answer's size. The library's own
    timeouts hold for each read alone, so a sync request works in a thread of its own, which is given up when it is late:
    a thread cannot be stopped, but our own client is closed under it.
@@ -20,14 +21,14 @@ import threading
 import time
 import weakref
 from concurrent import futures
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
 from ._errors import ConfigurationError, TokenEndpointUnavailable
 from ._forks import renew_after_fork
-from ._loops import running_loop
+from ._loops import begin, running_loop
 from ._tokens import ServerResponse
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ __all__ = ["TokenClient", "library_of"]
 
 _T = TypeVar("_T")
 
+
+class Certificate(Protocol):
+    """A client's certificate, which may change while the program runs."""
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Have `context` present it, as it is now."""
+
+
 MAX_RESPONSE = 1 << 20  # bytes of a token endpoint's answer
 
 LATE = 0.3  # seconds by which our limit comes after the library's own, whose error says more
@@ -51,22 +60,28 @@ _BARE: dict[str, Any] = {"auth": None, "follow_redirects": False}  # rule 1
 
 
 class TokenClient:
-    """Sends token requests: through the program's client, or through ours, one per event loop and library.
+    """Sends requests to an authorization server: through the program's client, or ours, one per loop and library.
 
     Args:
         client: an httpx or httpx2 client, sync or async, used as it is and never closed; None for our own.
         verify: how our own verifies certificates: True, or an ``ssl.SSLContext``.
         policy: for `connect_timeout`.
+        certificate: the client's own, for mutual TLS (RFC 8705 §2); or None.
     """
 
-    def __init__(self, client: Any, verify: Any, policy: RenewalPolicy) -> None:
+    def __init__(self, client: Any, verify: Any, policy: RenewalPolicy, certificate: Certificate | None = None) -> None:
         if client is not None and verify is not True:
             raise ConfigurationError("verify= and client= contradict each other: that client has its own TLS")
+        if client is not None and certificate is not None:
+            raise ConfigurationError(
+                "TLSClientAuth and client= contradict each other: that client has its own TLS; give it the certificate"
+            )
         if client is not None and not callable(getattr(client, "build_request", None)):
             raise ConfigurationError("client= must be a client of httpx or httpx2")
         self._client = client
         self._is_async = client is not None and isinstance(client, library_of(client).AsyncClient)
         self._verify = verify
+        self._certificate = certificate
         self._connect_timeout = policy.connect_timeout
         self._after_fork()
         renew_after_fork(self)
@@ -78,17 +93,19 @@ class TokenClient:
         self._loops: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 
     def send(self, request: ServerRequest, timeout: float, library: ModuleType) -> ServerResponse:
-        """POST `request` and read the answer, in `timeout` seconds; raises what the library raises."""
+        """Send `request` and read the answer, in `timeout` seconds; raises what the library raises."""
         client, key = self._client, _key(library, request)
         if client is None:
             with self._lock:
                 client = self._threads.get(key)
                 if client is None:
                     client = self._threads[key] = library.Client(**self._ours(key, library))
+                elif self._certificate is not None:
+                    self._certificate.load(self._trust[key])
         elif self._is_async:
             raise ConfigurationError("client= is an async client, and this is a sync use: give TokenAuth a sync client")
         try:
-            return _within(timeout + LATE, self._post, client, request, timeout)
+            return _within(timeout + LATE, self._exchange, client, request, timeout)
         except futures.TimeoutError:
             if self._client is None:
                 with self._lock:
@@ -97,7 +114,7 @@ class TokenClient:
                 client.close()
             raise
 
-    def _post(self, client: Any, request: ServerRequest, timeout: float) -> ServerResponse:
+    def _exchange(self, client: Any, request: ServerRequest, timeout: float) -> ServerResponse:
         deadline = time.monotonic() + timeout
         response = client.send(self._build(client, request, timeout), stream=True, **_BARE)
         body = _Bounded()
@@ -120,9 +137,11 @@ class TokenClient:
                 # Reading the certificates of the world takes 40 ms, in which no loop should stand still.
                 options = await _in_thread(self._ours, key, library)
                 client = clients[key] = library.AsyncClient(**options)
+            elif self._certificate is not None:
+                await _in_thread(self._certificate.load, self._trust[key])
         with anyio.fail_after(timeout + LATE):
             if not self._is_async and self._client is not None:
-                return await _in_thread(self._post, self._client, request, timeout)
+                return await _in_thread(self._exchange, self._client, request, timeout)
             response = await client.send(self._build(client, request, timeout), stream=True, **_BARE)
             body = _Bounded()
             try:
@@ -135,23 +154,27 @@ class TokenClient:
 
     def _ours(self, key: str, library: ModuleType) -> dict[str, Any]:
         """How our own clients are made (rule 3)."""
-        verify = self._verify
-        if verify is True:
-            verify = self._trust.get(key)
-            if verify is None:
+        verify = self._trust.get(key)
+        if verify is None:
+            verify = self._verify
+            if verify is True:
                 # Over plain http, to loopback, nothing has to be trusted, and this context trusts nobody.
                 is_plain = key.endswith(" http")
                 verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else library.create_ssl_context()
-                self._trust[key] = verify
+            if self._certificate is not None:
+                self._certificate.load(verify)
+            self._trust[key] = verify
         limits = library.Limits(max_connections=None, max_keepalive_connections=0)
-        return {"verify": verify, "limits": limits, "follow_redirects": False}
+        jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        return {"verify": verify, "limits": limits, "follow_redirects": False, "cookies": jar}
 
     def _build(self, client: Any, request: ServerRequest, timeout: float) -> Any:
         connect = min(self._connect_timeout, timeout)
+        content = {"json": request.json} if request.json is not None else {"data": _form(request)}
         return client.build_request(
-            "POST",
+            request.method,
             request.url,
-            data=_form(request),
+            **(content if request.method == "POST" else {}),
             headers=[("Accept", "application/json"), *request.headers],
             timeout=library_of(client).Timeout(timeout, connect=connect),
         )
@@ -190,16 +213,8 @@ class _Bounded:
 
 def _within(seconds: float, function: Callable[..., _T], *arguments: Any) -> _T:
     """What `function` returns, in a thread of its own; `TimeoutError` if it is late."""
-    future: futures.Future[_T] = futures.Future()
-
-    def work() -> None:
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as error:  # noqa: BLE001 - for whoever waits
-            future.set_exception(error)
-
     try:
-        threading.Thread(target=copy_context().run, args=(work,), name="httpx_tokenflow", daemon=True).start()
+        future = begin(function, *arguments)
     except RuntimeError:  # no more threads to be had
         return function(*arguments)
     return future.result(seconds)
@@ -219,7 +234,8 @@ def _key(library: ModuleType, request: ServerRequest) -> str:
 
 def _plain(response: Any, body: _Bounded) -> ServerResponse:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return ServerResponse(response.status_code, headers, b"".join(body.chunks))
+    cookies = tuple(response.headers.get_list("Set-Cookie"))
+    return ServerResponse(response.status_code, headers, b"".join(body.chunks), cookies)
 
 
 def _form(request: ServerRequest) -> dict[str, Any]:

@@ -264,7 +264,7 @@ class TokenEndpoint:
 
         hidden = [value for name, value in fields if name in _SECRETS and value]
         minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, hidden, key=key)
-        made = attempt.dpop.made(key) if attempt.dpop is not None and key is not None else None
+        made = attempt.dpop.kept(key) if attempt.dpop is not None and key is not None else None
         issuer = server.issuer if len(self._server.allowed) > 1 or self._server.is_open else None
         return replace(minted, asked=asked, issuer=issuer, key=made)
 
