@@ -140,8 +140,12 @@ class Server:
         """What is known may have changed: read it again before the next attempt."""
         self._found = {issuer: (metadata, -math.inf) for issuer, (metadata, _) in self._found.items()}
 
-    def find(self, attempt: Attempt) -> Generator[Step, Any, Metadata]:
+    def find(self, attempt: Attempt, issuer: str | None = None) -> Generator[Step, Any, Metadata]:
         """What is known of the server; read first, if need be.
+
+        Args:
+            attempt: what there is to go by.
+            issuer: which of several it is, where that is known.
 
         Raises:
             ConfigurationError: it is another server's, cannot be used, or is not to be found.
@@ -149,7 +153,10 @@ class Server:
         """
         if self._named is not None:
             return self._named
-        issuer = (yield from self._which(attempt)) if self.is_open else self.allowed[0]
+        if issuer is None:
+            issuer = (yield from self._which(attempt)) if self.is_open else self.allowed[0]
+        if issuer not in self.allowed:
+            raise ConfigurationError(f"{_shown(issuer)} is another issuer than issuer= allows")
         known, read_at = self._found.get(issuer, (None, -math.inf))
         now = attempt.clock.monotonic()
         if known is not None and now - read_at < MAX_AGE:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from httpx_tokenflow._challenges import Challenge
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._signing import Key
-    from httpx_tokenflow._tokens import Entry, ServerResponse
+    from httpx_tokenflow._tokens import Entry, ServerResponse, Token
 
 __all__ = ["ClientOptions", "Grant", "Secret", "TokenEndpoint", "as_resources", "as_scope", "ask", "claims_of"]
 
@@ -237,7 +237,6 @@ class TokenEndpoint:
             keeps: what the answer leaves out is as it was (RFC 6749 §6), and the scope is left out of the request.
         """
         server = yield from self._server.find(attempt)
-        fields = tuple(fields)
         asked = self._widened(attempt)
         claims = claims_of(attempt.challenge)
         pairs: list[tuple[str, str | None]] = [
@@ -250,6 +249,25 @@ class TokenEndpoint:
             *self._extra.items(),
         ]
         previous = attempt.presented.token if keeps and attempt.presented is not None else None
+        minted = yield from self._mint(attempt, server, pairs, previous=previous)
+        return replace(minted, asked=asked)
+
+    def _mint(
+        self,
+        attempt: Attempt,
+        server: Metadata,
+        pairs: Sequence[tuple[str, str | None]],
+        *,
+        previous: Token | None = None,
+    ) -> Generator[Step, Any, Minted]:
+        """The token that the token endpoint of `server` answers with.
+
+        Args:
+            attempt: what there is to go by.
+            server: whose token endpoint it is.
+            pairs: the parameters.
+            previous: the token whose refresh token is presented: what the answer leaves out is as it was (RFC 6749 §6).
+        """
         key = attempt.dpop.key_of(attempt.presented) if attempt.dpop is not None else None
 
         def read(response: ServerResponse, sent_at: float, secrets: tuple[str, ...]) -> Minted:
@@ -262,11 +280,11 @@ class TokenEndpoint:
                 is_bound=key is not None,
             )
 
-        hidden = [value for name, value in fields if name in _SECRETS and value]
+        hidden = [value for name, value in pairs if name in _SECRETS and value]
         minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, hidden, key=key)
         made = attempt.dpop.kept(key) if attempt.dpop is not None and key is not None else None
         issuer = server.issuer if len(self._server.allowed) > 1 or self._server.is_open else None
-        return replace(minted, asked=asked, issuer=issuer, key=made)
+        return replace(minted, issuer=issuer, key=made)
 
     def _widened(self, attempt: Attempt) -> str | None:
         """The scope to ask for where an API wanted more than the grant's own; None if none did."""
