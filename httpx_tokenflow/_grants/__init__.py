@@ -5,5 +5,6 @@ from __future__ import annotations
 from ._base import Grant
 from ._client_credentials import ClientCredentials
 from ._refresh_token import RefreshToken
+from ._session_login import SessionLogin
 
-__all__ = ["ClientCredentials", "Grant", "RefreshToken"]
+__all__ = ["ClientCredentials", "Grant", "RefreshToken", "SessionLogin"]
