@@ -26,6 +26,7 @@ The fixture `rig`
                                api, requests (server/ledger.mjs)
     .log()                     each token request: grant_type, params, scheme, dpop, client_id, status, error, detail
     .expire()                  the API refuses all tokens issued so far
+    .gather(number)            the next requests to the API are looked at when so many are there: a storm
     .lifetime(seconds)         of all tokens issued from now on; None: as registered
     .lose_next(count)          the next token requests are processed, their answers lost; processed=False: not even that
     .answer_next(400, {...})   the next token requests are answered with this

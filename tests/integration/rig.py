@@ -94,6 +94,10 @@ class Rig:
         """The API refuses all tokens issued so far, of whomever."""
         self._tell("expire")
 
+    def gather(self, number: int) -> None:
+        """The next requests to the API, so many, are looked at when all of them are there."""
+        self._tell("gather", number=number)
+
     def rotate_nonce(self) -> None:
         """The API takes no DPoP nonce that it gave out so far."""
         self._tell("nonce")

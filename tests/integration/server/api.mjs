@@ -142,6 +142,7 @@ export function protectedResource(place, authorization, ledger) {
       };
     }
     ledger.counters.api_requests += 1;
+    await ledger.join();
     try {
       const token = await authorize(request, url);
       demand(url.pathname, token);

@@ -12,6 +12,7 @@ export function control(authorization, resource, ledger) {
     log: () => ledger.log,
     reset: () => ledger.reset(),
     expire: () => ledger.expire(),
+    gather: ({ number }) => ledger.gather(number),
     nonce: () => resource.rotateNonce(),
     'issuer-nonce': () => authorization.rotateNonces(),
     'lose-next': ({ count = 1, processed = true }) => { ledger.losing = { count, processed }; },

@@ -30,6 +30,8 @@ export class Ledger {
     this.answers = []; // [{status, body, headers}]: the next token requests get these
     this.delay = 0; // ms that each token request takes longer
     this.tokenLifetime = undefined; // s, for all clients
+    this.crowd?.release();
+    this.crowd = undefined;
   }
 
   count(where, key, number = 1) {
@@ -44,6 +46,21 @@ export class Ledger {
     if (entry.detail === 'refresh token already used') this.counters.reused += 1;
     this.log.push(entry);
     if (this.log.length > 1000) this.log.shift();
+  }
+
+  /** The next `number` requests to the API wait for each other. */
+  gather(number) {
+    const crowd = { missing: number };
+    crowd.complete = new Promise((resolve) => { crowd.release = resolve; });
+    this.crowd = crowd;
+  }
+
+  async join() {
+    const { crowd } = this;
+    if (!crowd?.missing) return;
+    crowd.missing -= 1;
+    if (!crowd.missing) crowd.release();
+    await crowd.complete;
   }
 
   issued(token) {
