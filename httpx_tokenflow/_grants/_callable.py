@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from httpx_tokenflow._secrets import is_seconds
 from httpx_tokenflow._tokens import MAX_LIFETIME, Minted, Token
 
 from ._base import ask
@@ -18,7 +19,10 @@ __all__ = ["AskProgram"]
 
 
 class AskProgram:
-    """A callable, sync or async, that returns the credential: good until it is refused."""
+    """A callable, sync or async, that returns the credential: good until it is refused.
+
+    One with a `max_age`, seconds, is asked again before that is over, aside (`FileSecret`).
+    """
 
     spends = False
 
@@ -32,4 +36,6 @@ class AskProgram:
 
     def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """Ask once."""
-        return Minted(Token((yield from ask(self._function, self._what, attempt.timeout))), MAX_LIFETIME)
+        credential = yield from ask(self._function, self._what, attempt.timeout)
+        max_age = getattr(self._function, "max_age", None)
+        return Minted(Token(credential), min(max_age, MAX_LIFETIME) if is_seconds(max_age) else MAX_LIFETIME)
