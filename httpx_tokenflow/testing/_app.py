@@ -9,8 +9,10 @@ The rules:
 3. ``/api/…`` wants a bearer token. Without a credential the challenge names no error, with a bad one it says
    ``invalid_token`` (RFC 6750 §3.1).
 4. ``/api-key/…`` wants a key, in ``X-API-Key`` or ``?api_key=``.
-5. ``/redirect?to=URL&status=302``, ``/echo`` and ``/open/…`` want nothing. Anything else is 404.
-6. No I/O, no lock and no clock: the time is an argument.
+5. ``/session/…`` speaks plain JSON and no OAuth: see `_session`. Its access tokens are good for ``/api/…``, too, as
+   bearer tokens or, without an ``Authorization`` field, as the cookie ``access``.
+6. ``/redirect?to=URL&status=302``, ``/echo`` and ``/open/…`` want nothing. Anything else is 404.
+7. No I/O, no lock and no clock: the time is an argument.
 """
 
 import base64
@@ -21,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, unquote_plus
 
 from ._reply import Reply, challenge, json_reply
+from ._session import SESSION, Session, cookies_in
 from ._state import Access, Issued, Rejected, Tokens
 
 _NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))
@@ -31,19 +34,24 @@ _NQCHAR = frozenset(map(chr, range(0x21, 0x7F))) - {'"', "\\"}
 
 
 def target_of(method: str, path: str) -> str | None:
-    """Name the endpoint that a request is for: ``"token"``, ``"api"`` or, for the rest, None."""
+    """Name the endpoint that a request is for: ``"token"``, ``"api"``, one of a session's or, for the rest, None."""
     if path.startswith(("/api/", "/api-key/")):
         return "api"
+    if method == "POST" and path in SESSION:
+        return SESSION[path]
     return "token" if path == "/token" and method == "POST" else None
 
 
 class App:
-    """An authorization server's token endpoint, a protected API and some open routes."""
+    """An authorization server's token endpoint, a JSON login, a protected API and some open routes."""
 
-    def __init__(self, tokens: Tokens, *, clients: Mapping[str, str], api_keys: set[str]) -> None:
+    def __init__(
+        self, tokens: Tokens, *, clients: Mapping[str, str], api_keys: set[str], accounts: Mapping[str, str]
+    ) -> None:
         self._tokens = tokens
         self._clients = clients
         self._api_keys = api_keys
+        self._session = Session(tokens, accounts)
 
     def handle(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         """Answer one request; the names in ``headers`` are in lower case, ``now`` is in Unix seconds."""
@@ -53,15 +61,18 @@ class App:
             return self._api_key(method, path, query, headers, body)
         if path == "/token":
             return self._token(method, headers, body, now)
+        if path in SESSION:
+            return self._session.handle(method, path, query, headers, body, now)
         if path == "/redirect":
             return _redirect(query)
-        if path == "/echo":
-            return json_reply(200, headers)
         is_open = path.startswith("/open/")
-        return json_reply(200 if is_open else 404, {"path": path, "method": method, "received": len(body)})
+        content = headers if path == "/echo" else {"path": path, "method": method, "received": len(body)}
+        return json_reply(200 if is_open or path == "/echo" else 404, content)
 
     def _api(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         scheme, _, credential = headers.get("authorization", "").partition(" ")
+        if not scheme and (cookie := cookies_in(headers).get("access")):
+            scheme, credential = "bearer", cookie
         if scheme.lower() != "bearer":
             return _unauthorized(challenge("Bearer", {"realm": "api"}))
         try:

@@ -24,6 +24,7 @@ from ._reply import Delivery, Reply
 from ._state import Tokens
 
 _SEEN_LIMIT = 10_000
+_TARGETS = ("login", "refresh", "logout", "token", "api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,12 @@ class Sandbox:
       6750 §3).
     * ``/api-key/…``: the same for ``X-API-Key: key`` or ``?api_key=key``.
     * ``/redirect?to=URL&status=302``, ``/echo`` (the headers as JSON) and ``/open/…`` need no credential.
+    * ``POST /session/login``, ``/session/refresh`` and ``/session/logout``: an API's own login in plain JSON, without
+      OAuth. The login takes ``{"username": …, "password": …}`` and answers ``accessToken``, ``refreshToken`` and
+      ``expiresIn``, as the refresh does for ``{"refreshToken": …}``; the logout takes the access token. With
+      ``?cookies=refresh`` the refresh token comes, and is sent back, as the httpOnly cookie ``refresh`` instead; with
+      ``?cookies=both`` the access token is the cookie ``access`` as well, and the body says nothing. Rotation and
+      lifetime are those of the token endpoint; a refusal is a 401 with a ``message``.
 
     Every answer has a ``Date`` by the sandbox's clock; under a server other than that of `serve`, switch the
     server's own off. All methods may be called from any thread.
@@ -74,14 +81,18 @@ class Sandbox:
             whole family (RFC 9700 §4.14.2).
         newest_only: the API refuses every token but the newest of its subject and client.
         clients: client id -> secret, ``""`` for a public client; ``{"client": "secret"}`` unless told.
+        accounts: username -> password, for ``/session/login``; ``{"user": "password"}`` unless told.
         clock: gives Unix seconds.
-        latency: seconds added to each answer of the token endpoint; the request is processed on arrival.
+        latency: seconds added to each answer of the token endpoint, and of ``/session/login`` and ``/session/refresh``;
+            the request is processed on arrival.
         api_latency: seconds added to each answer of the API.
 
     Attributes:
         clients: the clients, a dict that may be changed at any time, say to rotate a secret.
+        accounts: the accounts, a dict that may be changed at any time.
         api_keys: the keys that ``/api-key/…`` accepts, a set that may be changed; ``{"key"}`` to begin with.
         token_requests: POSTs that reached ``/token``, also those that a fault dropped.
+        session_logins: POSTs that reached ``/session/login``, as for `session_refreshes` and `session_logouts`.
         api_requests: requests that reached ``/api/…`` or ``/api-key/…``.
         api_refused: 401s that the API answered.
     """
@@ -93,18 +104,23 @@ class Sandbox:
         rotate: bool = True,
         newest_only: bool = False,
         clients: Mapping[str, str] | None = None,
+        accounts: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
         latency: float = 0.0,
         api_latency: float = 0.0,
     ) -> None:
         self.clients: dict[str, str] = dict({"client": "secret"} if clients is None else clients)
+        self.accounts: dict[str, str] = dict({"user": "password"} if accounts is None else accounts)
         self.api_keys: set[str] = {"key"}
         self._lock = threading.Lock()
         self._clock = clock
-        self._latency: dict[str | None, float] = {"token": latency, "api": api_latency}
+        self._latency: dict[str | None, float] = {
+            **dict.fromkeys(("token", "login", "refresh"), latency),
+            "api": api_latency,
+        }
         self._tokens = Tokens(lifetime=lifetime, rotate=rotate, newest_only=newest_only)
-        self._app = App(self._tokens, clients=self.clients, api_keys=self.api_keys)
-        self._scripts: dict[str, deque[Fault]] = {"token": deque(), "api": deque()}
+        self._app = App(self._tokens, clients=self.clients, api_keys=self.api_keys, accounts=self.accounts)
+        self._scripts: dict[str, deque[Fault]] = {target: deque() for target in _TARGETS}
         self._seen: deque[Seen] = deque(maxlen=_SEEN_LIMIT)
         self.reset_counters()
 
@@ -120,6 +136,9 @@ class Sandbox:
         """Set all counters to zero and forget what was seen; tokens and scripts stay as they are."""
         with self._lock:
             self.token_requests = 0
+            self.session_logins = 0
+            self.session_refreshes = 0
+            self.session_logouts = 0
             self.api_requests = 0
             self.api_refused = 0
             self._tokens.issued = 0
@@ -128,7 +147,7 @@ class Sandbox:
 
     @property
     def tokens_issued(self) -> int:
-        """Access tokens issued so far, by the token endpoint and by `login`."""
+        """Access tokens issued so far, by the token endpoint, by ``/session/…`` and by `login`."""
         return self._tokens.issued
 
     @property
@@ -195,13 +214,14 @@ class Sandbox:
 
         Args:
             faults: in the order in which they happen, after those still waiting.
-            on: ``"token"``, the token endpoint, or ``"api"``, everything under ``/api/`` and ``/api-key/``.
+            on: ``"token"``, the token endpoint; ``"login"``, ``"refresh"`` or ``"logout"`` of ``/session/``; or
+                ``"api"``, everything under ``/api/`` and ``/api-key/``.
 
         Raises:
             ValueError: ``on`` is something else.
         """
         if on not in self._scripts:
-            raise ValueError(f'on= is "token" or "api", not {on!r}')
+            raise ValueError(f'on= is "login", "refresh", "logout", "token" or "api", not {on!r}')
         with self._lock:
             self._scripts[on].extend(faults)
 
@@ -271,6 +291,12 @@ class Sandbox:
     def _count(self, target: str | None, status: int | None) -> None:
         if target == "token":
             self.token_requests += 1
+        elif target == "login":
+            self.session_logins += 1
+        elif target == "refresh":
+            self.session_refreshes += 1
+        elif target == "logout":
+            self.session_logouts += 1
         elif target == "api":
             self.api_requests += 1
             self.api_refused += status == 401

@@ -136,6 +136,11 @@ class Tokens:
             raise ValueError("this server never issued that refresh token")
         self._revoke(family)
 
+    def end(self, access: Access) -> None:
+        """Give up the login of an access token, at its owner's wish: no family that had to be revoked."""
+        if access.family is not None:
+            access.family.revoked = True
+
     def _revoke(self, family: Family) -> None:
         if not family.revoked:
             family.revoked = True
