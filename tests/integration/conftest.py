@@ -27,6 +27,7 @@ The fixture `rig`
     .log()                     each token request: grant_type, params, scheme, dpop, client_id, status, error, detail
     .expire()                  the API refuses all tokens issued so far
     .gather(number)            the next requests to the API are looked at when so many are there: a storm
+    .metadata(issuer="…")      the authorization server's metadata say this instead; .resource_metadata(…): the API's
     .lifetime(seconds)         of all tokens issued from now on; None: as registered
     .lose_next(count)          the next token requests are processed, their answers lost; processed=False: not even that
     .answer_next(400, {...})   the next token requests are answered with this
@@ -52,8 +53,9 @@ The clients. Redirects go to 127.0.0.1, any port, path /callback, unless said ot
 What holds for all: PKCE S256 is required; refresh tokens are given to every login, rotate always, and reuse ends the
 family; scopes are openid, offline_access, read, write, admin. Whoever logs in is who they say; `nobody` has no account.
 
-Paths of the API: /step-up is for the scope `admin` (403), /strong for a login with acr_values=phr (RFC 9470), /never
-for nobody; all else answers 200 with what it saw: `{"method", "path", "body", "token": {"sub", "client_id", …}}`.
+Paths of the API: /step-up is for the scope `admin` (403), /strong for a login with acr_values=phr (RFC 9470), /claims
+(insufficient_claims) and /never for nobody; all else answers 200 with what it saw:
+`{"method", "path", "body", "token": {"sub", "client_id", "scope", "aud", …}}`.
 
 Token exchange (subject and actor; audience `orders` or `invoices`, or a resource) and JWT bearer are no part of
 oidc-provider: server/grants.mjs. Nor are `interval` and slow_down of the device flow: it is 1 s, and not enforced.

@@ -94,6 +94,14 @@ class Rig:
         """The API refuses all tokens issued so far, of whomever."""
         self._tell("expire")
 
+    def metadata(self, **changes: Any) -> None:
+        """The metadata documents of the authorization server say this instead; None for a member leaves a null."""
+        self._tell("metadata", **changes)
+
+    def resource_metadata(self, **changes: Any) -> None:
+        """The metadata documents of the API say this instead (RFC 9728)."""
+        self._tell("resource-metadata", **changes)
+
     def gather(self, number: int) -> None:
         """The next requests to the API, so many, are looked at when all of them are there."""
         self._tell("gather", number=number)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import jwt
@@ -45,6 +48,18 @@ def test_over_plain_http_the_metadata_are_those_of_another_issuer(rig, http):
     """`rig.plain` is the same server; who takes that address for the issuer must refuse (RFC 8414 §3.3)."""
     found = http.get(f"{rig.plain}/.well-known/openid-configuration").json()
     assert found["issuer"] == rig.issuer != rig.plain
+
+
+def test_the_metadata_can_be_made_to_lie(rig, http):
+    """`metadata` and `resource_metadata`: another issuer, an endpoint elsewhere; `reset` brings back the truth."""
+    urls = [f"{rig.issuer}/.well-known/oauth-authorization-server", f"{rig.api}/.well-known/oauth-protected-resource"]
+    rig.metadata(issuer="https://other.example")
+    rig.resource_metadata(resource="https://other.example")
+    found = [http.get(url).json() for url in urls]
+    assert found[0]["issuer"] == found[1]["resource"] == "https://other.example"
+    rig.reset()
+    found = [http.get(url).json() for url in urls]
+    assert [found[0]["issuer"], found[1]["resource"]] == [rig.issuer, rig.api]
 
 
 def test_the_certificate_is_not_publicly_trusted(rig):
@@ -170,6 +185,30 @@ def test_a_person_can_refuse(rig, alice):
     url, _, _ = byhand.authorization_url(rig, "public", state="mine")
     callback = byhand.query(alice.refuse(url))
     assert (callback["error"], callback["state"], callback["iss"]) == ("access_denied", "mine", rig.issuer)
+
+
+class _Callback(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.seen.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"You can close this page.")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(("way", "what"), [("browse", "code"), ("browse_and_refuse", "error")])
+def test_a_person_goes_where_the_redirect_leads(rig, alice, way, what):
+    """`browse` stands in for `webbrowser.open`: it returns at once, and visits the loopback redirect in the end."""
+    with HTTPServer(("127.0.0.1", 0), _Callback) as server:
+        server.seen = []
+        server.timeout = 20.0
+        redirect = f"http://127.0.0.1:{server.server_port}/callback"
+        url, _, _ = byhand.authorization_url(rig, "public", redirect_uri=redirect)
+        assert getattr(alice, way)(url) is True
+        server.handle_request()
+    assert what in byhand.query(server.seen[0])
 
 
 def test_a_pushed_authorization_request(rig, http, alice):
@@ -468,6 +507,25 @@ def test_expired_on_demand(rig, http):
     statuses += [http.get(rig.api, headers=bearer(token)).status_code for token in (old, new)]
     assert statuses == [401, 401, 200]
     assert rig.counters()["api"] == {"401": 2, "200": 1}
+
+
+def test_a_crowd_is_looked_at_together(rig, http):
+    """`gather`: who comes first waits for the last."""
+    token = byhand.client_credentials(http, rig)["access_token"]
+    rig.gather(2)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(http.get, rig.api, headers=bearer(token))
+        time.sleep(0.1)
+        assert not first.done()
+        assert http.get(rig.api, headers=bearer(token)).status_code == 200
+        assert first.result(20).status_code == 200
+
+
+def test_a_claims_challenge(rig, http):
+    """Claims in base64, to be handed to whoever can log in again."""
+    refused = http.get(f"{rig.api}/claims", headers=bearer(byhand.client_credentials(http, rig)["access_token"]))
+    assert (refused.status_code, refused.json()["error"]) == (401, "insufficient_claims")
+    assert "acrs" in json.loads(base64.b64decode(refused.json()["claims"]))["access_token"]
 
 
 def test_short_tokens_expire_by_themselves(rig, http):

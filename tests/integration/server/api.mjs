@@ -116,6 +116,10 @@ export function protectedResource(place, authorization, ledger) {
     if (path === '/strong' && token.acr !== 'phr') { // RFC 9470
       throw new Refusal(401, { error: 'insufficient_user_authentication', acr_values: 'phr', max_age: '300' }, scheme);
     }
+    if (path === '/claims') { // a claims challenge, as Microsoft's services send it; nothing satisfies it here
+      const claims = Buffer.from('{"access_token":{"acrs":{"essential":true,"value":"c1"}}}').toString('base64');
+      throw new Refusal(401, { error: 'insufficient_claims', claims }, scheme);
+    }
     if (path === '/never') throw invalid('nobody gets this', scheme);
   }
 
@@ -139,6 +143,7 @@ export function protectedResource(place, authorization, ledger) {
         scopes_supported: ['read', 'write', 'admin'],
         bearer_methods_supported: ['header'],
         dpop_signing_alg_values_supported: ALGORITHMS,
+        ...ledger.resourceMetadata,
       };
     }
     ledger.counters.api_requests += 1;

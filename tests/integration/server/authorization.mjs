@@ -289,6 +289,7 @@ export function authorizationServer(place, settings, ledger) {
   provider.use(watch(ledger));
   provider.use(async (ctx, next) => {
     await next();
+    if (ctx.path.startsWith('/.well-known/')) ctx.body = { ...ctx.body, ...ledger.metadata };
     // RFC 8628 §3.2: without it a client waits 5 s between two polls.
     if (ctx.path === '/device/auth' && ctx.body?.device_code) ctx.body = { ...ctx.body, interval: 1 };
   });

@@ -12,6 +12,8 @@ export function control(authorization, resource, ledger) {
     log: () => ledger.log,
     reset: () => ledger.reset(),
     expire: () => ledger.expire(),
+    metadata: (changes) => { ledger.metadata = changes; },
+    'resource-metadata': (changes) => { ledger.resourceMetadata = changes; },
     gather: ({ number }) => ledger.gather(number),
     nonce: () => resource.rotateNonce(),
     'issuer-nonce': () => authorization.rotateNonces(),

@@ -30,6 +30,8 @@ export class Ledger {
     this.answers = []; // [{status, body, headers}]: the next token requests get these
     this.delay = 0; // ms that each token request takes longer
     this.tokenLifetime = undefined; // s, for all clients
+    this.metadata = {}; // what both metadata documents of the authorization server say instead
+    this.resourceMetadata = {}; // and those of the API
     this.crowd?.release();
     this.crowd = undefined;
   }
