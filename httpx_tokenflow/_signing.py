@@ -31,7 +31,7 @@ from ._steps import Call, Step
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["GivenKey", "Key", "Signer", "key_from_json", "make_key", "read_key", "read_signer"]
+__all__ = ["GivenKey", "Key", "Signer", "join", "key_from_json", "make_key", "read_key", "read_signer", "signing_input"]
 
 GivenKey = str | bytes | Mapping[str, Any] | Callable[[bytes], Any]
 """A private key: PEM text, a JWK; or a callable (sync or async) that gets what is to be signed, as bytes, and returns
@@ -86,7 +86,7 @@ class Key:
     def sign(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
         """A compact JWS (RFC 7515 §7.1) of `claims`; `header` gets the `alg`."""
         data = signing_input(self.alg, header, claims)
-        return f"{data.decode('ascii')}.{_base64url(self._signature(data))}"
+        return join(data, self._signature(data))
 
     def to_json(self) -> str:
         """The private key, as a JWK with its `alg` and `kid`: the explicit way to keep it."""
@@ -122,10 +122,10 @@ class Signer:
     what: str
     _given: Key | Callable[[bytes], Any] = field(repr=False)
 
-    def identity(self) -> Mapping[str, Any]:
-        """Which key: by thumbprint; by its name, if it is elsewhere."""
-        thumbprint = self._given.thumbprint if isinstance(self._given, Key) else None
-        return {"alg": self.alg, "kid": self.kid, "thumbprint": thumbprint}
+    @property
+    def proof(self) -> str | None:
+        """Which key: by its thumbprint; by its name, if it is elsewhere and has one."""
+        return self._given.thumbprint if isinstance(self._given, Key) else self.kid
 
     def sign(self, claims: Mapping[str, Any], timeout: float, *, typ: str = "JWT") -> Generator[Step, Any, str]:
         """A compact JWS of `claims`, with the `kid` in its header.
@@ -151,7 +151,7 @@ class Signer:
             raise TokenEndpointUnavailable(
                 f"the callable given as {self.what} raised {type(error).__name__}", outcome="not sent", retryable=False
             ) from error
-        return f"{data.decode('ascii')}.{_base64url(_checked(returned, self.alg, self.what))}"
+        return join(data, _checked(returned, self.alg, self.what))
 
 
 def read_signer(given: GivenKey, *, alg: str | None = None, kid: str | None = None, what: str = "key") -> Signer:
@@ -239,6 +239,11 @@ def signing_input(alg: str, header: Mapping[str, Any], claims: Mapping[str, Any]
     """What is signed (RFC 7515 §5.1)."""
     protected = _base64url(_encode({**header, "alg": alg}).encode("ascii"))
     return f"{protected}.{_base64url(_encode(claims).encode('ascii'))}".encode("ascii")
+
+
+def join(data: bytes, signature: bytes) -> str:
+    """A compact JWS: what was signed, and its signature (RFC 7515 §7.1)."""
+    return f"{data.decode('ascii')}.{_base64url(signature)}"
 
 
 def _base64url(data: bytes) -> str:

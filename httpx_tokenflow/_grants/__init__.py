@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ._base import Grant
 from ._client_credentials import ClientCredentials
+from ._jwt_bearer import JWTBearer
 from ._refresh_token import RefreshToken
 from ._session_login import SessionLogin
+from ._token_exchange import TokenExchange
 
-__all__ = ["ClientCredentials", "Grant", "RefreshToken", "SessionLogin"]
+__all__ = ["ClientCredentials", "Grant", "JWTBearer", "RefreshToken", "SessionLogin", "TokenExchange"]

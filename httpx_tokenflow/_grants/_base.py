@@ -35,6 +35,9 @@ __all__ = ["ClientOptions", "Grant", "Secret", "TokenEndpoint", "as_resources", 
 
 _T = TypeVar("_T")
 
+Fresh = Callable[[Client], Generator[Step, Any, tuple[tuple[str, str], ...]]]
+"""Makes parameters of a token request for one sending of it."""
+
 _OURS = frozenset({"grant_type", "client_id", "client_secret", "scope", "refresh_token"})  # parameters of each grant
 _SECRETS = frozenset(
     {"refresh_token", "code", "code_verifier", "assertion", "subject_token", "actor_token", "device_code"}
@@ -109,11 +112,13 @@ class TokenEndpoint:
     logs_in = False
     login_timeout = 0.0
     widens = False
+    needs_client_id = True
+    parameters: frozenset[str] = frozenset()  # those of the token request that this grant alone has
 
     def __init__(
         self,
         endpoints: Mapping[str, str | None],
-        client_id: str,
+        client_id: str | None,
         *,
         issuer: str | Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -126,11 +131,12 @@ class TokenEndpoint:
         token_type: str | None = None,
     ) -> None:
         self._server = Server(issuer=issuer, endpoints=endpoints, metadata=metadata)
-        if not client_id:
+        is_named = self.needs_client_id or client_secret is not None or client_auth is not None
+        if not client_id and (is_named or client_id is not None):
             raise ConfigurationError(
                 "client_id is missing: give the identifier under which the server knows the client"
             )
-        self._client_id = client_id
+        self._client_id = client_id or ""
         self._secret, self._client_auth = _proof(client_secret, client_auth)
         self._may_choose = client_auth is None and client_secret is not None
         self._scope = as_scope(scope)
@@ -140,7 +146,7 @@ class TokenEndpoint:
         if token_type not in {None, "Bearer"}:
             raise ConfigurationError('token_type can only be "Bearer": the type to assume whatever the server says')
         self._token_type = token_type
-        if taken := self._extra.keys() & _OURS:
+        if taken := self._extra.keys() & (_OURS | self.parameters):
             raise ConfigurationError(
                 f"extra= has {', '.join(sorted(taken))}, which the grant sends itself (RFC 6749 §3.2: not repeated)"
             )
@@ -176,7 +182,8 @@ class TokenEndpoint:
         }
 
     def _secret_identity(self) -> str | None:
-        return digest(self._secret) if isinstance(self._secret, str) and self._secret else None
+        """Secret, key or certificate, by hash; None for what comes from a callable, or there are several of."""
+        return digest(self._secret) if isinstance(self._secret, str) and self._secret else self._client_auth.proof
 
     def is_unknown(self, presented: Entry | None) -> bool:
         """Whether an API has to say first which authorization server this is (RFC 9728)."""
@@ -226,7 +233,13 @@ class TokenEndpoint:
         )
 
     def _ask(
-        self, attempt: Attempt, grant_type: str, fields: Iterable[tuple[str, str | None]], *, keeps: bool = False
+        self,
+        attempt: Attempt,
+        grant_type: str,
+        fields: Iterable[tuple[str, str | None]],
+        *,
+        keeps: bool = False,
+        fresh: Fresh | None = None,
     ) -> Generator[Step, Any, Minted]:
         """A token by one request to the token endpoint.
 
@@ -235,6 +248,7 @@ class TokenEndpoint:
             grant_type: as it is written on the wire.
             fields: the parameters that this grant alone has.
             keeps: what the answer leaves out is as it was (RFC 6749 §6), and the scope is left out of the request.
+            fresh: as in `_post`.
         """
         server = yield from self._server.find(attempt)
         asked = self._widened(attempt)
@@ -249,7 +263,7 @@ class TokenEndpoint:
             *self._extra.items(),
         ]
         previous = attempt.presented.token if keeps and attempt.presented is not None else None
-        minted = yield from self._mint(attempt, server, pairs, previous=previous)
+        minted = yield from self._mint(attempt, server, pairs, previous=previous, fresh=fresh)
         return replace(minted, asked=asked)
 
     def _mint(
@@ -259,6 +273,7 @@ class TokenEndpoint:
         pairs: Sequence[tuple[str, str | None]],
         *,
         previous: Token | None = None,
+        fresh: Fresh | None = None,
     ) -> Generator[Step, Any, Minted]:
         """The token that the token endpoint of `server` answers with.
 
@@ -267,6 +282,7 @@ class TokenEndpoint:
             server: whose token endpoint it is.
             pairs: the parameters.
             previous: the token whose refresh token is presented: what the answer leaves out is as it was (RFC 6749 §6).
+            fresh: as in `_post`.
         """
         key = attempt.dpop.key_of(attempt.presented) if attempt.dpop is not None else None
 
@@ -281,7 +297,7 @@ class TokenEndpoint:
             )
 
         hidden = [value for name, value in pairs if name in _SECRETS and value]
-        minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, hidden, key=key)
+        minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, hidden, key=key, fresh=fresh)
         made = attempt.dpop.kept(key) if attempt.dpop is not None and key is not None else None
         issuer = server.issuer if len(self._server.allowed) > 1 or self._server.is_open else None
         return replace(minted, issuer=issuer, key=made)
@@ -306,6 +322,7 @@ class TokenEndpoint:
         hidden: Iterable[str] = (),
         *,
         key: Key | None = None,
+        fresh: Fresh | None = None,
     ) -> Generator[Step, Any, _T]:
         """Build the request, have it fetched, read the answer; with the next secret, where one is refused.
 
@@ -320,6 +337,7 @@ class TokenEndpoint:
                 not be quoted what the caller wants to know.
             hidden: more such secrets.
             key: the key that the tokens are to be bound to (RFC 9449 §5).
+            fresh: makes the parameters that serve once, all of them secrets, anew for each request.
         """
         is_mtls = hasattr(self._client_auth, "certificate")
         url = server.endpoint(endpoint, mtls=is_mtls)
@@ -331,7 +349,8 @@ class TokenEndpoint:
         secret = yield from self._next_secret(tried, attempt.timeout)
         while True:
             client = Client(self._client_id, secret, *where, clock.wall(), attempt.timeout)
-            request = yield from client_auth.sign(ServerRequest(url, form), client)
+            made = (yield from fresh(client)) if fresh is not None else ()
+            request = yield from client_auth.sign(ServerRequest(url, (*form, *made)), client)
             if attempt.dpop is not None and key is not None:
                 request = request.with_header("DPoP", attempt.dpop.proof_for_server(key, url, clock.wall()))
             sent_at = clock.wall()  # expiry is reckoned from here: the answer may have been long on its way
@@ -339,7 +358,7 @@ class TokenEndpoint:
             if attempt.dpop is not None and key is not None:
                 attempt.dpop.heed_server(url, response.headers.get("dpop-nonce"))
             try:
-                value = read(response, sent_at, (*tried, secret, *hidden))
+                value = read(response, sent_at, (*tried, secret, *hidden, *(value for _, value in made)))
             except TokenRequestError as error:
                 if error.error == "use_dpop_nonce" and nonces and "dpop-nonce" in response.headers and key is not None:
                     nonces -= 1

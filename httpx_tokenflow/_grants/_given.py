@@ -1,0 +1,60 @@
+"""Tokens that the program hands over, to be exchanged for others."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from httpx_tokenflow._tokens import check_credential
+
+from ._base import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from httpx_tokenflow._steps import Step
+
+__all__ = ["GivenToken"]
+
+
+class GivenToken:
+    """A token as it is, or a callable (sync or async) that is asked for it at each request.
+
+    Args:
+        given: the one or the other.
+        what: what it was given as, for messages.
+        subject_key: the program's name for whose token it is, or None.
+
+    Raises:
+        InvalidCredential: it cannot go on the wire.
+    """
+
+    __slots__ = ("_given", "_what", "identity")
+
+    def __init__(self, given: str | Callable[[], Any], what: str, subject_key: str | None) -> None:
+        self._given = given
+        self._what = what
+        if not callable(given):
+            check_credential(given, what)
+        if subject_key is not None:
+            identity = {"key": subject_key}
+        elif callable(given):
+            # Not its id(): that may be another's tomorrow, or in another process that shares the store.
+            identity = {"own": secrets.token_hex(16)}
+        else:
+            identity = {"hash": hashlib.sha256(given.encode()).hexdigest()}
+        self.identity = identity
+        """Whose token it is, as data that JSON can hold."""
+
+    def __repr__(self) -> str:
+        return f"<GivenToken {self._what}>"
+
+    def read(self, timeout: float) -> Generator[Step, Any, str]:
+        """The token; an async callable has `timeout` seconds.
+
+        Raises:
+            InvalidCredential: what the callable returned cannot go on the wire.
+            TokenEndpointUnavailable: the callable raised; what it raised is the cause.
+        """
+        return (yield from ask(self._given, self._what, timeout)) if callable(self._given) else self._given
