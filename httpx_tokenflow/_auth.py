@@ -26,7 +26,6 @@ from ._credentials import InAuthorization, Origins, as_field, origin_of
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, TokenFlowError
 from ._flow import authorize
-from ._renewal import renew
 from ._steps import Answer, Drain, Read, Send, Step
 from ._token_client import LIBRARIES, library_of
 
@@ -36,11 +35,10 @@ if TYPE_CHECKING:
     import httpx2
 
     from ._credentials import Placement
-    from ._flights import Flight, Held
-    from ._grants import Grant
+    from ._flights import Held
     from ._lifecycle import RenewalPolicy
+    from ._renewal import Renewals
     from ._sources import TokenSource
-    from ._steps import Renewing
     from ._token_client import TokenClient
     from .events import Event
 
@@ -73,7 +71,7 @@ class CredentialAuth(_Base):
     def __init__(
         self,
         source: TokenSource,
-        grant: Grant | None,
+        renewals: Renewals | None,
         policy: RenewalPolicy,
         client: TokenClient,
         origins: Iterable[str] | None,
@@ -81,7 +79,7 @@ class CredentialAuth(_Base):
         should_renew: Callable[[Any], bool] | None = None,
     ) -> None:
         self._source = source
-        self._grant = grant
+        self._renewals = renewals
         self._policy = policy
         self._now = policy.clock.monotonic
         self._now_wall = policy.clock.wall
@@ -210,8 +208,7 @@ class CredentialAuth(_Base):
             self._origins.check(request.url)
             sending = _Sending(request, response)
             sent = None if held is None else (held, (yield from self._answer(sending, held)))
-            lead = None if self._grant is None else self._lead
-            flow = authorize(self._source, self._policy, lead, sending, sent)
+            flow = authorize(self._source, self._policy, self._renewals, sending, sent)
             yield from self._follow(flow, sending)
         except TokenFlowError as error:
             error.request = request
@@ -239,14 +236,17 @@ class CredentialAuth(_Base):
             except Exception as failed:  # noqa: BLE001 - the flow decides what it means
                 error = failed
 
-    def _send(self, sending: _Sending, held: Held) -> Generator[Any, Any, None]:
+    def _send(self, sending: _Sending, held: Held | None) -> Generator[Any, Any, None]:
         """Send the request with `held`, and again where a redirect within the origin has lost a sealed credential."""
+        if held is None:
+            sending.response = yield sending.request
+            return
         while True:
             request = sending.request
-            self._placement.put(request, held.value)
+            self._placement.put(request, held)
             try:
                 sending.response = yield request
-                sending.carried = self._placement.carries(request, held.value)
+                sending.carried = self._placement.carries(request, held)
             finally:
                 self._placement.take_off(request)
             hop = _next_hop(request, sending.response) if self._placement.sealed else None
@@ -255,15 +255,18 @@ class CredentialAuth(_Base):
             yield Drain(sending.response)
             sending.request = hop
 
-    def _answer(self, sending: _Sending, held: Held) -> Generator[Any, Any, Answer]:
+    def _answer(self, sending: _Sending, held: Held | None) -> Generator[Any, Any, Answer]:
         """The response as the flow sees it."""
         request, response = sending.request, sending.response
+        has_nonce = self._placement.heed(response)
         if response.status_code not in _WORTH_A_LOOK and self._should_renew is None and not self._source.breakers:
             return Answer(response.status_code)
-        if self._placement.sealed:
+        if held is None:
+            ours = origin_of(response.request.url) == origin_of(request.url)
+        elif self._placement.sealed:
             ours = sending.carried and response.request is request
         else:
-            ours = self._placement.carries(response.request, held.value)
+            ours = self._placement.carries(response.request, held)
         if ours:
             # Where a redirect within the origin was followed, what comes next goes to where it led: what was sent
             # before may have been done (a POST that was answered with 303).
@@ -279,14 +282,11 @@ class CredentialAuth(_Base):
                 expired = bool(self._should_renew(response))
         challenges = tuple(response.headers.get_list("WWW-Authenticate"))
         origin = origin_of(response.request.url)
-        return Answer(response.status_code, challenges, ours=ours, expired=expired, origin=origin)
+        url = str(response.request.url)
+        return Answer(response.status_code, challenges, ours, expired, origin, has_nonce, url)
 
     def _driver(self, kind: type[_D]) -> _D:
         return kind(self._source, self._policy, self._client, httpx)
-
-    def _lead(self, flight: Flight) -> Renewing:
-        assert self._grant is not None  # noqa: S101 - nobody leads without a grant
-        return renew(flight, self._source, self._grant, self._policy)
 
 
 def _checked(on_event: Any) -> Callable[[Event], object]:

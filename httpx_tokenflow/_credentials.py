@@ -17,23 +17,29 @@ import contextlib
 import functools
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from ._errors import ConfigurationError, OriginNotAllowed
 from ._tokens import check_credential
 
+if TYPE_CHECKING:
+    from ._tokens import Entry
+
 __all__ = [
     "InAuthorization",
+    "InCookie",
     "InHeader",
     "InQuery",
     "Origin",
     "Origins",
     "Placement",
+    "Presented",
     "check_endpoint",
     "seal",
+    "unseal",
 ]
 
 Origin = tuple[str, str, int | None]
@@ -164,6 +170,18 @@ class Origins:
             raise OriginNotAllowed(f"a credential does not go over plain {scheme} to {shown}: use https")
 
 
+class Presented(Protocol):
+    """A token that is ready for the wire."""
+
+    @property
+    def value(self) -> str:
+        """As it is written there."""
+
+    @property
+    def entry(self) -> Entry:
+        """What is known of it."""
+
+
 class Placement(Protocol):
     """Puts a credential on a request, and takes it off where that is needed."""
 
@@ -172,14 +190,17 @@ class Placement(Protocol):
     def is_on(self, request: Any) -> bool:
         """Whether the caller has put a credential there already."""
 
-    def put(self, request: Any, value: str) -> None:
-        """Put `value` on `request`."""
+    def put(self, request: Any, held: Presented) -> None:
+        """Put `held` on `request`."""
 
-    def carries(self, request: Any, value: str) -> bool:
-        """Whether it is still `value` that is there: a hook may have put its own."""
+    def carries(self, request: Any, held: Presented) -> bool:
+        """Whether it is still `held` that is there: a hook may have put its own."""
 
     def take_off(self, request: Any) -> None:
         """After the answer: leave nothing that a log or a history would show."""
+
+    def heed(self, response: Any) -> bool:
+        """What the answer says of the next credential; whether it says anything."""
 
 
 def as_field(value: str) -> tuple[bytes, bytes, bytes]:
@@ -187,7 +208,16 @@ def as_field(value: str) -> tuple[bytes, bytes, bytes]:
     return b"Authorization", b"authorization", value.encode("ascii")
 
 
-class InAuthorization:
+class _Deaf:
+    """A placement for which answers have nothing to say."""
+
+    __slots__ = ()
+
+    def heed(self, response: Any) -> bool:  # noqa: ARG002 - the protocol
+        return False
+
+
+class InAuthorization(_Deaf):
     """In the `Authorization` field, which httpx strips when a redirect leaves the origin."""
 
     __slots__ = ()
@@ -196,18 +226,18 @@ class InAuthorization:
     def is_on(self, request: Any) -> bool:
         return "authorization" in request.headers
 
-    def put(self, request: Any, value: str) -> None:
-        request.headers["Authorization"] = value
+    def put(self, request: Any, held: Presented) -> None:
+        request.headers["Authorization"] = held.value
 
-    def carries(self, request: Any, value: str) -> bool:
-        return bool(request.headers.get("Authorization") == value)
+    def carries(self, request: Any, held: Presented) -> bool:
+        return bool(request.headers.get("Authorization") == held.value)
 
     def take_off(self, request: Any) -> None:
         """Nothing to do: httpx masks this field."""
 
 
 @dataclass(frozen=True, slots=True)
-class InHeader:
+class InHeader(_Deaf):
     """In a header field of its own, sealed to the one request (rule 2)."""
 
     name: str
@@ -216,21 +246,46 @@ class InHeader:
     def is_on(self, request: Any) -> bool:
         return self.name in request.headers
 
-    def put(self, request: Any, value: str) -> None:
-        request.headers = seal(request.headers, self.name, value)
+    def put(self, request: Any, held: Presented) -> None:
+        request.headers = seal(request.headers, {self.name: held.value})
 
-    def carries(self, request: Any, value: str) -> bool:
-        return bool(request.headers.get(self.name) == value)
+    def carries(self, request: Any, held: Presented) -> bool:
+        return bool(request.headers.get(self.name) == held.value)
+
+    def take_off(self, request: Any) -> None:
+        unseal(request, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class InCookie(_Deaf):
+    """In a cookie, beside those of the request, sealed to the one request: httpx makes cookies anew on a redirect."""
+
+    name: str
+    sealed = True
+
+    def is_on(self, request: Any) -> bool:
+        return any(one.partition("=")[0].strip() == self.name for one in _cookies_of(request))
+
+    def put(self, request: Any, held: Presented) -> None:
+        request.headers = seal(request.headers, {"Cookie": "; ".join([*_cookies_of(request), self._pair(held)])})
+
+    def carries(self, request: Any, held: Presented) -> bool:
+        return self._pair(held) in _cookies_of(request)
 
     def take_off(self, request: Any) -> None:
         if isinstance(headers := request.headers, _Sealed):
             request.headers = headers.unsealed()
-        else:  # a hook has put others in place
-            headers.pop(self.name, None)
+
+    def _pair(self, held: Presented) -> str:
+        return f"{self.name}={held.value}"
+
+
+def _cookies_of(request: Any) -> list[str]:
+    return [one.strip() for one in request.headers.get("Cookie", "").split(";") if one.strip()]
 
 
 @dataclass(frozen=True, slots=True)
-class InQuery:
+class InQuery(_Deaf):
     """In a parameter of the URL's query. Where a redirect goes, the server's `Location` decides: not with this."""
 
     name: str
@@ -239,13 +294,13 @@ class InQuery:
     def is_on(self, request: Any) -> bool:
         return self.name in request.url.params
 
-    def put(self, request: Any, value: str) -> None:
-        own = urlencode({self.name: value}).encode("ascii")
+    def put(self, request: Any, held: Presented) -> None:
+        own = urlencode({self.name: held.value}).encode("ascii")
         query = b"&".join(filter(None, (request.url.query, own)))
         request.url = veil(request.url.copy_with(query=query), str(request.url))
 
-    def carries(self, request: Any, value: str) -> bool:
-        return bool(request.url.params.get(self.name) == value)
+    def carries(self, request: Any, held: Presented) -> bool:
+        return bool(request.url.params.get(self.name) == held.value)
 
     def take_off(self, request: Any) -> None:
         others = request.url.query.rpartition(urlencode({self.name: ""}).encode("ascii"))[0]
@@ -281,15 +336,24 @@ class _Sealed:
         """A copy, without the sealed field."""
 
 
-def seal(headers: Any, name: str, value: str) -> Any:
-    """`headers` (of httpx or httpx2) with one field that copies go without.
+def unseal(request: Any, *names: str) -> None:
+    """Take the fields `names`, which were sealed, off `request`."""
+    if isinstance(headers := request.headers, _Sealed):
+        request.headers = headers.unsealed()
+        return
+    for name in names:  # a hook has put other headers in place
+        headers.pop(name, None)
+
+
+def seal(headers: Any, fields: Mapping[str, str]) -> Any:
+    """`headers` (of httpx or httpx2) with fields that copies go without.
 
     Raises:
         ConfigurationError: this version of the library copies headers in another way than we know, so that the field
             could leak; we would rather not send it.
     """
     kind: Any = type(headers)
-    return _sealed_kind(kind)(headers, name, value)
+    return _sealed_kind(kind)(headers, fields)
 
 
 @functools.cache
@@ -304,9 +368,10 @@ def _sealed_kind(kind: Any) -> Any:  # noqa: C901 - a class whose base is known 
         def unsealed(self) -> Any:
             return kind(self)
 
-        def __init__(self, headers: Any, name: str, value: str) -> None:
+        def __init__(self, headers: Any, fields: Mapping[str, str]) -> None:
             self._complete = kind(headers)
-            self._complete[name] = value
+            for name, value in fields.items():
+                self._complete[name] = value
             super().__init__(headers)
 
         @property
@@ -346,7 +411,7 @@ def _sealed_kind(kind: Any) -> Any:  # noqa: C901 - a class whose base is known 
         "__len__",
     ):
         setattr(Sealed, method, reading(method))
-    if "a" in kind(Sealed(kind(), "a", "b")):
+    if "a" in kind(Sealed(kind(), {"a": "b"})):
         raise ConfigurationError(
             f"this version of {kind.__module__.partition('.')[0]} would carry a header along on a redirect to another "
             'origin: use header="Authorization", and tell the authors of httpx_tokenflow'

@@ -16,20 +16,62 @@ import base64
 import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from ._credentials import seal, unseal
 from ._errors import ConfigurationError
 from ._tokens import check_credential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ._credentials import Presented
     from ._signing import Key
+    from ._times import Clock
     from ._tokens import Entry
 
-__all__ = ["DPoP"]
+__all__ = ["DPoP", "InDPoP"]
 
 MAX_NONCES = 1024  # servers of which the nonce is remembered: the latest
+
+
+class InDPoP:
+    """In `Authorization`, with a proof beside it; both sealed to the one request (RFC 9449 §7.1)."""
+
+    __slots__ = ("_clock", "_dpop")
+
+    sealed = True
+
+    def __init__(self, dpop: DPoP, clock: Clock) -> None:
+        self._dpop = dpop
+        self._clock = clock
+
+    def is_on(self, request: Any) -> bool:
+        return "authorization" in request.headers
+
+    def put(self, request: Any, held: Presented) -> None:
+        dpop, entry = self._dpop, held.entry
+        proof = dpop.proof_for_api(
+            dpop.key_of(entry), request.method, _htu(request.url), self._clock.wall(), entry.token.access_token
+        )
+        request.headers = seal(request.headers, {"Authorization": held.value, "DPoP": proof})
+
+    def carries(self, request: Any, held: Presented) -> bool:
+        return bool(request.headers.get("Authorization") == held.value)
+
+    def take_off(self, request: Any) -> None:
+        unseal(request, "Authorization", "DPoP")
+
+    def heed(self, response: Any) -> bool:
+        nonce = response.headers.get("DPoP-Nonce")
+        self._dpop.heed_api(_htu(response.request.url), nonce)
+        return nonce is not None
+
+
+def _htu(url: Any) -> str:
+    """`url` (of httpx or httpx2) as a proof has it: without query, fragment and user (RFC 9449 §4.2)."""
+    scheme = {"wss": "https", "ws": "http"}.get(url.scheme, url.scheme)
+    return f"{scheme}://{url.netloc.decode('ascii')}{url.raw_path.partition(b'?')[0].decode('ascii')}"
 
 
 class DPoP:
@@ -110,12 +152,14 @@ class DPoP:
             others = [(other, one) for other, one in self._nonces.items() if other != whose]
             self._nonces = dict([*others[1 - MAX_NONCES :], (whose, nonce)])
 
-    def _proof(
-        self, key: Key, method: str, url: str, now: float, nonce: str | None, claims: dict[str, Any]
-    ) -> str:
-        parts = urlsplit(url)
-        htu = urlunsplit((parts.scheme, parts.netloc, parts.path or "/", "", ""))
-        claims = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": htu, "iat": int(now), **claims}
+    def _proof(self, key: Key, method: str, url: str, now: float, nonce: str | None, claims: dict[str, Any]) -> str:
+        claims = {
+            "jti": secrets.token_urlsafe(16),
+            "htm": method,
+            "htu": url.partition("?")[0],
+            "iat": int(now),
+            **claims,
+        }
         if nonce is not None:
             claims["nonce"] = nonce
         return key.sign({"typ": "dpop+jwt", "jwk": key.public_jwk}, claims)

@@ -121,8 +121,8 @@ class _Driver:
         return None
 
     def _be_patient(self, step: Patience) -> None:
-        flight = _flying.get()[-1]
-        flight.deadline = max(flight.deadline, self.policy.clock.monotonic() + step.seconds + FLIGHT_GRACE)
+        for flight in _flying.get():
+            flight.deadline = max(flight.deadline, self.policy.clock.monotonic() + step.seconds + FLIGHT_GRACE)
 
     def _on(self, source: TokenSource) -> Self:
         return type(self)(source, self.policy, self.client, self.library)
@@ -140,6 +140,11 @@ def _outcome(step: Wait) -> Held | None:
     cause = flight.future.exception()
     assert isinstance(cause, TokenFlowError)  # noqa: S101 - nothing else ever lands
     raise cause.again() from cause
+
+
+def _count() -> None:
+    for flight in _flying.get()[-1:]:
+        flight.requests += 1
 
 
 def _store_failed(error: Exception) -> StoreError:
@@ -178,7 +183,7 @@ class ThreadDriver(_Driver):
         if isinstance(step, Read):
             return step.response.read()
         if isinstance(step, Fetch):
-            _flying.get()[-1].requests += 1
+            _count()
             return self.client.send(step.request, step.timeout, self.library)
         if isinstance(step, Sleep):
             return self.policy.clock.sleep(step.seconds)
@@ -299,7 +304,7 @@ class LoopDriver(_Driver):
         if isinstance(step, Read):
             return await step.response.aread()
         if isinstance(step, Fetch):
-            _flying.get()[-1].requests += 1
+            _count()
             return await self.client.asend(step.request, step.timeout, self.library)
         if isinstance(step, Sleep):
             return await self.policy.clock.asleep(step.seconds)

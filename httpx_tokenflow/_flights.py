@@ -16,11 +16,12 @@ from ._lifecycle import ENDED, FLIGHT_GRACE, MAX_COVERED_SHARE, Life, RenewalPol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._challenges import Challenge
     from ._lifecycle import Why
     from ._times import Clock
-    from ._tokens import Entry
+    from ._tokens import Entry, Minted
 
-__all__ = ["Flight", "Held", "Ticket", "land", "torn"]
+__all__ = ["Demand", "Flight", "Held", "Ticket", "land", "torn"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,17 +85,53 @@ class _Locks:
 _locks = _Locks()
 
 
+class Demand(NamedTuple):
+    """What an API wants of the next token.
+
+    Args:
+        challenge: what it said.
+        url: the request's.
+    """
+
+    challenge: Challenge
+    url: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Demand) and self.challenge == other.challenge
+
+    def __hash__(self) -> int:
+        return hash(self.challenge.error)
+
+    def is_met_by(self, entry: Entry) -> bool:
+        """Whether `entry` may have it, as far as one can tell before the API has seen it."""
+        if self.challenge.error != "insufficient_scope" or not self.challenge.scope:
+            return True
+        scope = f"{entry.token.scope or ''} {entry.asked or ''}"
+        return set(self.challenge.scope.split()) <= set(scope.split())
+
+
 class Flight:
     """One renewal in the air and everybody who waits for it."""
 
-    __slots__ = ("began", "brought", "deadline", "fell_back", "future", "generation", "grounded", "home", "landings",
-                 "minted", "policy", "replaces", "requests", "waited", "waiting", "why")  # fmt: skip
+    __slots__ = ("began", "brought", "brought_along", "deadline", "demand", "errand", "fell_back", "future",
+                 "generation", "grounded", "home", "landings", "minted", "policy", "replaces", "requests", "waited",
+                 "waiting", "why")  # fmt: skip
 
-    def __init__(self, generation: int, policy: RenewalPolicy, why: Why, replaces: frozenset[str]) -> None:
+    def __init__(
+        self,
+        generation: int,
+        policy: RenewalPolicy,
+        why: Why,
+        replaces: frozenset[str],
+        demand: Demand | None = None,
+    ) -> None:
         self.generation = generation
         self.policy = policy  # of the one who leads
         self.why = why
         self.replaces = replaces  # stamps of the tokens that it is not to bring again
+        self.demand = demand  # what an API said of the token that is replaced
+        self.errand: Any = None  # the grant of a sibling, for which the refresh token is to buy another access token
+        self.brought_along: Minted | None = None  # and that token
         self.began = policy.clock.monotonic()
         self.deadline = self.began + policy.budget + FLIGHT_GRACE  # a flight that is still up then is lost
         self.future: Future[Held] = Future()

@@ -7,16 +7,19 @@ Rules of a request.
 
 1. Nothing is held across a yield. The host may drop the generator, or close it from another task.
 2. A 401 is ours to mend only if the request that was answered carried our credential: not after a redirect to
-   somebody else (failures F20), not if the challenge says that another token would not help (RFC 6750 §3.1:
-   `invalid_request`, `insufficient_scope`), and never by a renewal where RFC 9470 asks for another login.
+   somebody else (failures F20), and not if the challenge says that another token would not help (RFC 6750 §3.1:
+   `invalid_request`; `insufficient_scope`, unless the program lets us ask for more).
 3. It is read before anybody waits: until then it holds a connection of the pool, and waiters that hold the whole
    pool starve each other (failures F26).
 4. If the current token is another than the one that was refused, it is sent: that costs no renewal. Otherwise there
-   is one renewal, for everybody. A second 401 after that is given back. Three sends at most.
+   is one renewal, for everybody. A second 401 after that is given back. Three sends at most for this.
 5. A body that cannot be replayed is never sent twice: the 401 is given back, and the renewal goes on for the next.
 6. A token that is early is sent, and its renewal seen off; one that is due is renewed first. If that fails, or is not
    over in two seconds, whoever has a token that has not ended, and was not refused to them, sends it (design rule 8).
 7. Where one fresh token after the other is refused, the 401 is given back and no other is minted (the breaker).
+8. Each cause has a budget of its own, of one: a renewal, a nonce that a server asks for (RFC 9449 §9), more scope or a
+   stronger login (RFC 6750 §3.1, RFC 9470). For the last the token at hand stays good: others go on with it.
+9. Where nobody but the API can say who issues its tokens, the first request goes out without one (RFC 9728 §5).
 """
 
 from __future__ import annotations
@@ -27,17 +30,18 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._challenges import Challenge, parse_challenges
-from ._errors import StepUpRequired, TokenFlowError
+from ._errors import StepUpRequired, TokenFlowError, TokenRequestError
+from ._flights import Demand
 from ._lifecycle import Why
 from ._steps import Answer, Drain, Launch, Send, Step, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from ._flights import Flight, Held
     from ._lifecycle import RenewalPolicy
+    from ._renewal import Renewals
     from ._sources import TokenSource
-    from ._steps import Renewing
 
 __all__ = ["Sending", "Verdict", "authorize", "current", "verdict"]
 
@@ -68,7 +72,8 @@ class Verdict(enum.Enum):
 
     GIVE_BACK = "give it back"
     RENEW = "send it again with another token"
-    STEP_UP = "somebody has to log in in another way"
+    NONCE = "send it again with the nonce that came along"
+    STEP_UP = "send it again with a token that can do more"
 
 
 def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:  # noqa: PLR0911 - a table, in words
@@ -82,10 +87,10 @@ def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:  # noqa: PLR091
     # A challenge of another scheme than ours does not speak of our token (failures F53).
     ours = [one for one in parse_challenges(answer.challenges) if one.is_scheme("Bearer") or one.is_scheme("DPoP")]
     for challenge in ours:
-        if challenge.error == "insufficient_user_authentication":
+        if challenge.error in {"insufficient_user_authentication", "insufficient_scope"}:
             return Verdict.STEP_UP, challenge
-        if challenge.error == "insufficient_scope":
-            return Verdict.GIVE_BACK, challenge
+        if challenge.error == "use_dpop_nonce" and answer.status == 401:
+            return (Verdict.NONCE if answer.nonce else Verdict.GIVE_BACK), challenge
     if answer.status != 401 or (ours and all(challenge.error in _POINTLESS for challenge in ours)):
         return Verdict.GIVE_BACK, None
     return Verdict.RENEW, ours[0] if ours else None
@@ -94,57 +99,151 @@ def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:  # noqa: PLR091
 def authorize(
     source: TokenSource,
     policy: RenewalPolicy,
-    lead: Callable[[Flight], Renewing] | None,
+    renewals: Renewals | None,
     sending: Sending,
-    sent: tuple[Held, Answer] | None = None,
+    sent: tuple[Held | None, Answer] | None = None,
 ) -> Generator[Step, Any, None]:
-    """The life of one request.
+    """The life of one request that carries our credential.
 
     Args:
-        source: where tokens come from.
-        policy: the caller's numbers.
-        lead: makes the renewal of a flight that the caller has to fly; None if there is nothing to renew with.
-        sending: about the request.
-        sent: the request has gone out already, with this token, and was answered like this.
+        source: whose token it carries.
+        policy: the numbers, and the clock.
+        renewals: how a token is renewed; None where it cannot be.
+        sending: the request.
+        sent: it was sent already, with this token, and was answered like this.
     """
     if sent is None:
-        timeout = sending.timeout if policy.cover_timeout else 0.0
-        held = (yield from _await_token(source, policy, lead, timeout=timeout))[0] if lead else source.held
-        assert held is not None  # noqa: S101 - without a grant the source was made with a token
+        held = yield from _first(source, policy, renewals, sending)
         sent = held, (yield Send(held))
-    held, answer = sent
-    sends, renewed = 1, False
+    life = _Request(source, policy, renewals, sending, *sent)
     while True:
-        what, challenge = verdict(answer)
+        what, challenge = verdict(life.answer)
+        if not (yield from life.mend(what, challenge)):
+            break
+        life.answer = yield Send(life.held)
+    _tell(source, life.answer, challenge, stands=True)
+
+
+def _first(
+    source: TokenSource, policy: RenewalPolicy, renewals: Renewals | None, sending: Sending
+) -> Generator[Step, Any, Held | None]:
+    """The token to send first; None where it takes an API to say who issues it (rule 9)."""
+    if renewals is None:
+        assert source.held is not None  # noqa: S101 - without a grant the source was made with a token
+        return source.held
+    if source.held is None and renewals.is_unknown():
+        return None
+    timeout = sending.timeout if policy.cover_timeout else 0.0
+    return (yield from _await_token(source, policy, renewals, timeout=timeout))[0]
+
+
+class _Request:
+    """A request that was answered: with which token, and what may still be done about it (rule 8)."""
+
+    __slots__ = ("answer", "budget", "held", "policy", "renewals", "sending", "sends", "source")
+
+    def __init__(
+        self,
+        source: TokenSource,
+        policy: RenewalPolicy,
+        renewals: Renewals | None,
+        sending: Sending,
+        held: Held | None,
+        answer: Answer,
+    ) -> None:
+        self.source = source
+        self.policy = policy
+        self.renewals = renewals
+        self.sending = sending
+        self.held = held
+        self.answer = answer
+        self.budget = {Verdict.RENEW, Verdict.NONCE, Verdict.STEP_UP}
+        self.sends = 1  # that a renewal is about
+
+    def mend(self, what: Verdict, challenge: Challenge | None) -> Generator[Step, Any, bool]:
+        """Do what can be done about the answer; whether the request is to be sent again."""
+        if what is Verdict.GIVE_BACK:
+            if self.source.breakers and self.answer.status != 401 and self.held is not None:
+                self.source.accepted(self.held, self.answer.origin)
+            return False
         if what is Verdict.STEP_UP and challenge is not None:
-            yield Drain()
-            raise _step_up(challenge)
-        if what is Verdict.GIVE_BACK and answer.status != 401 and source.breakers:
-            source.accepted(held, answer.origin)
-        if what is Verdict.GIVE_BACK or lead is None or not sending.retry:
-            break
-        helps = source.is_of_use(held, answer.origin, policy.clock)
-        if sends == MAX_SENDS or ((renewed or not helps) and source.newer(held, policy.clock) is None):
-            break
-        if not sending.replayable:
-            yield from _renew_aside(source, policy, lead, held)
-            break
-        _tell(source, answer, challenge, stands=False)
+            return (yield from self._step_up(challenge))
+        if self.renewals is None or not self.sending.retry:
+            return False
+        if what is Verdict.RENEW:
+            return (yield from self._renew(self.renewals, challenge))
+        if what not in self.budget or not self.sending.replayable:
+            return False
+        self.budget.discard(what)
         yield Drain()
-        newer = source.newer(held, policy.clock)
-        if newer is None:
-            newer, renewed = yield from _await_token(source, policy, lead, refused=held)
-        held = newer
-        answer = yield Send(held)
-        sends += 1
-    _tell(source, answer, challenge, stands=True)
+        return True
+
+    def _renew(self, renewals: Renewals, challenge: Challenge | None) -> Generator[Step, Any, bool]:
+        """Another token than the one that was refused (rule 4)."""
+        source, policy, held = self.source, self.policy, self.held
+        helps = held is None or source.is_of_use(held, self.answer.origin, policy.clock)
+        may_renew = helps and Verdict.RENEW in self.budget
+        if self.sends == MAX_SENDS or (not may_renew and source.newer(held, policy.clock) is None):
+            return False
+        demand = None if challenge is None else Demand(challenge, self.answer.url)
+        if not self.sending.replayable:
+            if held is not None:
+                yield from _renew_aside(source, policy, renewals, held, demand)
+            return False
+        _tell(source, self.answer, challenge, stands=False)
+        yield Drain()
+        self.held = source.newer(held, policy.clock)
+        if self.held is None:
+            self.held, is_renewed = yield from _await_token(source, policy, renewals, refused=held, demand=demand)
+            if is_renewed:
+                self.budget.discard(Verdict.RENEW)
+        self.sends += 1
+        return True
+
+    def _step_up(self, challenge: Challenge) -> Generator[Step, Any, bool]:
+        """A token that can do what the API asks for."""
+        renewals, held = self.renewals, self.held
+        can = Verdict.STEP_UP in self.budget and self.sending.retry and self.sending.replayable
+        if held is None or renewals is None or not can or not renewals.can_meet(challenge):
+            if challenge.error == "insufficient_scope":
+                return False
+            yield Drain()
+            raise _step_up_required(challenge)
+        self.budget.discard(Verdict.STEP_UP)
+        _tell(self.source, self.answer, challenge, stands=False)
+        yield Drain()
+        demand = Demand(challenge, self.answer.url)
+        try:
+            self.held = yield from _stronger(self.source, self.policy, renewals, held, demand)
+        except TokenRequestError as error:
+            raise _step_up_required(challenge) from error
+        return True
 
 
-def current(
-    source: TokenSource, policy: RenewalPolicy, lead: Callable[[Flight], Renewing]
+def _stronger(
+    source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held, demand: Demand
 ) -> Generator[Step, Any, Held]:
+    """A token that meets `demand`; others go on with the one at hand."""
+    while True:
+        ticket = source.step_up(policy, refused, demand)
+        flight = ticket.flight
+        if flight is None:
+            assert ticket.held is not None  # noqa: S101 - a ticket is good for one of the two
+            return ticket.held
+        is_ours = flight.demand == demand
+        try:
+            held: Held | None = yield Wait(flight, renewals.lead(flight) if ticket.leads else None)
+        except TokenFlowError:
+            if is_ours:
+                raise
+            continue  # it was about something else
+        if is_ours and held is not None:
+            return held
+
+
+def current(source: TokenSource, policy: RenewalPolicy, renewals: Renewals) -> Generator[Step, Any, Held]:
     """A token for use elsewhere: never one that is due, since nobody knows for how long it is to serve there."""
-    held, _ = yield from _await_token(source, policy, lead, patience=math.inf)
+    held, _ = yield from _await_token(source, policy, renewals, patience=math.inf)
     pause = source.pause
     if pause is not None and held.age(policy.clock) >= held.life.due:
         raise pause.error.again() from pause.error
@@ -154,18 +253,19 @@ def current(
 def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
     source: TokenSource,
     policy: RenewalPolicy,
-    lead: Callable[[Flight], Renewing],
+    renewals: Renewals,
     refused: Held | None = None,
     timeout: float = 0.0,
     patience: float | None = None,
+    demand: Demand | None = None,
 ) -> Generator[Step, Any, tuple[Held, bool]]:
     """A token other than `refused`, and whether a grant was used up for it."""
     patience = PATIENCE if patience is None else patience
     while True:
-        ticket = source.board(policy, refused, timeout)
+        ticket = source.board(policy, refused, timeout, demand)
         flight, held = ticket.flight, ticket.held
         if held is not None and flight is not None:
-            yield Launch(flight, lead(flight), policy.clock.monotonic() + PATIENCE)
+            yield Launch(flight, renewals.lead(flight), policy.clock.monotonic() + PATIENCE)
             if (held := source.newer(held, policy.clock) or source.usable(policy.clock)) is None:
                 continue  # it has ended while it was renewed
         if held is not None:
@@ -175,15 +275,19 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
         # Whoever has a token that is still good does not wait for a slow server as long as who has none.
         until = math.inf if source.usable(policy.clock, refused) is None else began + patience
         try:
-            held = yield Wait(flight, lead(flight) if ticket.leads else None, until)
+            held = yield Wait(flight, renewals.lead(flight) if ticket.leads else None, until)
         except TokenFlowError:
             if flight.why is Why.BACKED_OFF and not _is_paused(source, policy):
                 continue  # it was about to look into the store and no more, and the time for that is over
+            if flight.why in {Why.STEP_UP, Why.ERRAND}:
+                continue  # it was about something else
             held = source.usable(policy.clock, refused)
             _tell_wait(source, flight, policy.clock.monotonic() - began, served=held is not None)
             if held is None:
                 raise
             return held, False
+        if flight.why is Why.ERRAND and held is not None:
+            continue  # likewise
         is_late, held = held is None, held or source.usable(policy.clock, refused)
         if held is None:
             continue  # what was good has ended meanwhile: wait on
@@ -201,15 +305,20 @@ def _is_paused(source: TokenSource, policy: RenewalPolicy) -> bool:
 
 
 def _renew_aside(
-    source: TokenSource, policy: RenewalPolicy, lead: Callable[[Flight], Renewing], refused: Held
+    source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held, demand: Demand | None
 ) -> Generator[Step, Any, None]:
     """See a flight off without waiting for it: the next request will (rule 5)."""
-    ticket = source.board(policy, refused)
+    ticket = source.board(policy, refused, demand=demand)
     if ticket.leads and ticket.flight is not None:
-        yield Launch(ticket.flight, lead(ticket.flight))
+        yield Launch(ticket.flight, renewals.lead(ticket.flight))
 
 
-def _step_up(challenge: Challenge) -> StepUpRequired:
+def _step_up_required(challenge: Challenge) -> StepUpRequired:
+    if challenge.error == "insufficient_scope":
+        return StepUpRequired(
+            f"the API wants the scope {challenge.scope!r}, and no token with it is to be had (RFC 6750 §3.1)",
+            scope=challenge.scope,
+        )
     wants = [f"acr_values={challenge.acr_values}"] if challenge.acr_values else []
     wants += [f"max_age={challenge.max_age}"] if challenge.max_age is not None else []
     return StepUpRequired(

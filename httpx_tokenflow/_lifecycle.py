@@ -147,6 +147,10 @@ class Why(enum.StrEnum):
     """It ends soon, or before the request at hand may be over."""
     REFUSED = "refused"
     """An API answered 401."""
+    STEP_UP = "step up"
+    """An API wants more of a token than this one has: scope, or a stronger login."""
+    ERRAND = "errand"
+    """Its refresh token buys another access token, for a sibling."""
     BACKED_OFF = "backed off"
     """A renewal has just failed: the store was asked whether it holds something newer, and nobody else was."""
 

@@ -1,7 +1,8 @@
-"""A renewal, and a token that comes from outside: generators without I/O that yield steps and are sent their answers.
+"""A renewal, and what comes from outside: generators without I/O that yield steps and are sent their answers.
 
     renew   one renewal; belongs to its flight, and nothing that happens to a request can tear it
     keep    a token that came from outside
+    leave   the session is given up
 
 Rules.
 
@@ -15,29 +16,38 @@ Rules.
    the next renewal tries again.
 5. `invalid_grant`: first look whether somebody else has renewed. Only then is the refresh token forgotten, and only
    if it is still the one that was presented. The access token is used until it ends, unless it was refused.
+6. A grant that can open a session does so where there is none, or none that can be renewed; a person is asked only when
+   the token is due, and once: who has refused, or was not there, is not asked again before the program says so.
+7. What is given up leaves a mark in the store, without any token in it: a renewal under way, here or elsewhere, finds
+   the mark and cannot bring the session back.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._attempt import Attempt, unavailable
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
 from ._lifecycle import Why, backoff, life_of
-from ._steps import Lease, Load, Release, Save, Sleep, Step
+from ._steps import Lease, Load, Release, Save, Settle, Sleep, Step
 from ._tokens import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from ._challenges import Challenge
+    from ._dpop import DPoP
     from ._flights import Flight, Held
     from ._grants import Grant
     from ._lifecycle import RenewalPolicy
     from ._sources import TokenSource
     from ._steps import Renewing
 
-__all__ = ["keep", "renew"]
+__all__ = ["Renewals", "guarded", "keep", "leave", "renew"]
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger("httpx_tokenflow")
 
@@ -45,15 +55,71 @@ MAX_ROUNDS = 10  # of load and compare-and-set; a store that disagrees more ofte
 LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
 
 
-def renew(flight: Flight, source: TokenSource, grant: Grant, policy: RenewalPolicy) -> Renewing:
-    """One renewal: the token that it brings, ready to be used.
+@dataclass(frozen=True, slots=True)
+class Renewals:
+    """How the tokens of a source are renewed.
 
     Args:
-        flight: whose renewal this is.
-        source: whose token it renews.
-        grant: how.
+        source: whose tokens.
+        grant: how they are obtained.
         policy: the numbers, and the clock.
+        dpop: what binds them to a key, or None.
+        widens: an API's `insufficient_scope` may lead to a token with more scope.
     """
+
+    source: TokenSource
+    grant: Grant
+    policy: RenewalPolicy
+    dpop: DPoP | None = None
+    widens: bool = False
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether the grant can open a session where there is none."""
+        return getattr(self.grant, "logs_in", False)
+
+    @property
+    def login_timeout(self) -> float:
+        """Seconds that a person may take to log in; 0: none is asked."""
+        return getattr(self.grant, "login_timeout", 0.0)
+
+    def lead(self, flight: Flight) -> Renewing:
+        """The renewal that `flight` needs."""
+        return renew(flight, self)
+
+    def can_meet(self, challenge: Challenge) -> bool:
+        """Whether the grant may bring what an API wants of a token that is good."""
+        if challenge.error == "insufficient_scope":
+            return self.widens and bool(challenge.scope) and getattr(self.grant, "widens", False)
+        return self.login_timeout > 0 and not self.source.logged_out
+
+    def is_unknown(self) -> bool:
+        """Whether an API has to say first which authorization server this is (RFC 9728)."""
+        is_unknown = getattr(self.grant, "is_unknown", None)
+        return is_unknown is not None and is_unknown(self.source.newest(None))
+
+    def may_log_in(self, flight: Flight) -> bool:
+        """Whether a new session may be opened: nobody has logged out, and no person is disturbed too early."""
+        is_early = flight.why is Why.EARLY and self.login_timeout > 0
+        return self.logs_in and not self.source.logged_out and not is_early and flight.errand is None
+
+    def attempt(self, presented: Entry | None, timeout: float, flight: Flight | None = None) -> Attempt:
+        """What the grant may go by."""
+        clock, demand = self.policy.clock, flight.demand if flight is not None else None
+        return Attempt(
+            presented,
+            clock.monotonic() + timeout,
+            clock,
+            challenge=demand.challenge if demand is not None else None,
+            url=demand.url if demand is not None else "",
+            dpop=self.dpop,
+            may_log_in=flight is not None and self.may_log_in(flight),
+        )
+
+
+def renew(flight: Flight, renewals: Renewals) -> Renewing:
+    """One renewal: the token that it brings, ready to be used."""
+    source, grant, policy = renewals.source, renewals.grant, renewals.policy
     entry, _ = yield from _load(source, grant)
     if entry is not None and _serves(entry, policy, flight):
         return source.hold(entry, policy)
@@ -63,18 +129,27 @@ def renew(flight: Flight, source: TokenSource, grant: Grant, policy: RenewalPoli
     if flight.why is Why.BACKED_OFF and pause is not None:
         raise pause.error.with_traceback(None)  # the very error: each who waits raises one of their own from it
     try:
-        yield Lease(policy.budget + LEASE_GRACE)
+        yield Lease(policy.budget + LEASE_GRACE + (0.0 if _can_refresh(entry, flight) else renewals.login_timeout))
     except StoreError:
         if grant.spends:
             raise
         _tell_store(source, "there is no lease to be had, and the renewal goes on without")
     try:
-        entry = yield from _under_lease(flight, source, grant, policy)
-    except Exception:
+        entry = yield from _under_lease(flight, renewals)
+    except Exception as error:
+        is_over = isinstance(error, ReauthenticationRequired) and flight.why is not Why.STEP_UP
+        if is_over and renewals.login_timeout and renewals.may_log_in(flight):
+            source.logged_out = True  # whoever was asked has refused, or was not there (rule 6)
         yield from _release(source)
         raise
     yield from _release(source)
     return source.hold(entry, policy)
+
+
+def _can_refresh(entry: Entry | None, flight: Flight) -> bool:
+    """Whether the session of `entry` can go on."""
+    is_good = entry is not None and entry.token.refresh_token is not None and not entry.is_spent
+    return is_good and flight.why is not Why.STEP_UP
 
 
 def _release(source: TokenSource) -> Generator[Step, Any, None]:
@@ -84,31 +159,44 @@ def _release(source: TokenSource) -> Generator[Step, Any, None]:
         _tell_store(source, "the lease was not given back, and ends by itself")
 
 
-def _under_lease(
-    flight: Flight, source: TokenSource, grant: Grant, policy: RenewalPolicy
+def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
+    flight: Flight, renewals: Renewals
 ) -> Generator[Step, Any, Entry]:
+    source, grant, policy = renewals.source, renewals.grant, renewals.policy
+    lost: str | None = None  # the stamp of what was refused under this very lease
     for _ in range(MAX_ROUNDS):
         entry, stored = yield from _load(source, grant)
         if entry is not None and _serves(entry, policy, flight):
             return entry
-        if grant.spends and entry is not None and entry.token.refresh_token is not None:
+        if entry is not None and entry.stamp == lost:
+            entry = entry.spent()
+        presents = grant.spends and entry is not None and entry.token.refresh_token is not None
+        if presents and entry is not None and not (entry.is_spent and renewals.logs_in):
             if not (yield from _mark(source, entry, stored)):
                 continue  # somebody has logged in meanwhile: the store holds something else
             stored = entry.stamp
         try:
-            new = yield from _attempts(flight, source, grant, policy, entry)
-        except ReauthenticationRequired:
+            new = yield from _attempts(flight, renewals, entry)
+        except ReauthenticationRequired as error:
             newer, _ = yield from _load(source, grant)
-            if entry is None or newer is None or newer.stamp == entry.stamp:
-                yield from _forget(source, grant, policy, entry)
+            if entry is not None and newer is not None and newer.stamp != entry.stamp:
+                continue  # somebody else has renewed (rule 5)
+            if flight.why is Why.STEP_UP:
+                if presents and entry is not None:
+                    yield from _unmark(source, entry)  # it is good, and was not what was refused
                 raise
-            continue  # somebody else has renewed (rule 5)
+            yield from _forget(source, grant, policy, entry)
+            if not presents or entry is None or entry.is_spent or not renewals.may_log_in(flight):
+                raise
+            lost = entry.stamp
+            logger.debug("%s: %s; a new session is opened", source.name, error)
         except TokenFlowError as error:
-            if grant.spends and entry is not None and not error.may_have_spent:
+            if presents and entry is not None and not error.may_have_spent:
                 yield from _unmark(source, entry)
             raise
-        flight.minted = True
-        return (yield from _save(flight, source, new, stored, policy))
+        else:
+            flight.minted = True
+            return (yield from _save(flight, source, new, stored, policy))
     raise _never_agrees()
 
 
@@ -125,7 +213,9 @@ def _load(source: TokenSource, grant: Grant) -> Generator[Step, Any, tuple[Entry
 
 
 def _serves(entry: Entry, policy: RenewalPolicy, flight: Flight) -> bool:
-    if entry.is_spent or entry.stamp in flight.replaces:
+    if entry.is_spent or entry.stamp in flight.replaces or flight.errand is not None:
+        return False
+    if flight.demand is not None and not flight.demand.is_met_by(entry):
         return False
     return entry.age(policy.clock.wall()) < life_of(entry, policy, 0.0).due
 
@@ -164,10 +254,9 @@ def _forget(
         _tell_store(source, "it was not told that a refresh token is of no more use")
 
 
-def _attempts(
-    flight: Flight, source: TokenSource, grant: Grant, policy: RenewalPolicy, presented: Entry | None
-) -> Generator[Step, Any, Entry]:
+def _attempts(flight: Flight, renewals: Renewals, presented: Entry | None) -> Generator[Step, Any, Entry]:
     """Token requests until one brings a token, within one budget (rule 3)."""
+    source, grant, policy = renewals.source, renewals.grant, renewals.policy
     clock = policy.clock
     deadline = clock.monotonic() + policy.budget
     attempt = 0
@@ -176,9 +265,9 @@ def _attempts(
         sent_at, left = clock.wall(), deadline - clock.monotonic()
         # Where a lost answer may cost the session, the one answer gets all the time there is.
         timeout = left if grant.spends else left / (policy.attempts - attempt + 1)
-        attempt_now = Attempt(presented, clock.monotonic() + timeout, clock)
         try:
-            minted = yield from grant.obtain(attempt_now)
+            attempting = renewals.attempt(presented, timeout, flight)
+            minted = yield from (flight.errand or grant).obtain(attempting)
         except TokenEndpointUnavailable as error:
             failure = error
         except TokenFlowError:
@@ -188,7 +277,12 @@ def _attempts(
             failure.__cause__ = error
         else:
             flight.fell_back = minted.fell_back
-            session = presented.session if presented is not None and grant.spends else ""
+            if flight.errand is not None and presented is not None:
+                flight.brought_along, following = minted.parted(presented)
+                return following
+            session = minted.token.session if grant.spends else ""
+            if grant.spends and presented is not None and _can_refresh(presented, flight):
+                session = presented.session
             return Entry(
                 minted.token,
                 sent_at,
@@ -236,6 +330,53 @@ def keep(source: TokenSource, entry: Entry, policy: RenewalPolicy) -> Generator[
         if (yield Save(entry, loaded.stamp if loaded else None)):
             source.replace(held)
             return held
+    raise _never_agrees()
+
+
+def guarded(flow: Generator[Step, Any, _T]) -> Generator[Step, Any, _T]:
+    """`flow`, whose failures are errors of ours, whatever a transport raises."""
+    try:
+        return (yield from flow)
+    except TokenFlowError:
+        raise
+    except Exception as error:
+        raise unavailable(error, "the authorization server") from error
+
+
+def leave(renewals: Renewals) -> Generator[Step, Any, bool]:
+    """The session is given up: here at once, in the store, and at the server (RFC 7009). Whether the server agreed.
+
+    Whatever the server says, it is over here. A renewal in the air is waited for, a while, so that what it brings can
+    be given back as well.
+    """
+    source, policy = renewals.source, renewals.policy
+    had = source.leave()
+    yield Settle()
+    had += source.orphans
+    try:
+        had += yield from _bury(policy)
+    except StoreError:
+        _tell_store(source, "a session that was given up may still be in it")
+    agreed = True
+    revoke = getattr(renewals.grant, "revoke", None)
+    for entry in {entry.stamp: entry for entry in had}.values():
+        try:
+            agreed = bool(revoke is not None and (yield from revoke(renewals.attempt(entry, policy.budget)))) and agreed
+        except Exception as error:  # noqa: BLE001 - whatever a transport raises: it is over here all the same
+            logger.warning("%s: the server did not take a session back: %s", source.name, type(error).__name__)
+            agreed = False
+    source.tell("Revoked", logging.INFO, agreed=agreed)
+    return agreed
+
+
+def _bury(policy: RenewalPolicy) -> Generator[Step, Any, list[Entry]]:
+    """Put a mark in the place of what the store holds (rule 7). What it held."""
+    for _ in range(MAX_ROUNDS):
+        loaded: Entry | None = yield Load()
+        if loaded is not None and loaded.is_mark:
+            return []
+        if (yield Save(Entry.mark(policy.clock.wall(), loaded), loaded.stamp if loaded is not None else None)):
+            return [] if loaded is None else [loaded]
     raise _never_agrees()
 
 

@@ -11,6 +11,7 @@ from ._errors import ConfigurationError
 from ._grants._callable import AskProgram
 from ._grants._keys import KeysInTurn, check_sequence
 from ._lifecycle import RenewalPolicy
+from ._renewal import Renewals
 from ._sources import TokenSource
 from ._token_client import TokenClient
 from ._tokens import MAX_LIFETIME, Entry, Token, check_credential
@@ -19,7 +20,6 @@ from .stores import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ._grants import Grant
     from .events import Event
 
 __all__ = ["APIKeyAuth", "BearerAuth"]
@@ -103,13 +103,14 @@ def _bearer_of(token: Token) -> str:
 
 def _simple(
     given: str | Callable[[], Any] | Sequence[str], what: str, present: Callable[[Token], str]
-) -> tuple[TokenSource, Grant | None, RenewalPolicy, TokenClient]:
+) -> tuple[TokenSource, Renewals | None, RenewalPolicy, TokenClient]:
     """The parts of an auth whose credential the program brings itself."""
     policy = RenewalPolicy()
     client = TokenClient(None, verify=True, policy=policy)
     source = TokenSource(what, what, MemoryStore(), present)
     if callable(given):
-        return source, AskProgram(given, what), policy, client
+        return source, Renewals(source, AskProgram(given, what), policy), policy, client
     keys = (check_credential(given, what),) if isinstance(given, str) else check_sequence(given, what)
     source.held = source.hold(Entry(Token(keys[0]), policy.clock.wall(), MAX_LIFETIME), policy)
-    return source, KeysInTurn(keys, what) if len(keys) > 1 else None, policy, client
+    renewals = Renewals(source, KeysInTurn(keys, what), policy) if len(keys) > 1 else None
+    return source, renewals, policy, client

@@ -23,11 +23,11 @@ import logging
 import threading
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ._credentials import as_field
 from ._errors import ReauthenticationRequired, TokenFlowError
-from ._flights import Flight, Held, Ticket, land, torn
+from ._flights import Demand, Flight, Held, Ticket, land, torn
 from ._forks import renew_after_fork
 from ._lifecycle import (
     YOUNG,
@@ -41,22 +41,15 @@ from ._lifecycle import (
     lifetime_of,
     pause_after,
 )
+from ._telling import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._times import Clock
     from ._tokens import Entry, Token
-    from .events import Event
 
 __all__ = ["Status", "TokenSource", "source_for"]
-
-logger = logging.getLogger("httpx_tokenflow")
-
-EventName = Literal[
-    "BreakerClosed", "BreakerOpened", "RenewalFailed", "RequestRefused", "SecretFellBack", "StoreFailed",
-    "TokenObtained", "TokenRenewed", "Waited",
-]  # fmt: skip
 
 MAX_BREAKERS = 64  # origins of which a source remembers that they refuse young tokens: the latest
 SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
@@ -80,15 +73,7 @@ class Status:
     waiting: int
 
 
-class Listener(Protocol):
-    """Who is told what happens."""
-
-    _on_event: Callable[[Event], object]
-
-    def __hash__(self) -> int: ...
-
-
-class TokenSource:
+class TokenSource(Teller):
     """Hands out a valid token for one fingerprint; owns its state and its flight.
 
     Args:
@@ -99,8 +84,8 @@ class TokenSource:
         seed: a token that the program brought, used while the store holds none.
     """
 
-    __slots__ = ("__weakref__", "_flight", "_generation", "_listeners", "_lock", "_policy", "breakers", "fingerprint",
-                 "held", "locks", "name", "pause", "present", "seed", "store", "unsaved")  # fmt: skip
+    __slots__ = ("_flight", "_generation", "_lock", "_policy", "breakers", "denied", "fingerprint", "held", "locks",
+                 "logged_out", "orphans", "pause", "present", "seed", "store", "unsaved")  # fmt: skip
 
     def __init__(
         self,
@@ -110,7 +95,6 @@ class TokenSource:
         present: Callable[[Token], str],
         seed: Entry | None = None,
     ) -> None:
-        self.name = name
         self.fingerprint = fingerprint
         self.store = store
         self.present = present
@@ -120,14 +104,17 @@ class TokenSource:
         self.breakers: dict[object, Breaker] = {}  # origin -> its breaker, where young tokens have been refused
         self.unsaved: tuple[Entry, str | None] | None = None  # an entry that the store would not take, and for what
         self.locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # event loop -> anyio lock
-        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
+        self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
+        self.orphans: list[Entry] = []  # what renewals have brought for a session that had been given up
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
         self._generation = 0
         self._flight: Flight | None = None
         self._lock = threading.Lock()
-        renew_after_fork(self)
+        super().__init__(name)
 
     def _after_fork(self) -> None:
+        super()._after_fork()
         self._lock = threading.Lock()
         self._flight = None
         self.locks = weakref.WeakKeyDictionary()
@@ -162,10 +149,12 @@ class TokenSource:
         held = Held(entry, value, as_field(value), entry.stamp, life, born, born_wall, 0.0, 0.0, 0.0)
         return held.looked_after(life.early)
 
-    def newer(self, refused: Held, clock: Clock) -> Held | None:
+    def newer(self, refused: Held | None, clock: Clock) -> Held | None:
         """What is held, if it is another token than `refused`, and not due (rule 3)."""
         held = self.held
-        return held if held is not None and held.stamp != refused.stamp and held.age(clock) < held.life.due else None
+        if held is None or (refused is not None and held.stamp == refused.stamp):
+            return None
+        return held if held.age(clock) < held.life.due else None
 
     def usable(self, clock: Clock, refused: Held | None = None) -> Held | None:
         """What is held, if it has not ended and is another token than `refused`."""
@@ -187,13 +176,16 @@ class TokenSource:
 
     # flights
 
-    def board(self, policy: RenewalPolicy, refused: Held | None = None, timeout: float = 0.0) -> Ticket:
+    def board(
+        self, policy: RenewalPolicy, refused: Held | None = None, timeout: float = 0.0, demand: Demand | None = None
+    ) -> Ticket:
         """The token to send, or the flight to wait for; and whether the caller has to fly it.
 
         Args:
             policy: the caller's, for the flight if the caller leads.
             refused: the token that was answered with a 401, if that is why.
             timeout: seconds that the request at hand may take.
+            demand: what the API said to that, for the flight if the caller leads.
         """
         clock = policy.clock
         now = clock.monotonic()
@@ -219,7 +211,7 @@ class TokenSource:
                 return Ticket(None, flight)
             why = Why.REFUSED if refused is not None and state is State.MISSING else Why(state.value)
             replaces = frozenset(one.stamp for one in (held, refused) if one is not None)
-            self._flight = flight = Flight(self._generation, policy, why, replaces)
+            self._flight = flight = Flight(self._generation, policy, why, replaces, demand)
             if is_refused:
                 self._ground(flight)
             elif usable is not None:
@@ -227,6 +219,40 @@ class TokenSource:
         if lost is not None:
             land(lost, torn(), None)
         return Ticket(usable if state is State.EARLY else None, flight, leads=True)
+
+    def step_up(self, policy: RenewalPolicy, refused: Held, demand: Demand) -> Ticket:
+        """As `board`, for a token that is good, and that an API wants more of than it has.
+
+        Raises:
+            TokenFlowError: nobody could get that a moment ago.
+        """
+        clock = policy.clock
+        with self._lock:
+            held = self.held
+            if (
+                held is not None
+                and held.stamp != refused.stamp
+                and held.left(clock) > 0
+                and demand.is_met_by(held.entry)
+            ):
+                return Ticket(held)
+            if self._flight is not None:
+                return Ticket(None, self._flight)
+            denied = self.denied
+            if denied is not None and denied[0] == demand and clock.monotonic() < denied[1].until:
+                raise denied[1].error.again() from denied[1].error
+            replaces = frozenset(one.stamp for one in (self.held, refused) if one is not None)
+            self._flight = Flight(self._generation, policy, Why.STEP_UP, replaces, demand)
+            return Ticket(None, self._flight, leads=True)
+
+    def board_errand(self, policy: RenewalPolicy, errand: Any) -> tuple[Flight, bool]:
+        """A flight in which the refresh token buys a token for a sibling, by its grant `errand`; or one to wait for."""
+        with self._lock:
+            if self._flight is not None:
+                return self._flight, False
+            self._flight = flight = Flight(self._generation, policy, Why.ERRAND, frozenset())
+            flight.errand = errand
+            return flight, True
 
     def land(self, flight: Flight, held: Held) -> None:
         """`flight` has brought `held`: the current token now, unless things have changed from outside (rule 4)."""
@@ -236,7 +262,10 @@ class TokenSource:
             had = flight.grounded or self.held
             if flight.generation == self._generation:
                 self.held, self.pause = held, None
+                self.denied = None if flight.why is Why.STEP_UP else self.denied
             else:
+                if flight.minted and self.held is None:
+                    self.orphans.append(held.entry)
                 flight.minted = False  # what it has brought is not what those who wait for it get
                 self._unground(flight)
             current = self.held
@@ -257,7 +286,7 @@ class TokenSource:
         """`flight` has failed with `error`, which answers for a while instead of another flight."""
         policy = flight.policy
         now = policy.clock.monotonic()
-        is_look = flight.why is Why.BACKED_OFF
+        is_look, is_step_up = flight.why in {Why.BACKED_OFF, Why.ERRAND}, flight.why is Why.STEP_UP
         with self._lock:
             if flight is self._flight:
                 self._flight = None
@@ -265,14 +294,18 @@ class TokenSource:
             if counts:
                 self._unground(flight)
             if is_look:
-                error = self.pause.error if self.pause is not None else error
+                error = self.pause.error if self.pause is not None and flight.why is Why.BACKED_OFF else error
+            elif is_step_up and flight.demand is not None:
+                before = self.denied[1] if self.denied is not None and self.denied[0] == flight.demand else None
+                denied = pause_after(before, error, is_early=False, now=now, random=policy.random())
+                self.denied = flight.demand, denied
             elif counts:
                 is_early = flight.why is Why.EARLY
                 self.pause = pause_after(self.pause, error, is_early=is_early, now=now, random=policy.random())
             # A token was set meanwhile: whoever waited is served with that.
             instead = None if counts else self.held
-            pause, usable = self.pause, self.usable(policy.clock)
-            if usable is not None and pause is not None:
+            pause, usable = self.denied[1] if is_step_up and self.denied else self.pause, self.usable(policy.clock)
+            if usable is not None and pause is not None and not is_step_up:
                 age = usable.age(policy.clock)
                 usable = self.held = usable.looked_after(age + pause.early - now)
         land(flight, error, instead)
@@ -318,18 +351,30 @@ class TokenSource:
             if self.held is None and not has_ended and flight.generation == self._generation:
                 self.held = held
 
-    def replace(self, held: Held | None) -> None:
-        """From outside: `held` is the current token from now on; None: none is."""
+    def replace(self, held: Held) -> None:
+        """From outside: `held` is the current token from now on."""
         with self._lock:
-            self._generation += 1
-            self.held, self.unsaved, self.pause, self.breakers = held, None, None, {}
-            if held is None:
-                self.seed = None
+            self._replace(held)
+
+    def leave(self) -> list[Entry]:
+        """From outside: the session is given up. What there was of it."""
+        with self._lock:
+            unsaved = self.unsaved[0] if self.unsaved is not None else None
+            held = self.held.entry if self.held is not None else None
+            had = [entry for entry in (held, unsaved, self.seed) if entry is not None]
+            self._replace(None)
+            self.seed, self.logged_out = None, True
+        return had
+
+    def _replace(self, held: Held | None) -> None:
+        self._generation += 1
+        self.held, self.unsaved, self.pause, self.denied, self.breakers = held, None, None, None, {}
+        self.logged_out, self.orphans = False, []
 
     def forgive(self) -> None:
-        """The next renewal need not wait, whatever has failed before."""
+        """The next renewal need not wait, whatever has failed before, and may log in."""
         with self._lock:
-            self.pause = None
+            self.pause, self.denied, self.logged_out = None, None, False
 
     def forget(self, stamp: str, clock: Clock) -> None:
         """The token `stamp`, if it is held, cannot be renewed: it is used until it ends, unless it was refused."""
@@ -388,35 +433,6 @@ class TokenSource:
             self.breakers = {other: one for other, one in self.breakers.items() if other != origin}
         if breaker.is_open:
             self.tell("BreakerClosed", logging.INFO, origin=str(origin))
-
-    # who is told
-
-    def listen(self, listener: Listener) -> None:
-        """Tell `listener` of everything, for as long as it lives."""
-        with self._lock:
-            self._listeners.add(listener)
-
-    def is_heard(self, level: int) -> bool:
-        """Whether anybody would hear of what is told at this level of the log."""
-        return bool(self._listeners) or logger.isEnabledFor(level)
-
-    def tell(self, kind: EventName, level: int, **facts: Any) -> None:
-        """Tell everybody who listens, and the log."""
-        if not self.is_heard(level):
-            return
-        from . import events  # 7 ms that nobody pays before something has happened
-
-        event: Event = getattr(events, kind)(source=self.name, **facts)
-        logger.log(level, "%s", event)
-        with self._lock:
-            listeners = [listener._on_event for listener in self._listeners]  # noqa: SLF001 - the protocol
-        for at, on_event in enumerate(listeners):
-            if on_event in listeners[:at]:
-                continue  # two objects that share this source have the same handler
-            try:
-                on_event(event)
-            except Exception:
-                logger.exception("%s: on_event raised; nothing else is wrong", self.name)
 
 
 class _Registry:

@@ -75,6 +75,8 @@ class Answer:
         ours: the request that was answered carried the credential that we put on it.
         expired: the program's own predicate says that the credential is no longer good.
         origin: whose answer it is, if that may matter.
+        nonce: it brought a nonce for the next proof (RFC 9449 §9).
+        url: of the request that was answered, if that may matter.
     """
 
     status: int
@@ -82,6 +84,8 @@ class Answer:
     ours: bool = True
     expired: bool = False
     origin: object = ""
+    nonce: bool = False
+    url: str = ""
 
 
 class Step:
@@ -92,7 +96,7 @@ class Step:
 
 @dataclass(slots=True)
 class Send(Step):
-    held: Held
+    held: Held | None  # None: without a credential
 
 
 @dataclass(slots=True)

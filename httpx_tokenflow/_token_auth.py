@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import CredentialAuth
-from ._credentials import bearer
+from ._credentials import InCookie, bearer
+from ._dpop import DPoP, InDPoP
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
 from ._flow import current
 from ._lifecycle import RenewalPolicy
-from ._renewal import keep
+from ._renewal import Renewals, guarded, keep, leave
+from ._siblings import Errand
 from ._sources import source_for
 from ._token_client import TokenClient
-from ._tokens import Entry, Token, digest
+from ._tokens import Entry, Token, check_credential, digest
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from ._flights import Held
     from ._grants import Grant
     from ._sources import Status
+    from ._steps import Step
     from .events import Event
     from .stores import AsyncStore, Store
 
@@ -46,11 +50,14 @@ class TokenAuth(CredentialAuth):
         policy: when and how hard to renew.
         origins: where the credential may go, such as ``("https://api.example.com",)``; None: any https origin, and
             loopback.
+        dpop: binds tokens to a key, which every request proves to have (RFC 9449); None: bearer tokens.
         client: a client of httpx or httpx2, sync or async, for the token endpoint. It is used as it is, without its
             auth and without redirects, and never closed; a sync one serves async requests from a thread.
         verify: how our own client for the token endpoint verifies certificates: True, or an ``ssl.SSLContext``.
         should_renew: a predicate of the response, for APIs that say "expired" otherwise than by a 401. The body is
             read only if it asks for it.
+        step_up: where an API answers `insufficient_scope` and says which scope it wants (RFC 6750 §3.1), ask for a
+            token with that as well, once, and use it from then on. Default False: the answer is the caller's.
         on_event: is told what happens (`httpx_tokenflow.events`), at once and where it happens: be quick, or hand
             over to a queue. What it raises is logged and breaks nothing.
 
@@ -66,17 +73,58 @@ class TokenAuth(CredentialAuth):
         store: Store | AsyncStore | None = None,
         policy: RenewalPolicy | None = None,
         origins: Iterable[str] | None = None,
+        dpop: DPoP | None = None,
         client: Any = None,
         verify: bool | ssl.SSLContext = True,
         should_renew: Callable[[Any], bool] | None = None,
+        step_up: bool = False,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         policy = policy or RenewalPolicy()
+        origins = tuple(origins) if isinstance(origins, Iterator) else origins
         _check_arguments(grant, token, store, policy, should_renew)
+        if dpop is not None and not isinstance(dpop, DPoP):
+            raise ConfigurationError("dpop= must be a DPoP: DPoP() or DPoP(key)")
+        self._token = token
+        self._store = store if store is not None else MemoryStore()
         seed = None if token is None else _entry_of(token, policy)
         name = getattr(grant, "name", type(grant).__name__)
-        source = source_for(name, fingerprint(grant, token), store or MemoryStore(), _bearer_of, seed)
-        super().__init__(source, grant, policy, TokenClient(client, verify, policy), origins, on_event, should_renew)
+        cookie = getattr(grant, "cookie", None)
+        if cookie is not None:
+            self._placement = InCookie(cookie)
+        elif dpop is not None:
+            self._placement = InDPoP(dpop, policy.clock)
+        present = _plain if cookie is not None else _bearer_of if dpop is None else _dpop_of
+        source = source_for(name, fingerprint(grant, token, dpop), self._store, present, seed)
+        self._own = Renewals(source, grant, policy, dpop, step_up)
+        certificate = getattr(getattr(grant, "client_auth", None), "certificate", None)
+        tokens = client if isinstance(client, TokenClient) else TokenClient(client, verify, policy, certificate)
+        super().__init__(source, self._own, policy, tokens, origins, on_event, should_renew)
+        self._options: dict[str, Any] = {
+            "store": self._store, "policy": policy, "origins": origins, "dpop": dpop, "client": tokens,
+            "should_renew": should_renew, "step_up": step_up, "on_event": on_event,
+        }  # fmt: skip
+
+    def using(
+        self,
+        *,
+        scope: str | Iterable[str] | None = None,
+        audience: str | None = None,
+        resource: str | Iterable[str] | None = None,
+    ) -> TokenAuth:
+        """A sibling with a token of its own, for another scope, audience or resource (RFC 8707).
+
+        It shares the store, the client and the settings; what is not given stays as it is. A session (a refresh token,
+        a login) is shared as well: its refresh token buys the sibling's access tokens, where the server allows it.
+
+        Raises:
+            ConfigurationError: the grant has no such choice.
+        """
+        vary = getattr(self._own.grant, "using", None)
+        if vary is None:
+            raise ConfigurationError(f"{type(self._own.grant).__name__} knows no scope, audience or resource to choose")
+        grant = vary(scope=scope, audience=audience, resource=resource)
+        return TokenAuth(Errand(self._own, grant) if self._own.grant.spends else grant, **self._options)
 
     @property
     def status(self) -> Status:
@@ -97,7 +145,7 @@ class TokenAuth(CredentialAuth):
         """
         self._source.forgive()
         try:
-            self._driver(ThreadDriver).run(current(self._source, self._policy, self._lead))
+            self._driver(ThreadDriver).run(current(self._source, self._policy, self._own))
         except (TokenEndpointUnavailable, StoreError) as error:
             return self._has_token_despite(error)
         return True
@@ -106,7 +154,7 @@ class TokenAuth(CredentialAuth):
         """As `warm`."""
         self._source.forgive()
         try:
-            await self._driver(LoopDriver).run(current(self._source, self._policy, self._lead))
+            await self._driver(LoopDriver).run(current(self._source, self._policy, self._own))
         except (TokenEndpointUnavailable, StoreError) as error:
             return self._has_token_despite(error)
         return True
@@ -123,12 +171,12 @@ class TokenAuth(CredentialAuth):
         Raises:
             TokenFlowError: there is none, and none is to be had now.
         """
-        held: Held = self._driver(ThreadDriver).run(current(self._source, self._policy, self._lead))
+        held: Held = self._driver(ThreadDriver).run(current(self._source, self._policy, self._own))
         return held.entry.token
 
     async def atoken(self) -> Token:
         """As `token`."""
-        held: Held = await self._driver(LoopDriver).run(current(self._source, self._policy, self._lead))
+        held: Held = await self._driver(LoopDriver).run(current(self._source, self._policy, self._own))
         return held.entry.token
 
     def set_token(self, token: Token) -> None:
@@ -146,6 +194,52 @@ class TokenAuth(CredentialAuth):
         """As `set_token`."""
         flow = keep(self._source, _entry_of(token, self._policy), self._policy)
         await self._driver(LoopDriver).in_order(flow)
+
+    def revoke(self) -> bool:
+        """Give the session up: forgotten here and in the store at once, and revoked at the server (RFC 7009).
+
+        Whatever the server says it is over here, and a renewal under way does not bring it back. After that a grant
+        that logs somebody in does so again only after `warm` or `set_token`; a request raises
+        `ReauthenticationRequired`. Client credentials simply get a new token.
+
+        Returns:
+            Whether the server agreed; False if it refused, was not reached, or has no way to be told.
+        """
+        agreed: bool = self._driver(ThreadDriver).run(leave(self._own))
+        return agreed
+
+    async def arevoke(self) -> bool:
+        """As `revoke`."""
+        agreed: bool = await self._driver(LoopDriver).run(leave(self._own))
+        return agreed
+
+    def introspect(self, token: str | None = None) -> dict[str, Any]:
+        """What the authorization server says of a token (RFC 7662): "active", and whatever else it tells this client.
+
+        Args:
+            token: the token; None: the access token at hand, got if there is none.
+
+        Raises:
+            ConfigurationError: the grant has no authorization server, or that has no introspection endpoint.
+            TokenFlowError: the server refused, or was not reached.
+        """
+        answer: dict[str, Any] = self._driver(ThreadDriver).run(self._introspection(token))
+        return answer
+
+    async def aintrospect(self, token: str | None = None) -> dict[str, Any]:
+        """As `introspect`."""
+        answer: dict[str, Any] = await self._driver(LoopDriver).run(self._introspection(token))
+        return answer
+
+    def _introspection(self, token: str | None) -> Generator[Step, Any, dict[str, Any]]:
+        introspect = getattr(self._own.grant, "introspect", None)
+        if introspect is None:
+            raise ConfigurationError(f"{type(self._own.grant).__name__} has nobody to ask about a token")
+        if token is None:
+            held = yield from current(self._source, self._policy, self._own)
+            token = held.entry.token.access_token
+        asking: Generator[Step, Any, dict[str, Any]] = introspect(self._own.attempt(None, self._policy.budget), token)
+        return (yield from guarded(asking))
 
     def close(self) -> None:
         """Free what is ours; a later use opens it anew. A renewal in the air is waited for, 5 s at most."""
@@ -174,9 +268,19 @@ def _bearer_of(token: Token) -> str:
     return bearer(token.access_token)
 
 
-def fingerprint(grant: Grant, token: Token | None) -> str:
+def _dpop_of(token: Token) -> str:
+    return f"DPoP {check_credential(token.access_token, 'the token')}"
+
+
+def _plain(token: Token) -> str:
+    return check_credential(token.access_token, "the token")
+
+
+def fingerprint(grant: Grant, token: Token | None, dpop: DPoP | None = None) -> str:
     """The hash of everything that makes two tokens different; of JSON, so that nothing runs together (F10 to F12)."""
     identity = {"version": 1, **grant.identity()}
+    if dpop is not None:
+        identity["dpop"] = dpop.identity() or "a key of its own"
     if grant.spends and identity.get("subject") is None and token is not None and token.refresh_token is not None:
         identity["session"] = digest(token.refresh_token)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

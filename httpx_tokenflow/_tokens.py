@@ -43,6 +43,7 @@ __all__ = [
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
 LEAST_LIFETIME = 1.0  # seconds that a token from outside must have left to be used
 MAX_PRESENTATIONS = 2  # of one refresh token: once, and once more if the answer was lost
+_GIVEN_UP = "given-up"
 MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
@@ -91,6 +92,11 @@ class Token:
     def __post_init__(self) -> None:
         check_credential(self.access_token, "access_token")
         object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)))
+
+    @property
+    def session(self) -> str:
+        """Names the login that this is the first token of; no secret."""
+        return digest(self.refresh_token or self.access_token)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, secrets included, as plain data that JSON can hold: the explicit way to keep a token."""
@@ -162,7 +168,7 @@ class Entry:
         """
         left = None if token.expires_at is None else token.expires_at - now
         lifetime = 0.0 if left is not None and left < LEAST_LIFETIME else left
-        return cls(token, now, lifetime, session=digest(token.refresh_token or token.access_token))
+        return cls(token, now, lifetime, session=token.session)
 
     def age(self, now: float) -> float:
         """Seconds since it was issued; none, if whoever wrote it has a clock that is ahead of ours."""
@@ -181,6 +187,17 @@ class Entry:
     def marked(self, presented: int) -> Entry:
         """The same token with another count of presentations."""
         return dataclasses.replace(self, presented=presented)
+
+    @classmethod
+    def mark(cls, now: float, instead_of: Entry | None) -> Self:
+        """What is left of a session that was given up: no token, and word of it to everybody who shares the store."""
+        session = instead_of.session if instead_of is not None else ""
+        return cls(Token(_GIVEN_UP), now, 0.0, presented=MAX_PRESENTATIONS, session=session)
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether it is no token, but what is left of one that was given up."""
+        return self.token.access_token == _GIVEN_UP
 
     def spent(self) -> Entry:
         """The same token, of no more use: what is left in the store tells everybody who shares it."""
@@ -210,6 +227,12 @@ class Minted:
     asked: str | None = None
     issuer: str | None = None
     key: str | None = field(default=None, repr=False)
+
+    def parted(self, session: Entry) -> tuple[Minted, Entry]:
+        """The access token alone; and `session` with the refresh token that came along, where it was rotated."""
+        rotated = dataclasses.replace(session.token, refresh_token=self.token.refresh_token)
+        alone = dataclasses.replace(self.token, refresh_token=None)
+        return dataclasses.replace(self, token=alone), dataclasses.replace(session, token=rotated, presented=0)
 
 
 @dataclass(frozen=True, slots=True)

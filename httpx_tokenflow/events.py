@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ._errors import TokenFlowError
 
 __all__ = [
-    "BreakerClosed", "BreakerOpened", "Event", "RenewalFailed", "RequestRefused", "SecretFellBack", "StoreFailed",
-    "TokenObtained", "TokenRenewed", "Waited", "Why",
+    "BreakerClosed", "BreakerOpened", "Event", "RenewalFailed", "RequestRefused", "Revoked", "SecretFellBack",
+    "StoreFailed", "TokenObtained", "TokenRenewed", "Waited", "Why",
 ]  # fmt: skip
 
 
@@ -176,6 +176,21 @@ class BreakerClosed(Event):
 
     def __str__(self) -> str:
         return f"{self.source}: {self.origin} accepts tokens again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked(Event):
+    """A session was given up here, for good.
+
+    Attributes:
+        agreed: the server has taken its tokens back (RFC 7009), or has nothing to take back; False: it was not reached,
+            refused, or has no way to be told, and the tokens end by themselves.
+    """
+
+    agreed: bool
+
+    def __str__(self) -> str:
+        return f"{self.source}: given up here, {'and' if self.agreed else 'but not'} at the server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import httpx
 import httpx2
@@ -110,7 +111,7 @@ def test_bad_endpoints_are_refused_at_once(url: str | None) -> None:
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_sealed_header_is_there_for_who_reads_and_not_for_who_copies(library: object) -> None:
     """Every reading method of sealed headers shows the field; a copy, as a redirect makes one, does not (F15)."""
-    sealed = seal(library.Headers([("Accept", "a"), ("Accept", "b")]), "X-API-Key", "SENTINEL")
+    sealed = seal(library.Headers([("Accept", "a"), ("Accept", "b")]), {"X-API-Key": "SENTINEL"})
     assert sealed["x-api-key"] == sealed.get("X-API-Key") == "SENTINEL"
     assert "x-api-key" in sealed
     assert (b"X-API-Key", b"SENTINEL") in sealed.raw
@@ -127,7 +128,7 @@ def test_a_sealed_header_is_there_for_who_reads_and_not_for_who_copies(library: 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_sealed_headers_can_be_changed(library: object) -> None:
     """A hook that sets, updates or deletes headers changes what is sent, and what a redirect copies."""
-    sealed = seal(library.Headers({"A": "1", "C": "3"}), "K", "SENTINEL")
+    sealed = seal(library.Headers({"A": "1", "C": "3"}), {"K": "SENTINEL"})
     sealed["B"] = "2"
     sealed.update({"A": "9"})
     del sealed["C"]
@@ -147,7 +148,7 @@ def test_a_library_that_copies_otherwise_is_refused() -> None:
             super().__init__(headers.raw if isinstance(headers, httpx.Headers) else headers)
 
     with pytest.raises(ConfigurationError, match="redirect"):
-        seal(Otherwise(), "K", "v")
+        seal(Otherwise(), {"K": "v"})
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -157,7 +158,7 @@ def test_a_key_in_the_query_is_put_and_taken_off(library: object, query: str) ->
     request = library.Request("GET", f"https://api.example.com/{query}")
     place, before = InQuery("api key"), str(request.url)
     assert not place.is_on(request)
-    place.put(request, "S/E N")
+    place.put(request, SimpleNamespace(value="S/E N"))
     assert request.url.params["api key"] == "S/E N"
     assert place.is_on(request)
     place.take_off(request)

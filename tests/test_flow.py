@@ -23,7 +23,7 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._flights import Flight, Held
 from httpx_tokenflow._flow import Verdict, authorize, current, verdict
-from httpx_tokenflow._renewal import keep, renew
+from httpx_tokenflow._renewal import Renewals, keep, renew
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import Answer, Drain, Fetch, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
 from httpx_tokenflow._times import Clock
@@ -68,19 +68,27 @@ def hold(source: TokenSource, policy: RenewalPolicy, one: Entry) -> Held:
     return source.held
 
 
-def lead(flight: Flight) -> Any:
-    return ("renewal", flight)
+class Lead(Renewals):
+    """Renewals of which a test sees no more than that they were asked for."""
+
+    def lead(self, flight: Flight) -> Any:
+        return ("renewal", flight)
+
+
+def renewals(source: TokenSource, policy: RenewalPolicy, grant: Any = None, **options: Any) -> Renewals:
+    return Renewals(source, grant or TestRenewal.grants["client"], policy, **options)
 
 
 def begin(source: TokenSource, policy: RenewalPolicy, *, renewable: bool = True, **sending: bool) -> Any:
-    return authorize(source, policy, lead if renewable else None, Sending(**sending))
+    leads = Lead(source, TestRenewal.grants["client"], policy) if renewable else None
+    return authorize(source, policy, leads, Sending(**sending))
 
 
 def look(source: TokenSource, policy: RenewalPolicy) -> TokenEndpointUnavailable:
     """The error that answers while a failure is fresh, after a look into the store and nothing else."""
     flight = next(begin(source, policy)).flight
     assert flight.why is Why.BACKED_OFF
-    flow = renew(flight, source, TestRenewal.grants["client"], policy)
+    flow = renew(flight, renewals(source, policy))
     assert next(flow) == Load()
     with pytest.raises(TokenEndpointUnavailable) as caught:
         flow.send(None)
@@ -336,12 +344,12 @@ class TestRequest:
 
     def test_a_token_for_elsewhere(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
         """`current` gives the fresh token, or waits for one."""
-        flow = current(source, policy, lead)
+        flow = current(source, policy, renewals(source, policy))
         wait = next(flow)
         held = source.hold(entry("a", time), policy)
         source.land(wait.flight, held)
         assert ends(flow, held) is held
-        assert ends(current(source, policy, lead)) is held
+        assert ends(current(source, policy, renewals(source, policy))) is held
 
 
 @pytest.mark.parametrize(
@@ -358,11 +366,13 @@ class TestRequest:
         (Answer(401, ("Bearer",)), Verdict.RENEW),
         (Answer(401, ("Basic realm=x",)), Verdict.RENEW),
         (Answer(401, ('Bearer error="invalid_request"',)), Verdict.GIVE_BACK),
-        (Answer(401, ('Bearer error="insufficient_scope"',)), Verdict.GIVE_BACK),
+        (Answer(401, ('Bearer error="insufficient_scope"',)), Verdict.STEP_UP),
         (Answer(401, ('DPoP error="invalid_request"', 'Bearer error="invalid_token"')), Verdict.RENEW),
         (Answer(401, ('Basic realm=x, Bearer error="invalid_request"',)), Verdict.GIVE_BACK),
         (Answer(401, ('Bearer error="insufficient_user_authentication"',)), Verdict.STEP_UP),
-        (Answer(403, ('Bearer error="insufficient_scope"',)), Verdict.GIVE_BACK),
+        (Answer(403, ('Bearer error="insufficient_scope"',)), Verdict.STEP_UP),
+        (Answer(401, ('DPoP error="use_dpop_nonce"',), nonce=True), Verdict.NONCE),
+        (Answer(401, ('DPoP error="use_dpop_nonce"',)), Verdict.GIVE_BACK),
         (Answer(401, ('\x00,,="',)), Verdict.RENEW),
     ],
 )
@@ -381,7 +391,7 @@ class TestRenewal:
 
     def start(self, source: TokenSource, policy: RenewalPolicy, kind: str, refused: str | None = None) -> Any:
         self.flight = Flight(0, policy, Why.MISSING, frozenset([refused] if refused else []))
-        return renew(self.flight, source, self.grants[kind], policy)
+        return renew(self.flight, renewals(source, policy, self.grants[kind]))
 
     def to_fetch(self, flow: Any, stored: Entry | None = None, marks: bool = True) -> Any:
         """Through the steps that come before every token request."""
@@ -715,7 +725,7 @@ class TestFromOutside:
     def test_nor_after_it_was_given_up(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
         """A flight whose token was given up meanwhile tells those who waited, and brings nothing."""
         wait = next(begin(source, policy))
-        source.replace(None)
+        source.leave()
         source.land(wait.flight, source.hold(entry("renewed", time), policy))
         assert source.held is None
         assert isinstance(wait.flight.future.exception(0), ReauthenticationRequired)
@@ -788,7 +798,7 @@ class TestGrowingOld:
         assert wait.until == time.now + 2.0
         assert flow.send(None) == Send(source.held)
         assert source.held.stamp == held.stamp
-        assert next(current(source, policy, lead)).until == math.inf
+        assert next(current(source, policy, renewals(source, policy))).until == math.inf
 
     def test_who_has_none_waits_as_long_as_it_takes(
         self, source: TokenSource, policy: RenewalPolicy, time: Time
@@ -809,7 +819,7 @@ class TestGrowingOld:
         time.now += 500
         for is_refused in (False, True):
             flight = source.board(policy).flight
-            flow = renew(flight, source, TestRenewal.grants["client"], policy)
+            flow = renew(flight, renewals(source, policy))
             for answer in (None, None, None):
                 flow.send(answer)
             assert isinstance(flow.send(None), Fetch)
@@ -828,7 +838,7 @@ class TestGrowingOld:
         source.listen(self)
         flight = source.board(policy).flight
         grant = ClientCredentials(URL, client_id="c", client_secret=["new", "old"])
-        flow = renew(flight, source, grant, policy)
+        flow = renew(flight, renewals(source, policy, grant))
         for answer in (None, None, None, None):
             flow.send(answer)
         flow.send(answered('{"error": "invalid_client"}', 401))

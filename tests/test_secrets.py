@@ -84,7 +84,7 @@ def test_no_way_to_fail_shows_a_secret(
                 text += repr(client.get("/api/x").request.headers)
             except TokenFlowError as error:
                 text += "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
-        text += repr(auth) + repr(auth._grant) + repr(auth._source.held) + caplog.text
+        text += repr(auth) + repr(auth._own.grant) + repr(auth._source.held) + caplog.text
     shown = [secret for secret in secrets(sandbox) if secret in text]
     assert not shown
     assert S not in text

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, Token, TokenFlowError
 from httpx_tokenflow._flow import authorize
-from httpx_tokenflow._renewal import keep, renew
+from httpx_tokenflow._renewal import Renewals, keep
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
     Answer,
@@ -170,7 +170,7 @@ class World:
 
     def request(self, process: Process | None = None, *, replayable: bool = True) -> Actor:
         process = process or self.random.choice(self.members)
-        flow = authorize(process.source, self.policy, partial(self._lead, process), Sending(replayable=replayable))
+        flow = authorize(process.source, self.policy, self._renewals(process), Sending(replayable=replayable))
         return self._actor(f"request {len(self.actors)}", flow, process)
 
     def set_token(self) -> Actor:
@@ -381,8 +381,8 @@ class World:
         else:
             source.land(flight, held)
 
-    def _lead(self, process: Process, flight: Any) -> Generator[Any, Any, Any]:
-        return renew(flight, process.source, self.grant, self.policy)
+    def _renewals(self, process: Process) -> Renewals:
+        return Renewals(process.source, self.grant, self.policy)
 
 
 def _raise(kind: type[Exception]) -> Callable[[], Any]:

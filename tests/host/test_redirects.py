@@ -8,6 +8,7 @@ import pytest
 from host.hands import KEY, fresh_sandbox, secrets_of
 
 from httpx_tokenflow import APIKeyAuth, BearerAuth, ClientCredentials, ConfigurationError, TokenAuth
+from httpx_tokenflow._metadata import Server
 from httpx_tokenflow.testing import serve
 
 STATUSES = (301, 302, 303, 307, 308)
@@ -218,7 +219,7 @@ def test_a_redirect_of_the_token_endpoint_is_not_followed(hand, home, away, stat
         auth = TokenAuth(home.grant(ClientCredentials, token_endpoint=endpoint), **options)
     else:
         auth = home.auth(**options)
-        auth._grant._url = endpoint
+        auth._own.grant._server = Server(issuer=None, endpoints={"token_endpoint": endpoint})
     client = hand.client(base_url=home.url, auth=auth, follow_redirects=True)
     (error,) = client.together(1, "GET", "/api/x")
     assert isinstance(error, ConfigurationError)

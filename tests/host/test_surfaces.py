@@ -178,7 +178,7 @@ def test_no_log_record_has_a_secret_in_it(any_hand, home, logged, client_auth):
     """With everything logged at DEBUG, no record of a renewal shows a secret: httpx's, httpcore's, ours (F19)."""
     auth = home.auth()
     if client_auth is not None:
-        auth._grant._client_auth = client_auth
+        auth._own.grant._client_auth = client_auth
     client = any_hand.client(base_url=home.url, auth=auth)
     assert client.get("/api/x").status_code == 200
     assert home.sandbox.token_requests == 1

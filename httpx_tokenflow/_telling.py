@@ -1,0 +1,78 @@
+"""Who is told what happens: those who listen, and the log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ._forks import renew_after_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .events import Event
+
+__all__ = ["Listener", "Teller"]
+
+logger = logging.getLogger("httpx_tokenflow")
+
+EventName = Literal[
+    "BreakerClosed", "BreakerOpened", "RenewalFailed", "RequestRefused", "Revoked", "SecretFellBack", "StoreFailed",
+    "TokenObtained", "TokenRenewed", "Waited",
+]  # fmt: skip
+
+
+class Listener(Protocol):
+    """Who is told what happens."""
+
+    _on_event: Callable[[Event], object]
+
+    def __hash__(self) -> int: ...
+
+
+class Teller:
+    """Tells everybody who listens, for as long as they live, and the log.
+
+    Args:
+        name: of whose token it tells: client and server.
+    """
+
+    __slots__ = ("__weakref__", "_hearing", "_listeners", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        Teller._after_fork(self)
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._hearing = threading.Lock()
+
+    def listen(self, listener: Listener) -> None:
+        """Tell `listener` of everything, for as long as it lives."""
+        with self._hearing:
+            self._listeners.add(listener)
+
+    def is_heard(self, level: int) -> bool:
+        """Whether anybody would hear of what is told at this level of the log."""
+        return bool(self._listeners) or logger.isEnabledFor(level)
+
+    def tell(self, kind: EventName, level: int, **facts: Any) -> None:
+        """Tell everybody who listens, and the log."""
+        if not self.is_heard(level):
+            return
+        from . import events  # 7 ms that nobody pays before something has happened
+
+        event: Event = getattr(events, kind)(source=self.name, **facts)
+        logger.log(level, "%s", event)
+        with self._hearing:
+            listeners = [listener._on_event for listener in self._listeners]  # noqa: SLF001 - the protocol
+        for at, on_event in enumerate(listeners):
+            if on_event in listeners[:at]:
+                continue  # two objects that share this source have the same handler
+            try:
+                on_event(event)
+            except Exception:
+                logger.exception("%s: on_event raised; nothing else is wrong", self.name)
