@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from ._authorization_code import CodeGrant
 from ._base import Grant
 from ._client_credentials import ClientCredentials
+from ._device_code import DeviceCode, DevicePrompt
 from ._jwt_bearer import JWTBearer
 from ._refresh_token import RefreshToken
 from ._session_login import SessionLogin
 from ._token_exchange import TokenExchange
 
-__all__ = ["ClientCredentials", "Grant", "JWTBearer", "RefreshToken", "SessionLogin", "TokenExchange"]
+__all__ = [
+    "ClientCredentials", "CodeGrant", "DeviceCode", "DevicePrompt", "Grant", "JWTBearer", "RefreshToken",
+    "SessionLogin", "TokenExchange",
+]  # fmt: skip

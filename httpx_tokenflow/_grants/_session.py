@@ -1,0 +1,159 @@
+"""What logins share: a session that a person opens, and that refresh tokens keep going.
+
+Rules.
+
+1. While there is a refresh token that may be presented, it is (RFC 6749 §6); a person is asked only where there is
+   none, or where an API wants a login of another kind: more scope (RFC 6750 §3.1), or a stronger or fresher one
+   (RFC 9470 §4). Whoever may not ask a person says so.
+2. The time that a person takes is not the network's: what was left for that before is there again afterwards.
+3. Once a person has been asked, nothing that fails may lead to their being asked again in the same breath: no error of
+   a login is one after which a renewal tries again.
+4. Nothing of a login is kept in the grant: any number of them may be under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from httpx_tokenflow._errors import (
+    ConfigurationError,
+    ReauthenticationRequired,
+    TokenEndpointUnavailable,
+    TokenFlowError,
+    TokenRequestError,
+)
+from httpx_tokenflow._steps import Call
+
+from ._base import TokenEndpoint, claims_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from typing import Unpack
+
+    from httpx_tokenflow._attempt import Attempt
+    from httpx_tokenflow._metadata import Metadata
+    from httpx_tokenflow._steps import Step
+    from httpx_tokenflow._tokens import Minted
+
+    from ._base import ClientOptions
+
+__all__ = ["PERSON_WANTED", "Pairs", "Session", "after", "let_person_know"]
+
+MAX_TIMEOUT = 86_400.0  # seconds; nobody sits before a login for longer
+
+Pairs = list[tuple[str, str | None]]
+
+# A refresh token will not do: the server wants to see the person (OpenID Connect Core §3.1.2.6).
+PERSON_WANTED = frozenset({"interaction_required", "login_required", "consent_required", "account_selection_required"})
+
+
+class Session(TokenEndpoint):
+    """A login, and the refresh tokens after it."""
+
+    spends = True
+    logs_in = True
+    widens = True
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, str | None],
+        client_id: str,
+        *,
+        subject: str | None,
+        timeout: float,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        super().__init__(endpoints, client_id, **options)
+        given: Any = timeout
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= MAX_TIMEOUT:
+            raise ConfigurationError(f"timeout= must be a number of seconds, more than 0 and {MAX_TIMEOUT:g} at most")
+        self._subject = subject
+        self.login_timeout = float(timeout)
+
+    def identity(self) -> Mapping[str, Any]:
+        """With the person, and without the secret: the session outlives it."""
+        return {**super().identity(), "subject": self._subject}
+
+    def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
+        """The next token for the refresh token that we hold; without one, a login (rule 1)."""
+        presented = attempt.presented
+        refresh_token = presented.token.refresh_token if presented is not None and not presented.is_spent else None
+        if refresh_token is not None and not _is_for_a_person(attempt):
+            try:
+                return (yield from self._ask(attempt, "refresh_token", (("refresh_token", refresh_token),), keeps=True))
+            except TokenRequestError as error:
+                if error.error not in PERSON_WANTED or not attempt.may_log_in:
+                    raise
+        if not attempt.may_log_in:
+            raise ReauthenticationRequired(self._why_not())
+        return (yield from self._log_in(attempt))
+
+    def _why_not(self) -> str:
+        return "somebody has to log in again: call warm(), which starts a login, or set_token() after one"
+
+    def _log_in(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
+        """A login, with all that belongs to it."""
+        raise NotImplementedError
+
+    def _wanted(self, attempt: Attempt) -> tuple[Pairs, str | None]:
+        """What is asked for: the parameters, and the scope if it is another than the grant's own."""
+        asked = self._widened(attempt)
+        challenge = attempt.challenge
+        max_age = challenge.max_age if challenge is not None else None
+        pairs: Pairs = [
+            ("scope", asked or self._scope),
+            ("audience", self._audience),
+            *(("resource", one) for one in self._resource),
+            ("acr_values", challenge.acr_values if challenge is not None else None),
+            ("max_age", str(max_age) if max_age is not None else None),
+            ("claims", claims_of(challenge)),
+        ]
+        return pairs, asked
+
+    def _who(self, server: Metadata) -> Pairs:
+        """Who asks, at an endpoint that wants that in the form even if the header says so (RFC 9126 §2.1)."""
+        return [("client_id", self._client_id)] if self._choose(server).method == "client_secret_basic" else []
+
+    def _redeem(
+        self, attempt: Attempt, server: Metadata, grant_type: str, pairs: Pairs
+    ) -> Generator[Step, Any, Minted]:
+        """The token for what a login has brought: nothing of what we held before has to do with it."""
+        fields: Pairs = [
+            ("grant_type", grant_type),
+            *pairs,
+            *(("resource", one) for one in self._resource),
+            *self._extra.items(),
+        ]
+        return self._mint(replace(attempt, presented=None), server, fields)
+
+
+def _is_for_a_person(attempt: Attempt) -> bool:
+    """Whether an API wants what no refresh token can bring (rule 1)."""
+    challenge = attempt.challenge
+    if challenge is None:
+        return False
+    if challenge.error == "insufficient_scope":
+        return bool(challenge.scope)
+    return challenge.error == "insufficient_user_authentication"
+
+
+def after(attempt: Attempt, person: float) -> Attempt:
+    """`attempt` after a person took `person` seconds (rule 2)."""
+    return replace(attempt, deadline=attempt.deadline + person)
+
+
+def let_person_know(function: Callable[[], Any], what: str, timeout: float) -> Generator[Step, Any, Any]:
+    """Call what the program brought to tell a person what to do.
+
+    Raises:
+        TokenEndpointUnavailable: it raised; what it raised is the cause.
+    """
+    try:
+        return (yield Call(function, what, timeout))
+    except TokenFlowError:
+        raise
+    except Exception as error:
+        raise TokenEndpointUnavailable(
+            f"the callable given as {what} raised {type(error).__name__}", outcome="not sent", retryable=False
+        ) from error

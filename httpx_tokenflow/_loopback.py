@@ -1,0 +1,245 @@
+"""The loopback redirect of RFC 8252 §7.3: where a browser hands over the answer to a login.
+
+Rules.
+
+1. Loopback only, one path, GET only; everything else is not found. Nothing of what a browser sent is ever shown.
+2. Whoever is on this machine, any web page included, can send requests here. So an answer counts only if it is the one
+   that was waited for; any other gets a page that says so, and the waiting goes on.
+3. Connections are served as they speak: one that is opened and says nothing (browsers do that) stops no other. There
+   are so many at most, each has so many bytes and seconds.
+4. It ends when the answer is there, at the deadline, or when it is closed from wherever, and leaves nothing open.
+"""
+
+from __future__ import annotations
+
+import html
+import selectors
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ._errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Closed", "Listener", "Stray", "is_listenable"]
+
+MAX_REQUEST = 64 * 1024  # bytes of a request's head: a code may be long, and all cookies of 127.0.0.1 come along
+MAX_CONNECTIONS = 32  # at once
+READ_TIMEOUT = 10.0  # seconds that a connection has to say what it wants
+SEND_TIMEOUT = 1.0  # seconds that a browser has to take the page
+TICK = 0.2  # seconds after which `close` is noticed
+
+_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_HEAD = (
+    "HTTP/1.1 {status}\r\n"
+    "Content-Type: text/html; charset=utf-8\r\n"
+    "Content-Length: {length}\r\n"
+    "Cache-Control: no-store\r\n"
+    "Referrer-Policy: no-referrer\r\n"
+    "Content-Security-Policy: default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n"
+    "X-Content-Type-Options: nosniff\r\n"
+    "Connection: close\r\n"
+    "\r\n"
+)
+_PAGE = (
+    '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
+    "<title>{title}</title>\n<h1>{title}</h1>\n<p>{text}</p>\n</html>\n"
+)
+
+
+class Stray(Exception):  # noqa: N818 - not an error of whoever waits
+    """What came is not the answer that is waited for; says why, to whoever sent it."""
+
+
+class Closed(Exception):  # noqa: N818 - likewise
+    """It was closed while somebody waited."""
+
+
+def is_listenable(redirect_uri: str) -> bool:
+    """Whether a browser that is sent there arrives at this machine (RFC 8252 §7.3)."""
+    parts = urlsplit(redirect_uri)
+    return parts.scheme == "http" and parts.hostname in _HOSTS
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """A browser, as far as it has spoken."""
+
+    socket: socket.socket
+    until: float
+    heard: bytearray = field(default_factory=bytearray)
+
+
+class Listener:
+    """Waits for a browser to come to a loopback address. Listens from the start; good for one answer.
+
+    Args:
+        redirect_uri: where; port 0 stands for any that is free.
+
+    Attributes:
+        redirect_uri: where it listens, with the port that it has got.
+
+    Raises:
+        ConfigurationError: nobody can listen there.
+    """
+
+    def __init__(self, redirect_uri: str) -> None:
+        parts = urlsplit(redirect_uri)
+        host = parts.hostname or ""
+        self._path = parts.path or "/"
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._is_waiting = False
+        try:
+            self._doors = _listen(host, parts.port if parts.port is not None else 80)
+        except OSError as error:
+            raise ConfigurationError(
+                f"nobody can listen at redirect_uri= ({host}, port {parts.port}: {error.strerror or 'refused'}): "
+                "another login may be under way there; choose another port, or 0 for any that is free"
+            ) from error
+        port = self._doors[0].getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        self.redirect_uri = parts._replace(netloc=f"{shown}:{port}").geturl()
+
+    def wait(self, judge: Callable[[str], str | None], seconds: float) -> str:
+        """Wait for the answer; to be called once.
+
+        Args:
+            judge: is given the path and query of what came; returns None if all is well, or what is wrong, for the page
+                that the person sees. Either way it is the answer.
+            seconds: how long at most.
+
+        Returns:
+            The path and query of the answer.
+
+        Raises:
+            TimeoutError: nobody came.
+            Closed: `close` was called meanwhile, or before.
+        """
+        with self._lock:
+            if self._is_over or self._is_waiting:
+                raise Closed
+            self._is_waiting = True
+        try:
+            with selectors.DefaultSelector() as selector:
+                return self._serve(selector, judge, time.monotonic() + seconds)
+        finally:
+            with self._lock:
+                self._is_over = True
+            self._shut()
+
+    def close(self) -> None:
+        """End it, from wherever; whoever waits finds out within a moment."""
+        with self._lock:
+            was_over, self._is_over = self._is_over, True
+            is_theirs = self._is_waiting or was_over
+        if not is_theirs:
+            self._shut()
+
+    def _shut(self) -> None:
+        for door in self._doors:
+            door.close()
+
+    def _serve(self, selector: selectors.BaseSelector, judge: Callable[[str], str | None], deadline: float) -> str:
+        guests: dict[socket.socket, _Connection] = {}
+        for door in self._doors:
+            selector.register(door, selectors.EVENT_READ)
+        try:
+            while (now := time.monotonic()) < deadline:
+                if self._is_over:
+                    raise Closed
+                ready = {key.fileobj for key, _ in selector.select(min(TICK, deadline - now))}
+                for guest, connection in list(guests.items()):
+                    target = _hear(connection) if guest in ready else None if now < connection.until else ""
+                    if target is None:
+                        continue
+                    selector.unregister(guest)
+                    del guests[guest]
+                    if self._answer(guest, target, judge):
+                        return target
+                for door in self._doors:
+                    new = _welcome(door) if door in ready and len(guests) < MAX_CONNECTIONS else None
+                    if new is not None:
+                        guests[new] = _Connection(new, now + READ_TIMEOUT)
+                        selector.register(new, selectors.EVENT_READ)
+        finally:
+            for guest in guests:
+                guest.close()
+        raise TimeoutError
+
+    def _answer(self, guest: socket.socket, target: str, judge: Callable[[str], str | None]) -> bool:
+        """Say something to a browser that has spoken, and close. Whether it brought the answer."""
+        with guest:
+            if not target:
+                return False
+            if target.partition("?")[0] != self._path:
+                _say(guest, "404 Not Found", "There is nothing here", "This address serves a login, and nothing else.")
+                return False
+            try:
+                wrong = judge(target)
+            except Stray as stray:
+                _say(guest, "400 Bad Request", "This is not the login that was waited for", str(stray))
+                return False
+            if wrong is None:
+                _say(guest, "200 OK", "You can close this page", "The program goes on from here.")
+            else:
+                _say(guest, "400 Bad Request", "The login failed", f"{wrong}. You can close this page.")
+            return True
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    if host == "::1":
+        return [socket.create_server(("::1", port), family=socket.AF_INET6)]
+    doors = [socket.create_server(("127.0.0.1", port))]
+    if host == "localhost":
+        # Which of the two addresses a browser takes is up to it (RFC 8252 §8.3).
+        try:
+            doors.append(socket.create_server(("::1", doors[0].getsockname()[1]), family=socket.AF_INET6))
+        except OSError:  # this machine has no IPv6, or somebody has the port: browsers try the other one then
+            return doors
+    return doors
+
+
+def _welcome(door: socket.socket) -> socket.socket | None:
+    try:
+        guest, _ = door.accept()
+    except OSError:  # gone already
+        return None
+    guest.setblocking(False)
+    return guest
+
+
+def _hear(connection: _Connection) -> str | None:
+    """Path and query, once a browser has said what it wants; empty if that is nothing; None: it goes on."""
+    try:
+        more = connection.socket.recv(8192)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return ""
+    connection.heard += more
+    head, end, _ = bytes(connection.heard).partition(b"\r\n\r\n")
+    if not end:
+        return None if more and len(connection.heard) <= MAX_REQUEST else ""
+    words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+    is_request = len(words) == 3 and words[1].startswith("/") and words[2].startswith("HTTP/1.")
+    if not is_request:
+        return ""
+    return words[1] if words[0] == "GET" else "*"
+
+
+def _say(guest: socket.socket, status: str, title: str, text: str) -> None:
+    body = _PAGE.format(title=html.escape(title), text=html.escape(text)).encode()
+    try:
+        guest.settimeout(SEND_TIMEOUT)
+        guest.sendall(_HEAD.format(status=status, length=len(body)).encode("ascii") + body)
+        guest.shutdown(socket.SHUT_WR)
+    except OSError:  # the browser has gone: what it brought counts all the same
+        return
