@@ -9,7 +9,10 @@ loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
 from __future__ import annotations
 
 # client authentication
-from ._client_auth import ClientSecretBasic, ClientSecretPost
+from ._client_auth import ClientSecretBasic, ClientSecretJWT, ClientSecretPost, PrivateKeyJWT, TLSClientAuth
+
+# tokens that are of use only to who holds a key
+from ._dpop import DPoP
 
 # what can go wrong
 from ._errors import (
@@ -25,10 +28,13 @@ from ._errors import (
 )
 
 # grants
-from ._grants import ClientCredentials, RefreshToken
+from ._grants import ClientCredentials, JWTBearer, RefreshToken, SessionLogin, TokenExchange
 
 # the numbers, and the states of a token
 from ._lifecycle import RenewalPolicy, State
+
+# secrets from where they live
+from ._secrets import EnvSecret, FileSecret
 
 # what goes into auth=
 from ._simple_auth import APIKeyAuth, BearerAuth
@@ -44,21 +50,30 @@ __all__ = [
     "BearerAuth",
     "ClientCredentials",
     "ClientSecretBasic",
+    "ClientSecretJWT",
     "ClientSecretPost",
     "Clock",
     "ConfigurationError",
+    "DPoP",
+    "EnvSecret",
+    "FileSecret",
     "InvalidCredential",
+    "JWTBearer",
     "OriginNotAllowed",
+    "PrivateKeyJWT",
     "ReauthenticationRequired",
     "RefreshToken",
     "RenewalPolicy",
+    "SessionLogin",
     "State",
     "Status",
     "StepUpRequired",
     "StoreError",
+    "TLSClientAuth",
     "Token",
     "TokenAuth",
     "TokenEndpointUnavailable",
+    "TokenExchange",
     "TokenFlowError",
     "TokenRequestError",
 ]

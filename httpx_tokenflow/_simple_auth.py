@@ -20,6 +20,7 @@ from .stores import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ._secrets import Expect
     from .events import Event
 
 __all__ = ["APIKeyAuth", "BearerAuth"]
@@ -34,10 +35,12 @@ class BearerAuth(CredentialAuth):
         token: the token, or a callable (sync or async) that returns it. A callable is asked before the first request
             and again after each 401, once for everybody who got one.
         origins: where it may go, such as ``("https://api.example.com",)``; None: any https origin, and loopback.
+        expect: what it must be, so that one that belongs elsewhere is not sent: a prefix, a mapping of JWT claims
+            (read, not verified), or a predicate.
         on_event: is told what happens (`httpx_tokenflow.events`).
 
     Raises:
-        InvalidCredential: the token is empty, or has characters that a header cannot carry.
+        InvalidCredential: the token is not what is expected, is empty, or has characters that a header cannot carry.
         ConfigurationError: `origins` has something that is not an origin.
     """
 
@@ -46,11 +49,12 @@ class BearerAuth(CredentialAuth):
         token: str | Callable[[], Any],
         *,
         origins: Iterable[str] | None = None,
+        expect: Expect | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         if not callable(token):
             check_credential(token, "token")
-        super().__init__(*_simple(token, "token", _bearer_of), origins, on_event)
+        super().__init__(*_simple(token, "token", _bearer_of, expect), origins, on_event)
 
 
 class APIKeyAuth(CredentialAuth):
@@ -67,10 +71,11 @@ class APIKeyAuth(CredentialAuth):
         query: the parameter that carries it instead of a header. It is kept out of httpx's log lines and taken off
             the request when the answer is there; servers and proxies may still log it.
         origins: where it may go, such as ``("https://api.example.com",)``; None: any https origin, and loopback.
+        expect: what it must be, so that one that belongs elsewhere is not sent, such as the prefix ``"sk_live_"``.
         on_event: is told what happens (`httpx_tokenflow.events`).
 
     Raises:
-        InvalidCredential: the key is empty, or has characters that a header cannot carry.
+        InvalidCredential: the key is not what is expected, is empty, or has characters that a header cannot carry.
         ConfigurationError: `origins` has something that is not an origin, or the arguments contradict each other.
     """
 
@@ -82,6 +87,7 @@ class APIKeyAuth(CredentialAuth):
         prefix: str = "",
         query: str | None = None,
         origins: Iterable[str] | None = None,
+        expect: Expect | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         if query is not None and (header != "X-API-Key" or prefix):
@@ -94,7 +100,7 @@ class APIKeyAuth(CredentialAuth):
             self._placement = InQuery(query)
         elif header.lower() != "authorization":
             self._placement = InHeader(header)
-        super().__init__(*_simple(key, "key", lambda token: prefix + token.access_token), origins, on_event)
+        super().__init__(*_simple(key, "key", lambda token: prefix + token.access_token, expect), origins, on_event)
 
 
 def _bearer_of(token: Token) -> str:
@@ -102,12 +108,13 @@ def _bearer_of(token: Token) -> str:
 
 
 def _simple(
-    given: str | Callable[[], Any] | Sequence[str], what: str, present: Callable[[Token], str]
+    given: str | Callable[[], Any] | Sequence[str], what: str, present: Callable[[Token], str], expect: Expect | None
 ) -> tuple[TokenSource, Renewals | None, RenewalPolicy, TokenClient]:
     """The parts of an auth whose credential the program brings itself."""
     policy = RenewalPolicy()
     client = TokenClient(None, verify=True, policy=policy)
     source = TokenSource(what, what, MemoryStore(), present)
+    source.expect(expect)
     if callable(given):
         return source, Renewals(source, AskProgram(given, what), policy), policy, client
     keys = (check_credential(given, what),) if isinstance(given, str) else check_sequence(given, what)

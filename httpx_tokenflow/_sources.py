@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,13 @@ from ._lifecycle import (
     lifetime_of,
     pause_after,
 )
+from ._secrets import expectation
 from ._telling import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._secrets import Expect
     from ._times import Clock
     from ._tokens import Entry, Token
 
@@ -84,8 +87,8 @@ class TokenSource(Teller):
         seed: a token that the program brought, used while the store holds none.
     """
 
-    __slots__ = ("_flight", "_generation", "_lock", "_policy", "breakers", "denied", "fingerprint", "held", "locks",
-                 "logged_out", "orphans", "pause", "present", "seed", "store", "unsaved")  # fmt: skip
+    __slots__ = ("_flight", "_generation", "_lock", "_policy", "breakers", "checks", "denied", "fingerprint", "held",
+                 "locks", "logged_out", "orphans", "pause", "present", "seed", "store", "unsaved")  # fmt: skip
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class TokenSource(Teller):
         self.breakers: dict[object, Breaker] = {}  # origin -> its breaker, where young tokens have been refused
         self.unsaved: tuple[Entry, str | None] | None = None  # an entry that the store would not take, and for what
         self.locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # event loop -> anyio lock
+        self.checks: dict[object, Callable[[str], None]] = {}  # what is expected of every credential
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
         self.orphans: list[Entry] = []  # what renewals have brought for a session that had been given up
@@ -136,6 +140,8 @@ class TokenSource(Teller):
     def hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
         """`entry` as it is held in memory: ready for the wire, its age counted on both clocks."""
         self._policy = policy
+        for check in self.checks.values():
+            check(entry.token.access_token)
         now, now_wall = policy.clock.monotonic(), policy.clock.wall()
         age = entry.age(now_wall)
         life, before = life_of(entry, policy, policy.random()), self.held
@@ -148,6 +154,20 @@ class TokenSource(Teller):
         born, born_wall = now - age, now_wall - age
         held = Held(entry, value, as_field(value), entry.stamp, life, born, born_wall, 0.0, 0.0, 0.0)
         return held.looked_after(life.early)
+
+    def expect(self, expected: Expect | None) -> None:
+        """Have every credential checked before it is held, and so before it is sent; first the one at hand.
+
+        Raises:
+            InvalidCredential: that one is not what is expected.
+        """
+        if expected is None:
+            return
+        check = expectation(expected)
+        for entry in (self.seed, self.held.entry if self.held is not None else None):
+            if entry is not None and entry.token.access_token and not entry.is_mark:
+                check(entry.token.access_token)
+        self.checks[repr(expected) if isinstance(expected, Mapping) else expected] = check
 
     def newer(self, refused: Held | None, clock: Clock) -> Held | None:
         """What is held, if it is another token than `refused`, and not due (rule 3)."""

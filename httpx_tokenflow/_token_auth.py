@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ._flights import Held
     from ._grants import Grant
+    from ._secrets import Expect
     from ._sources import Status
     from ._steps import Step
     from .events import Event
@@ -54,6 +55,8 @@ class TokenAuth(CredentialAuth):
         client: a client of httpx or httpx2, sync or async, for the token endpoint. It is used as it is, without its
             auth and without redirects, and never closed; a sync one serves async requests from a thread.
         verify: how our own client for the token endpoint verifies certificates: True, or an ``ssl.SSLContext``.
+        expect: what every token must be, so that one that belongs elsewhere is not sent: a prefix, a mapping of JWT
+            claims such as ``{"iss": "https://prod.example.com"}`` (read, not verified), or a predicate.
         should_renew: a predicate of the response, for APIs that say "expired" otherwise than by a 401. The body is
             read only if it asks for it.
         step_up: where an API answers `insufficient_scope` and says which scope it wants (RFC 6750 §3.1), ask for a
@@ -63,6 +66,7 @@ class TokenAuth(CredentialAuth):
 
     Raises:
         ConfigurationError: an argument is missing or contradicts another.
+        InvalidCredential: `token` is not what is expected.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class TokenAuth(CredentialAuth):
         dpop: DPoP | None = None,
         client: Any = None,
         verify: bool | ssl.SSLContext = True,
+        expect: Expect | None = None,
         should_renew: Callable[[Any], bool] | None = None,
         step_up: bool = False,
         on_event: Callable[[Event], object] | None = None,
@@ -96,13 +101,14 @@ class TokenAuth(CredentialAuth):
             self._placement = InDPoP(dpop, policy.clock)
         present = _plain if cookie is not None else _bearer_of if dpop is None else _dpop_of
         source = source_for(name, fingerprint(grant, token, dpop), self._store, present, seed)
+        source.expect(expect)
         self._own = Renewals(source, grant, policy, dpop, step_up)
         certificate = getattr(getattr(grant, "client_auth", None), "certificate", None)
         tokens = client if isinstance(client, TokenClient) else TokenClient(client, verify, policy, certificate)
         super().__init__(source, self._own, policy, tokens, origins, on_event, should_renew)
         self._options: dict[str, Any] = {
             "store": self._store, "policy": policy, "origins": origins, "dpop": dpop, "client": tokens,
-            "should_renew": should_renew, "step_up": step_up, "on_event": on_event,
+            "expect": expect, "should_renew": should_renew, "step_up": step_up, "on_event": on_event,
         }  # fmt: skip
 
     def using(
