@@ -12,6 +12,7 @@ Rules.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import selectors
 import socket
@@ -26,15 +27,13 @@ from ._errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Closed", "Listener", "Stray", "is_listenable"]
+__all__ = ["Closed", "Listener", "Stray"]
 
 MAX_REQUEST = 64 * 1024  # bytes of a request's head: a code may be long, and all cookies of 127.0.0.1 come along
 MAX_CONNECTIONS = 32  # at once
 READ_TIMEOUT = 10.0  # seconds that a connection has to say what it wants
 SEND_TIMEOUT = 1.0  # seconds that a browser has to take the page
 TICK = 0.2  # seconds after which `close` is noticed
-
-_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _HEAD = (
     "HTTP/1.1 {status}\r\n"
@@ -60,12 +59,6 @@ class Stray(Exception):  # noqa: N818 - not an error of whoever waits
 
 class Closed(Exception):  # noqa: N818 - likewise
     """It was closed while somebody waited."""
-
-
-def is_listenable(redirect_uri: str) -> bool:
-    """Whether a browser that is sent there arrives at this machine (RFC 8252 §7.3)."""
-    parts = urlsplit(redirect_uri)
-    return parts.scheme == "http" and parts.hostname in _HOSTS
 
 
 @dataclass(slots=True, eq=False)
@@ -164,11 +157,12 @@ class Listener:
                     del guests[guest]
                     if self._answer(guest, target, judge):
                         return target
-                for door in self._doors:
-                    new = _welcome(door) if door in ready and len(guests) < MAX_CONNECTIONS else None
-                    if new is not None:
-                        guests[new] = _Connection(new, now + READ_TIMEOUT)
-                        selector.register(new, selectors.EVENT_READ)
+                for new in filter(None, (_welcome(door) for door in self._doors if door in ready)):
+                    guests[new] = _Connection(new, now + READ_TIMEOUT)
+                    selector.register(new, selectors.EVENT_READ)
+                for oldest in list(guests)[:-MAX_CONNECTIONS]:
+                    selector.unregister(oldest)
+                    guests.pop(oldest).socket.close()
         finally:
             for guest in guests:
                 guest.close()
@@ -196,15 +190,19 @@ class Listener:
 
 def _listen(host: str, port: int) -> list[socket.socket]:
     if host == "::1":
-        return [socket.create_server(("::1", port), family=socket.AF_INET6)]
-    doors = [socket.create_server(("127.0.0.1", port))]
-    if host == "localhost":
-        # Which of the two addresses a browser takes is up to it (RFC 8252 §8.3).
-        try:
-            doors.append(socket.create_server(("::1", doors[0].getsockname()[1]), family=socket.AF_INET6))
-        except OSError:  # this machine has no IPv6, or somebody has the port: browsers try the other one then
-            return doors
+        return [_door(host, port)]
+    doors = [_door("127.0.0.1", port)]
+    if host == "localhost":  # which of the two addresses a browser takes is up to it (RFC 8252 §8.3)
+        # Without IPv6, or if somebody has that port there, browsers try the other one.
+        with contextlib.suppress(OSError):
+            doors.append(_door("::1", doors[0].getsockname()[1]))
     return doors
+
+
+def _door(address: str, port: int) -> socket.socket:
+    door = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    door.setblocking(False)  # who knocked may be gone by the time that we open
+    return door
 
 
 def _welcome(door: socket.socket) -> socket.socket | None:
@@ -237,9 +235,7 @@ def _hear(connection: _Connection) -> str | None:
 
 def _say(guest: socket.socket, status: str, title: str, text: str) -> None:
     body = _PAGE.format(title=html.escape(title), text=html.escape(text)).encode()
-    try:
+    with contextlib.suppress(OSError):  # a browser that has gone: what it brought counts all the same
         guest.settimeout(SEND_TIMEOUT)
         guest.sendall(_HEAD.format(status=status, length=len(body)).encode("ascii") + body)
         guest.shutdown(socket.SHUT_WR)
-    except OSError:  # the browser has gone: what it brought counts all the same
-        return

@@ -39,7 +39,6 @@ from httpx_tokenflow._errors import (
     TokenFlowError,
     TokenRequestError,
 )
-from httpx_tokenflow._loopback import Closed, Listener, Stray, is_listenable
 from httpx_tokenflow._steps import Patience, Sleep, Work
 from httpx_tokenflow._tokens import ServerResponse, digest, read_json, read_refusal
 
@@ -69,6 +68,7 @@ _OURS = frozenset(
         "code_challenge", "code_challenge_method", "audience", "resource", "dpop_jkt", "request", "request_uri",
     }
 )  # fmt: skip
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _ANSWER = frozenset({"state", "iss", "error", "error_description", "error_uri", "code"})
 _STATE_VERSION = 1
 
@@ -145,7 +145,7 @@ class CodeGrant(Session):
         self._open_browser = open_browser
         self._authorization_extra = _check_extra(authorization_extra)
         self._par = par
-        if not is_listenable(redirect_uri):
+        if not _is_ours(redirect_uri):
             # Nobody can be sent there from here: for requests this is a session that was opened elsewhere.
             self.logs_in, self.widens, self.login_timeout = False, False, 0.0
 
@@ -165,6 +165,8 @@ class CodeGrant(Session):
         """A login through a browser on this machine."""
         if not self.logs_in:
             raise ReauthenticationRequired(self._why_not())
+        from httpx_tokenflow._loopback import Closed, Listener  # 4 ms that only those pay who come here
+
         clock = attempt.clock
         listener = Listener(self._redirect_uri)
         try:
@@ -200,6 +202,8 @@ class CodeGrant(Session):
 
     def _judge(self, server: Metadata, login: Login, callback: str) -> str | None:
         """What is wrong with an answer, in words for the person."""
+        from httpx_tokenflow._loopback import Stray
+
         if not _is_answer_to(login, callback):
             raise Stray("It is the answer to another one: go back to the page that was opened last.")
         try:
@@ -408,6 +412,12 @@ def _check_extra(extra: Mapping[str, str] | None) -> dict[str, str]:
             f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself, or cannot do without"
         )
     return given
+
+
+def _is_ours(redirect_uri: str) -> bool:
+    """Whether a browser that is sent there arrives at this machine (RFC 8252 §7.3)."""
+    parts = urlsplit(redirect_uri)
+    return parts.scheme == "http" and parts.hostname in _LOOPBACK
 
 
 def _check_redirect_uri(redirect_uri: str) -> str:

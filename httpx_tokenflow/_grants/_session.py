@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Minted
+    from httpx_tokenflow._tokens import Entry, Minted, Token
 
     from ._base import ClientOptions
 
@@ -79,9 +79,9 @@ class Session(TokenEndpoint):
         """The next token for the refresh token that we hold; without one, a login (rule 1)."""
         presented = attempt.presented
         refresh_token = presented.token.refresh_token if presented is not None and not presented.is_spent else None
-        if refresh_token is not None and not _is_for_a_person(attempt):
+        if presented is not None and refresh_token is not None and not _is_for_a_person(attempt):
             try:
-                return (yield from self._ask(attempt, "refresh_token", (("refresh_token", refresh_token),), keeps=True))
+                return (yield from self._refresh(attempt, presented, refresh_token))
             except TokenRequestError as error:
                 if error.error not in PERSON_WANTED or not attempt.may_log_in:
                     raise
@@ -115,17 +115,22 @@ class Session(TokenEndpoint):
         """Who asks, at an endpoint that wants that in the form even if the header says so (RFC 9126 §2.1)."""
         return [("client_id", self._client_id)] if self._choose(server).method == "client_secret_basic" else []
 
+    def _refresh(self, attempt: Attempt, presented: Entry, refresh_token: str) -> Generator[Step, Any, Minted]:
+        """The session goes on, with the scope that it has: what was granted, not what was asked for (RFC 6749 §6)."""
+        server = yield from self._server.find(attempt)
+        pairs: Pairs = [("refresh_token", refresh_token), ("claims", claims_of(attempt.challenge))]
+        minted = yield from self._redeem(attempt, server, "refresh_token", pairs, previous=presented.token)
+        return replace(minted, asked=presented.asked)
+
     def _redeem(
-        self, attempt: Attempt, server: Metadata, grant_type: str, pairs: Pairs
+        self, attempt: Attempt, server: Metadata, grant_type: str, pairs: Pairs, *, previous: Token | None = None
     ) -> Generator[Step, Any, Minted]:
-        """The token for what a login has brought: nothing of what we held before has to do with it."""
-        fields: Pairs = [
-            ("grant_type", grant_type),
-            *pairs,
-            *(("resource", one) for one in self._resource),
-            *self._extra.items(),
-        ]
-        return self._mint(replace(attempt, presented=None), server, fields)
+        """The token for what a login, or the token before, has brought."""
+        resources: Pairs = [("resource", one) for one in self._resource]
+        fields = [("grant_type", grant_type), *pairs, *resources, *self._extra.items()]
+        # A new session has nothing to do with the key of the one before.
+        attempt = attempt if previous is not None else replace(attempt, presented=None)
+        return self._mint(attempt, server, fields, previous=previous)
 
 
 def _is_for_a_person(attempt: Attempt) -> bool:
