@@ -178,15 +178,14 @@ class SessionLogin:
         body = yield from self._ask_credentials(attempt)
         request = ServerRequest(self._login_url, json=body, headers=self._headers)
         response, sent_at = yield from _fetch(request, attempt, "the login endpoint", spends=False)
-        secrets = sorted(set(_leaves(body)), key=len, reverse=True)  # one may be a part of another
-        return self._read(response, sent_at, tuple(secrets), None)
+        return self._read(response, sent_at, self._hidden(attempt, body), None)
 
     def _refresh(self, attempt: Attempt, url: str, token: Token) -> Generator[Step, Any, Minted]:
         body, headers = self._with_refresh_token(token)
         request = ServerRequest(url, json=body, headers=(*self._headers, *headers))
         response, sent_at = yield from _fetch(request, attempt, "the refresh endpoint", spends=True)
         try:
-            return self._read(response, sent_at, (token.refresh_token or "", token.access_token), token)
+            return self._read(response, sent_at, self._hidden(attempt), token)
         except TokenFlowError as error:
             error.may_have_spent = 200 <= response.status < 300 or error.may_have_spent
             raise
@@ -209,7 +208,7 @@ class SessionLogin:
         request = ServerRequest(self._logout_url, json=body, headers=(*self._headers, *sent))
         response, now = yield from _fetch(request, attempt, "the logout endpoint", spends=False)
         if not (200 <= response.status < 300 or response.status == 401):
-            raise read_refusal(_in_oauth_words(response), now, (token.access_token, token.refresh_token or ""))
+            raise read_refusal(_in_oauth_words(response), now, self._hidden(attempt))
         return True
 
     def _with_refresh_token(self, token: Token) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
@@ -241,6 +240,13 @@ class SessionLogin:
         if not _is_json(body):
             raise InvalidCredential("a callable in credentials returned something that JSON cannot hold")
         return body
+
+    def _hidden(self, attempt: Attempt, sent: Any = None) -> tuple[str, ...]:
+        """What no error may quote: all that we know and have sent; the longest first, as one may be part of another."""
+        given = None if callable(self._credentials) else self._credentials
+        token = attempt.presented.token if attempt.presented is not None else None
+        tokens = [token.access_token, token.refresh_token] if token is not None else []
+        return tuple(sorted(set(_leaves([given, sent, *tokens])), key=len, reverse=True))
 
     def _read(
         self, response: ServerResponse, sent_at: float, secrets: tuple[str, ...], previous: Token | None
