@@ -305,6 +305,10 @@ def _of_pem(text: str, what: str) -> Any:
             f"{what} is encrypted: decrypt it first (openssl pkey -in key.pem -out plain.pem), "
             "or keep it in a KMS and give a callable that signs"
         )
+    if "\\n" in found[0]:
+        raise ConfigurationError(
+            f"{what} has a backslash and an n for each of its line ends: replace them by line ends"
+        )
     _need_crypto()
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
