@@ -54,6 +54,7 @@ _BEARER = "bearer"
 _AS = "refresh_token_as"  # where a token remembers the name that its refresh token has in a body
 _OURS = frozenset({"authorization", "cookie", "content-type", "content-length", "host"})
 _REFUSALS = frozenset({400, 401, 403, 410, 422, 423})  # of a login: others are about its address or its form
+_ROUNDS = 100_000  # of a hash that a person's password goes through: 25 ms, once
 _PROCESS = os.urandom(8).hex()  # two processes have other callables at the same place
 
 
@@ -126,9 +127,8 @@ class SessionLogin:
 
     @property
     def name(self) -> str:
-        """Whose session, as far as that may be shown, and where."""
-        host = urlsplit(self._login_url).netloc
-        return host if self._subject is None else f"{self._subject}@{host}"
+        """Where the session is; whose it is need not be in a log."""
+        return urlsplit(self._login_url).netloc
 
     @property
     def cookie(self) -> str | None:
@@ -157,7 +157,7 @@ class SessionLogin:
         plain = named(given) if callable(given) else {name: named(value) for name, value in given.items()}
         # A slow hash: a fingerprint is no secret, and a person's password could be guessed from a fast one.
         text = json.dumps(plain, sort_keys=True).encode()
-        return hashlib.scrypt(text, salt=self._login_url.encode(), n=1 << 12, r=8, p=1, dklen=16).hex()
+        return hashlib.pbkdf2_hmac("sha256", text, self._login_url.encode(), _ROUNDS, 16).hex()
 
     def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """The next token: by the refresh token that we hold, or else by a login (rule 2).
@@ -200,12 +200,14 @@ class SessionLogin:
             return False
         token = attempt.presented.token
         body, headers = self._with_refresh_token(token)
-        sent = [(name, value) for name, value in headers if name == "Cookie"]
+        cookies = [value for name, value in headers if name == "Cookie"]
         if self.cookie is None:
-            sent.append(("Authorization", f"Bearer {token.access_token}"))
+            sent = {"Authorization": f"Bearer {token.access_token}"}
         else:
-            sent = [("Cookie", "; ".join([f"{self.cookie}={token.access_token}", *(value for _, value in sent)]))]
-        request = ServerRequest(self._logout_url, json=body, headers=(*self._headers, *sent))
+            sent, cookies = {}, [f"{self.cookie}={token.access_token}", *cookies]
+        if cookies:
+            sent["Cookie"] = "; ".join(cookies)
+        request = ServerRequest(self._logout_url, json=body, headers=(*self._headers, *sent.items()))
         response, now = yield from _fetch(request, attempt, "the logout endpoint", spends=False)
         if not (200 <= response.status < 300 or response.status == 401):
             raise read_refusal(_in_oauth_words(response), now, self._hidden(attempt))
