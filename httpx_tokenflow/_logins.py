@@ -151,8 +151,9 @@ class AuthorizationCode(CodeGrant):
     def _half(self, extra: Mapping[str, str] | None, attempt: Attempt) -> Generator[Step, Any, tuple[str, str]]:
         if self._redirect_uri.startswith(_ANY_PORT):
             raise ConfigurationError("start() needs redirect_uri= to have the port at which the program serves it")
+        more = self._more(extra)
         server = yield from self._server.find(attempt)
-        url, login = yield from self._begin(attempt, server, self._redirect_uri, extra)
+        url, login = yield from self._begin(attempt, server, self._redirect_uri, more)
         return url, login.to_text()
 
     def _perform(self, half: _Half, client: Any, verify: Any, dpop: DPoP | None) -> Any:

@@ -413,7 +413,7 @@ ANSWERS: dict[str, tuple[dict[str, str | None], type[TokenFlowError], str, str |
     "words": (
         {"error": "x", "error_description": "no code-SENTINEL\r\n\x1b" + "y" * 999, "code": "code-SENTINEL"},
         TokenRequestError,
-        "no yyy",
+        "no  yyy",
         "x",
     ),
 }

@@ -143,7 +143,8 @@ class CodeGrant(Session):
         if open_browser is not None and not callable(open_browser):
             raise ConfigurationError("open_browser= must be a callable that is given the URL")
         self._open_browser = open_browser
-        self._authorization_extra = _check_extra(authorization_extra)
+        self._authorization_extra: dict[str, str] = {}
+        self._authorization_extra = self._more(authorization_extra)
         self._par = par
         if not _is_ours(redirect_uri):
             # Nobody can be sent there from here: for requests this is a session that was opened elsewhere.
@@ -152,6 +153,14 @@ class CodeGrant(Session):
     def identity(self) -> Mapping[str, Any]:
         """With what the authorization request says beyond the token request."""
         return {**super().identity(), "authorization_extra": sorted(self._authorization_extra.items())}
+
+    def _more(self, extra: Mapping[str, str] | None) -> dict[str, str]:
+        """The further parameters of an authorization request, these included."""
+        if taken := (extra or {}).keys() & _OURS:
+            raise ConfigurationError(
+                f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself, or cannot do without"
+            )
+        return {**self._authorization_extra, **(extra or {})}
 
     def _why_not(self) -> str:
         if self.logs_in:
@@ -171,7 +180,7 @@ class CodeGrant(Session):
         listener = Listener(self._redirect_uri)
         try:
             server = yield from self._server.find(attempt)
-            url, login = yield from self._begin(attempt, server, listener.redirect_uri)
+            url, login = yield from self._begin(attempt, server, listener.redirect_uri, self._authorization_extra)
             yield Patience(self.login_timeout + attempt.timeout)
             began = clock.monotonic()
             yield from self._open(url)
@@ -217,7 +226,7 @@ class CodeGrant(Session):
         attempt: Attempt,
         server: Metadata,
         redirect_uri: str,
-        extra: Mapping[str, str] | None = None,
+        extra: Mapping[str, str],
     ) -> Generator[Step, Any, tuple[str, Login]]:
         """Where to send the person (RFC 6749 §4.1.1), and what belongs to that login."""
         endpoint = server.endpoint("authorization_endpoint")
@@ -234,7 +243,6 @@ class CodeGrant(Session):
         )
         challenge = base64.urlsafe_b64encode(hashlib.sha256(login.verifier.encode()).digest()).rstrip(b"=")
         said = {name for name, value in wanted if value}
-        more = {**self._authorization_extra, **_check_extra(extra)}
         pairs: Pairs = [
             ("response_type", "code"),
             ("redirect_uri", redirect_uri),
@@ -244,7 +252,7 @@ class CodeGrant(Session):
             ("code_challenge", challenge.decode("ascii")),
             ("code_challenge_method", "S256"),
             ("dpop_jkt", attempt.dpop.thumbprint if attempt.dpop is not None else None),
-            *((name, value) for name, value in more.items() if name not in said),
+            *((name, value) for name, value in extra.items() if name not in said),
         ]
         if self._par if self._par is not None else server.says("require_pushed_authorization_requests"):
             pairs = [("request_uri", (yield from self._push(attempt, server, pairs, (login.state, login.nonce))))]
@@ -403,15 +411,6 @@ def _read_pushed(response: ServerResponse, now: float, secrets: tuple[str, ...])
     if not isinstance(request_uri, str) or not request_uri:
         raise TokenRequestError("the server took a pushed authorization request and gave no request_uri for it")
     return request_uri
-
-
-def _check_extra(extra: Mapping[str, str] | None) -> dict[str, str]:
-    given = dict(extra or {})
-    if taken := given.keys() & _OURS:
-        raise ConfigurationError(
-            f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself, or cannot do without"
-        )
-    return given
 
 
 def _is_ours(redirect_uri: str) -> bool:
