@@ -41,7 +41,8 @@ class CertificateFiles:
     """A certificate with its chain, and its key, in PEM files.
 
     Args:
-        cert: path of the certificate, the client's own first, then its chain.
+        cert: path of the certificate, the client's own first, then its chain. A relative one counts from the directory
+            that is current now.
         key: path of its private key.
         password: of the key, where it is encrypted.
 
@@ -54,7 +55,8 @@ class CertificateFiles:
     def __init__(
         self, cert: str | os.PathLike[str], key: str | os.PathLike[str], password: str | bytes | None = None
     ) -> None:
-        self._cert, self._key, self._password = Path(cert), Path(key), password
+        self._cert, self._key = Path(cert).absolute(), Path(key).absolute()
+        self._password = password
         self._loaded: weakref.WeakKeyDictionary[ssl.SSLContext, _Stamp] = weakref.WeakKeyDictionary()
         der = _read(self._cert)
         ends = _ends(der)

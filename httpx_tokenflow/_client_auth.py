@@ -195,9 +195,10 @@ class PrivateKeyJWT:
     Each attempt has an assertion of its own, good for a minute: servers take each but once.
 
     Args:
-        key: PEM text or a private JWK; or a callable (sync or async) that gets bytes and returns their signature, for
-            a key in a KMS, for which the extra is not needed. ECDSA signatures may be in DER. On an event loop, an
-            async one: a sync one would stop the loop.
+        key: PEM text or a private JWK; or `FileSecret` or `EnvSecret`, where one of them is: read each time; or a
+            callable (sync or async) that gets bytes and returns their signature, for a key in a KMS, for which the
+            extra is not needed. ECDSA signatures may be in DER. On an event loop give an async one: a sync one would
+            stop the loop.
         kid: the name by which the server knows the key; None: the JWK's own.
         alg: how it signs; None: as the JWK says, or the key's type has it (RSA: RS256, P-256: ES256, Ed25519: EdDSA).
             Needed for a callable.
@@ -219,7 +220,7 @@ class PrivateKeyJWT:
         self._audience = audience
 
     def __repr__(self) -> str:
-        return f"<PrivateKeyJWT {self._signer.alg} {self.proof}>"
+        return f"<PrivateKeyJWT {self.proof or self._signer.alg or 'with a key that is read each time'}>"
 
     @property
     def proof(self) -> str | None:

@@ -26,6 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ._errors import ConfigurationError, InvalidCredential, TokenEndpointUnavailable, TokenFlowError
+from ._secrets import EnvSecret, FileSecret
 from ._steps import Call, Step
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GivenKey", "Key", "Signer", "join", "key_from_json", "make_key", "read_key", "read_signer", "signing_input"]
 
-GivenKey = str | bytes | Mapping[str, Any] | Callable[[bytes], Any]
-"""A private key: PEM text, a JWK; or a callable (sync or async) that gets what is to be signed, as bytes, and returns
-the signature, as bytes."""
+GivenKey = str | bytes | Mapping[str, Any] | EnvSecret | FileSecret | Callable[[bytes], Any]
+"""A private key: PEM text, a JWK, or where one of them is; or a callable (sync or async) that gets what is to be
+signed, as bytes, and returns the signature, as bytes."""
 
 LEAST_RSA = 2048  # bits (RFC 7518 §3.3)
 
@@ -111,16 +112,18 @@ del Key.__dataclass_fields__  # as with Token: asdict() would hand the private k
 class Signer:
     """Signs assertions: with a key at hand, or by a callable of the program's whose key is elsewhere (rule 3).
 
+    A key in a file or in the environment is read for each signature: who rotates it need tell nobody.
+
     Args:
-        alg: how it signs (RFC 7518 §3.1).
+        alg: how it signs (RFC 7518 §3.1), or None where a key that is yet to be read says so.
         kid: the name by which a server knows the key, or None.
-        what: what the callable was given as, for messages.
+        what: what the key was given as, for messages.
     """
 
-    alg: str
+    alg: str | None
     kid: str | None
     what: str
-    _given: Key | Callable[[bytes], Any] = field(repr=False)
+    _given: Key | EnvSecret | FileSecret | Callable[[bytes], Any] = field(repr=False)
 
     @property
     def proof(self) -> str | None:
@@ -139,19 +142,24 @@ class Signer:
             TokenEndpointUnavailable: the callable raised; what it raised is the cause.
             InvalidCredential: what the callable returned is no such signature.
         """
-        header = {"typ": typ} if self.kid is None else {"typ": typ, "kid": self.kid}
-        if isinstance(self._given, Key):
-            return self._given.sign(header, claims)
-        data = signing_input(self.alg, header, claims)
+        key = self._given
+        if isinstance(key, EnvSecret | FileSecret):
+            key = read_key((yield Call(key, self.what, timeout)), alg=self.alg, kid=self.kid, what=self.what)
+        kid = key.kid if isinstance(key, Key) else self.kid
+        header = {"typ": typ} if kid is None else {"typ": typ, "kid": kid}
+        if isinstance(key, Key):
+            return key.sign(header, claims)
+        alg = self.alg or ""  # a callable has one
+        data = signing_input(alg, header, claims)
         try:
-            returned = yield Call(partial(self._given, data), self.what, timeout)
+            returned = yield Call(partial(key, data), self.what, timeout)
         except TokenFlowError:
             raise
         except Exception as error:
             raise TokenEndpointUnavailable(
                 f"the callable given as {self.what} raised {type(error).__name__}", outcome="not sent", retryable=False
             ) from error
-        return join(data, _checked(returned, self.alg, self.what))
+        return join(data, _checked(returned, alg, self.what))
 
 
 def read_signer(given: GivenKey, *, alg: str | None = None, kid: str | None = None, what: str = "key") -> Signer:
@@ -160,10 +168,13 @@ def read_signer(given: GivenKey, *, alg: str | None = None, kid: str | None = No
     Raises:
         ConfigurationError: it cannot sign; the message says why.
     """
+    if alg is not None:
+        _check_alg(alg, what)
+    if isinstance(given, EnvSecret | FileSecret):
+        return Signer(alg, kid, what, given)
     if callable(given):
         if alg is None:
             raise ConfigurationError(f"{what} is a callable: say with alg= how it signs, such as alg='ES256'")
-        _check_alg(alg, what)
         return Signer(alg, kid, what, given)
     key = read_key(given, alg=alg, kid=kid, what=what)
     return Signer(key.alg, key.kid, what, key)
@@ -201,7 +212,7 @@ def read_key(
     elif isinstance(given, str):
         private = _of_pem(given, what)
     else:
-        raise ConfigurationError(f"{what} must be PEM text, a JWK or a callable, not {type(given).__name__}")
+        raise ConfigurationError(f"{what} must be PEM text or a JWK, not {type(given).__name__}")
     if kid is not None and not isinstance(kid, str):
         raise ConfigurationError(f"the kid of {what} must be a string")
     return _ready(private, alg, kid, what)

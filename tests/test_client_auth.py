@@ -30,6 +30,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from httpx_tokenflow import (
     ClientCredentials,
@@ -43,7 +45,7 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._attempt import Attempt
-from httpx_tokenflow._certificates import CertificateFiles
+from httpx_tokenflow._certificates import CertificateFiles, _ends
 from httpx_tokenflow._client_auth import (
     Client,
     ClientSecretJWT,
@@ -352,7 +354,10 @@ def test_nothing_shows_a_key_or_a_secret(tmp_path: Path) -> None:
         shown += repr(Client("me", SECRET, None, URL, 0.0, 1.0)) + repr(vars(type(method)))
         shown += repr(ServerRequest(URL).with_form(("client_assertion", SECRET)))
         assert not [one for one in private if one in shown]
-    assert key().thumbprint in repr(private_key_jwt())
+    assert repr(private_key_jwt()) == f"<PrivateKeyJWT {key().thumbprint}>"
+    assert repr(PrivateKeyJWT(len, alg="PS256")) == "<PrivateKeyJWT PS256>"
+    assert repr(methods[2]) == f"<TLSClientAuth {methods[2].proof}>"
+    assert methods[2].proof in repr(methods[2].certificate)
     for secret in methods[1:]:
         with pytest.raises(TypeError, match="not pickled"):
             pickle.dumps(secret)
@@ -493,9 +498,22 @@ def test_the_end_of_a_certificate_in_both_forms(tmp_path: Path, years: int) -> N
     assert TLSClientAuth(*paths).proof
 
 
-def test_a_certificate_that_changed_is_loaded_again(tmp_path: Path) -> None:
-    """The next connection shows the new one; the thumbprint, which names who the tokens were for, stays."""
-    files = CertificateFiles(*write(tmp_path, "me", issued("first")))
+@given(garbage=st.binary(max_size=60), at=st.integers(0, 200), change=st.integers(1, 255))
+def test_the_end_of_what_is_no_certificate(garbage: bytes, at: int, change: int) -> None:
+    """Whatever the bytes are, there is a time or none: a certificate is OpenSSL's to judge."""
+    damaged = bytearray(ssl.PEM_cert_to_DER_cert(CA.cert_pem.bytes().decode()))
+    damaged[at] ^= change
+    for der in (garbage, b"\x30\x84" + garbage, bytes(damaged)):
+        found = _ends(der)
+        assert found is None or found.tzinfo is UTC
+
+
+def test_a_certificate_that_changed_is_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next connection shows the new one, wherever the program has gone; whose tokens these are does not change."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "me", issued("first"))
+    files = CertificateFiles("me.pem", "me.key")
+    monkeypatch.chdir("/")
     thumbprint = files.thumbprint
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     CA.configure_trust(context)

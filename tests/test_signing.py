@@ -11,7 +11,7 @@ import sys
 import traceback
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
@@ -29,10 +29,12 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from httpx_tokenflow import ConfigurationError, InvalidCredential, TokenEndpointUnavailable
-from httpx_tokenflow._errors import StoreError
+from httpx_tokenflow import ConfigurationError, EnvSecret, FileSecret, InvalidCredential, TokenEndpointUnavailable
 from httpx_tokenflow._signing import _of_der, key_from_json, make_key, read_key, read_signer
 from httpx_tokenflow._steps import Call
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALGS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 
@@ -269,7 +271,7 @@ def test_what_cannot_be_made() -> None:
 
 def test_a_damaged_key_of_a_store_says_what_it_was() -> None:
     """`key_from_json` names the place, and is an error of ours."""
-    with pytest.raises((ConfigurationError, StoreError), match="the key kept with the token"):
+    with pytest.raises(ConfigurationError, match="the key kept with the token"):
         key_from_json("damaged")
 
 
@@ -400,6 +402,29 @@ def test_a_callable_needs_an_alg() -> None:
         read_signer(len)
     with pytest.raises(ConfigurationError, match="must be one of"):
         read_signer(len, alg="HS256")
+
+
+def test_a_key_in_a_file_is_read_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mounted secrets change: the next signature is by the new key, with its own kid and alg; so in the environment."""
+    path = tmp_path / "key"
+    signer = read_signer(FileSecret(path))
+    for key in (read_key(made("ES256").to_json(), kid="a"), read_key(made("RS256").to_json(), kid="b")):
+        path.write_text(key.to_json() + "\n")
+        jws = perform(signer, lambda step: step.function())
+        assert verify(jws, key) == {"a": 1}
+        assert parts(jws)[0] == {"alg": key.alg, "typ": "JWT", "kid": key.kid}
+    assert (signer.proof, read_signer(FileSecret(path), kid="k").proof) == (None, "k")
+    path.write_text("SENTINEL")
+    with pytest.raises(ConfigurationError, match="key is neither PEM text nor a JWK") as caught:
+        perform(signer, lambda step: step.function())
+    assert "SENTINEL" not in str(caught.value)
+
+    monkeypatch.setenv("MY_KEY", pem(EC_KEY))
+    jws = perform(read_signer(EnvSecret("MY_KEY"), kid="k"), lambda step: step.function())
+    assert verify(jws, read_key(pem(EC_KEY))) == {"a": 1}
+    assert parts(jws)[0]["kid"] == "k"
+    with pytest.raises(ConfigurationError, match="must be one of"):
+        read_signer(EnvSecret("MY_KEY"), alg="HS256")
 
 
 def test_what_names_a_key() -> None:

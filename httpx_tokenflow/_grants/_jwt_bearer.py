@@ -38,7 +38,7 @@ class JWTBearer(TokenEndpoint):
 
     Args:
         token_endpoint: the URL that issues tokens; https, or http to loopback. Or else `issuer`.
-        key: PEM text, a private JWK or a callable that signs, as for `PrivateKeyJWT`.
+        key: PEM text, a private JWK, where one of them is, or a callable that signs, as for `PrivateKeyJWT`.
         iss: who makes the statement, such as the address of a service account. Needed with `key`.
         sub: whom it is about. None: `iss` itself; empty: it says nothing of that, as Google would have it where the
             service account acts for nobody.
