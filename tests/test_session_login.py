@@ -677,17 +677,18 @@ def test_whatever_a_server_sends(
     headers = {name: value for name, value in {"date": date, "retry-after": retry_after}.items() if value is not None}
     entry = Entry(Token("SENTINEL-access", refresh_token="SENTINEL-refresh"), NOW, 60.0) if is_refresh else None
     grant = session(credentials={"user": "ann", "password": "SENTINEL-password"}, subject="ann", fields=fields)
+    known = SECRETS if is_refresh else SECRETS[:1]
     response = ServerResponse(status, headers, body, tuple(cookies))
     try:
         got = drive(grant.obtain(attempt(entry)), response)[1]
     except TokenFlowError as error:
         shown = "".join(traceback.format_exception(error)) + repr(error) + str(vars(error))
-        assert not [secret for secret in SECRETS if secret in shown]
+        assert not [secret for secret in known if secret in shown]
         return
     assert got.lifetime is None or 0 <= got.lifetime <= MAX_LIFETIME or "expires_in" in body.decode("latin-1")
     assert got.token.access_token.isprintable()
     shown = repr(got).replace(repr(got.token.scope), "")
-    assert not [secret for secret in SECRETS if secret in shown]
+    assert not [secret for secret in known if secret in shown]
     next(grant.obtain(attempt(Entry(got.token, NOW, got.lifetime))))  # and what came can be sent back
 
 
