@@ -20,6 +20,11 @@ _NOT_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError"}
 )
 
+_TRANSPORT = _NOT_SENT | {
+    "HTTPError", "InvalidURL", "OSError", "ReadError", "ReadTimeout", "RemoteProtocolError", "StreamError",
+    "TimeoutError", "WriteError", "WriteTimeout",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -69,6 +74,12 @@ def unavailable(error: Exception, what: str = "the token endpoint", *, sent: boo
         )
     if "ProxyError" in names:
         return TokenEndpointUnavailable(f"the proxy on the way to {what} refused", outcome="not sent", retryable=False)
+    if not names & _TRANSPORT:
+        return TokenEndpointUnavailable(
+            f"asking {what} ended in {type(error).__name__}, which no transport raises: see the cause",
+            outcome="unknown" if sent else "not sent",
+            retryable=False,
+        )
     return TokenEndpointUnavailable(
         f"{what} could not be reached, or did not answer ({type(error).__name__})",
         outcome="unknown" if sent and not names & _NOT_SENT else "not sent",

@@ -32,7 +32,7 @@ class Held:
         entry: the token and its times.
         value: what goes on the wire.
         field: `value` as an `Authorization` field.
-        stamp: which token it is.
+        stamp: which token it is, to an API: the access token alone.
         life: the ages at which it changes its state.
         born: monotonic seconds at which its age was zero.
         born_wall: Unix seconds at which its age was zero.
@@ -128,7 +128,7 @@ class Flight:
         self.generation = generation
         self.policy = policy  # of the one who leads
         self.why = why
-        self.replaces = replaces  # stamps of the tokens that it is not to bring again
+        self.replaces = replaces  # stamps, of pairs or on the wire, of the tokens that it is not to bring again
         self.demand = demand  # what an API said of the token that is replaced
         self.errand: Any = None  # the grant of a sibling, for which the refresh token is to buy another access token
         self.brought_along: Minted | None = None  # and that token

@@ -3,22 +3,24 @@
 Rules.
 
 1. A document counts only if it says that it is about the very issuer that was asked (RFC 8414 §3.3: compared as it is,
-   character by character). Every endpoint in it must be https, or loopback.
-2. It is read once, and again after a day, or when an endpoint is not there any more. While there is one, a failure to
-   read it again costs nothing.
+   character by character). What it names must be https; only an issuer that is itself plain http, on loopback, may
+   name endpoints like that.
+2. It is read once, and again after a day, or when an endpoint is not there any more; then at most once a minute. A
+   document that was good serves until there is another: a failure to read it again costs no more than the time of it.
 3. Where the program allows several issuers, the API's own metadata says which of them it trusts (RFC 9728). That is
    read only from the origin that sent the 401, only if it is about the resource that was asked, and it can only choose
-   among the issuers that the program has named.
-4. Reading it presents nothing: whatever goes wrong, no token is at stake.
+   among the issuers that the program has named. A refresh token goes back to whoever issued it, whatever an API says.
+4. Reading presents nothing, and follows no redirect: whatever goes wrong, no token is at stake. A read gets half of the
+   time that is left, at most, so that one that hangs leaves some for the token.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ._attempt import unavailable
 from ._credentials import check_endpoint
@@ -35,10 +37,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Metadata", "Server", "is_gone"]
 
+logger = logging.getLogger("httpx_tokenflow")
+
 MAX_AGE = 86_400.0  # seconds after which metadata is read again
+LEAST_AGE = 60.0  # seconds for which it is not read again, whatever makes one doubt it
+READ_TIMEOUT = 10.0  # seconds, and at most half of what is left
 
 _GONE = frozenset({404, 405, 410})
+_REDIRECT = range(300, 400)
 _TRANSIENT = frozenset({408, 425, 429})
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,20 @@ class Metadata:
         aliases = self.facts.get("mtls_endpoint_aliases")
         found = aliases.get(name) if mtls and isinstance(aliases, dict) else None
         found = found or self.facts.get(name)
-        if not isinstance(found, str) or not found:
-            who = f"the metadata of {self.issuer} names no {name}" if self.issuer else f"{name} is missing"
-            raise ConfigurationError(f"{who}: give issuer=, or name the endpoint")
-        return check_endpoint(found, name)
+        if self.issuer is None:
+            if not found:
+                raise ConfigurationError(
+                    f'{name} is missing: name it, as in metadata={{"{name}": "https://…"}}, or give issuer= instead of '
+                    "endpoints"
+                )
+            return _check_url(found, name)
+        who = f"the metadata of {self.issuer}"
+        if not found:
+            raise ConfigurationError(f"{who} names no {name}: the server does not offer that, or does not say so")
+        url = _check_url(found, f"{who}: {name}")
+        if urlsplit(url).scheme != "https" and urlsplit(self.issuer).scheme == "https":
+            raise ConfigurationError(f"{who} is https, and its {name} is not: nothing is sent there (RFC 8414 §2)")
+        return url
 
     def says(self, name: str) -> bool:
         """Whether a member is true."""
@@ -79,6 +97,21 @@ class Metadata:
         """A list of words; empty if it is not there."""
         found = self.facts.get(name)
         return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Metadata that were read.
+
+    Args:
+        metadata: what they say.
+        read_at: monotonic seconds at which they were read, or should have been.
+        until: monotonic seconds at which they are read again.
+    """
+
+    metadata: Metadata
+    read_at: float
+    until: float
 
 
 class Server:
@@ -106,19 +139,22 @@ class Server:
                 f"issuer= and {', '.join(f'{name}=' for name in named) or 'metadata='} contradict each other: "
                 "issuer= discovers the endpoints"
             )
-        self.allowed = (issuer,) if isinstance(issuer, str) else tuple(issuer or ())
+        self.allowed = _as_issuers(issuer)
         self.is_open = issuer is not None and not isinstance(issuer, str)  # the API says which it is
-        self._found: dict[str, tuple[Metadata, float]] = {}
+        self._chosen: str | None = None  # the one that it was last
+        self._found: dict[str | None, _Known] = {}
         self._named: Metadata | None = None
         if issuer is None:
+            facts = {**(metadata or {}), **named}
             for name in endpoints:
-                check_endpoint(named.get(name), name)
-            self._named = Metadata(None, {**(metadata or {}), **named})
-        elif not self.allowed:
-            raise ConfigurationError("issuer= is empty: name at least one")
-        for one in self.allowed:
-            if check_endpoint(one, "issuer") != one or urlsplit(one).query:
-                raise ConfigurationError("issuer= must have no query in it (RFC 8414 §2)")
+                if name not in named:
+                    raise ConfigurationError(f"{name} is missing: give its URL, or issuer= to discover it")
+            for name, url in facts.items():
+                if name.endswith("_endpoint"):
+                    _check_url(url, name)
+            self._named = Metadata(None, facts)
+        self.host = urlsplit([*named.values(), *self.allowed][-1]).netloc
+        """For logs and reprs."""
 
     def identity(self) -> Mapping[str, Any]:
         """What makes the tokens of two servers different."""
@@ -126,19 +162,21 @@ class Server:
             return {"issuer": sorted(self.allowed) if self.is_open else self.allowed[0]}
         return {"endpoints": sorted((name, url) for name, url in self._named.facts.items() if isinstance(url, str))}
 
-    @property
-    def host(self) -> str:
-        """For logs and reprs."""
-        urls = self.allowed or [url for url in self._named.facts.values() if isinstance(url, str)]  # type: ignore[union-attr]  # one of the two is there
-        return urlsplit(urls[-1]).netloc
-
     def is_unknown(self, presented_issuer: str | None) -> bool:
         """Whether only an API can say which server it is."""
-        return self.is_open and presented_issuer is None and not self._found
+        return self.is_open and presented_issuer is None and self._chosen is None
 
-    def doubt(self) -> None:
-        """What is known may have changed: read it again before the next attempt."""
-        self._found = {issuer: (metadata, -math.inf) for issuer, (metadata, _) in self._found.items()}
+    def doubt(self, metadata: Metadata) -> None:
+        """What `metadata` names may be elsewhere by now: it is read again before it is used again (rule 2)."""
+        known = self._found.get(metadata.issuer)
+        if known is not None and known.metadata is metadata:
+            until = min(known.until, known.read_at + LEAST_AGE)
+            self._found = {**self._found, metadata.issuer: replace(known, until=until)}
+
+    def find_again(self, attempt: Attempt, metadata: Metadata) -> Generator[Step, Any, Metadata]:
+        """What is known of the server of `metadata` now that an endpoint was not where that has it."""
+        self.doubt(metadata)
+        return self.find(attempt, metadata.issuer)
 
     def find(self, attempt: Attempt, issuer: str | None = None) -> Generator[Step, Any, Metadata]:
         """What is known of the server; read first, if need be.
@@ -157,57 +195,98 @@ class Server:
             issuer = (yield from self._which(attempt)) if self.is_open else self.allowed[0]
         if issuer not in self.allowed:
             raise ConfigurationError(f"{_shown(issuer)} is another issuer than issuer= allows")
-        known, read_at = self._found.get(issuer, (None, -math.inf))
-        now = attempt.clock.monotonic()
-        if known is not None and now - read_at < MAX_AGE:
-            return known
-        try:
-            facts = yield from _discover(issuer, attempt)
-        except TokenEndpointUnavailable:
-            if known is None:
-                raise
-            facts = known.facts
-        found = Metadata(issuer, facts)
-        self._found = {**self._found, issuer: (found, now)}
-        return found
+        known, now = self._found.get(issuer), attempt.clock.monotonic()
+        if known is None or now >= known.until:
+            try:
+                facts = yield from _discover(issuer, attempt)
+            except (ConfigurationError, TokenEndpointUnavailable) as error:
+                if known is None:
+                    raise
+                logger.warning("%s; what they said before holds", error)
+                known = _Known(known.metadata, now, now + LEAST_AGE)
+            else:
+                known = _Known(Metadata(issuer, facts), now, now + MAX_AGE)
+            self._found = {**self._found, issuer: known}
+        self._chosen = issuer
+        return known.metadata
 
     def _which(self, attempt: Attempt) -> Generator[Step, Any, str]:
-        """Which of the allowed issuers it is: the API says so (rule 3), or whoever issued the token that we hold."""
-        challenge = attempt.challenge
+        """Which of the allowed issuers it is (rule 3)."""
+        challenge, presented, before = attempt.challenge, attempt.presented, self._chosen
+        if presented is not None and presented.issuer in self.allowed:
+            before = presented.issuer
+            if before is not None and presented.token.refresh_token and not presented.is_spent:
+                return before
         if challenge is not None and challenge.resource_metadata is not None:
-            named = yield from _servers_of_resource(challenge.resource_metadata, attempt)
-            chosen = next((one for one in named if one in self.allowed), None)
-            if chosen is None:
+            try:
+                trusted = yield from _servers_of_resource(challenge.resource_metadata, attempt)
+            except TokenEndpointUnavailable:
+                if before is None:
+                    raise
+                return before
+            if before not in trusted:
+                before = next((one for one in trusted if one in self.allowed), None)
+            if before is None:
+                named = ", ".join(map(_shown, trusted[:3])) or "nobody that it names"
                 raise ConfigurationError(
-                    f"the API trusts {', '.join(named[:3]) or 'nobody that it names'}, which issuer= does not allow: "
-                    "add it there if it is right"
+                    f"the API trusts {named}, which issuer= does not allow: add it there if it is right"
                 )
-            return chosen
-        before = attempt.presented.issuer if attempt.presented is not None else None
-        if before in self.allowed and before is not None:
-            return before
-        if self._found:
-            return next(iter(self._found))
-        raise ConfigurationError(
-            "nobody has said which authorization server this is: the API's 401 has no resource_metadata "
-            "(RFC 9728 §5.1); name one issuer="
-        )
+        if before is None:
+            raise ConfigurationError(
+                "nobody has said which authorization server this is: the API's 401 has no resource_metadata "
+                "(RFC 9728 §5.1); name one issuer="
+            )
+        return before
+
+
+def _as_issuers(given: Any) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    try:
+        issuers = (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        raise ConfigurationError("issuer= must be a URL, or several of them") from None
+    if not issuers:
+        raise ConfigurationError("issuer= is empty: name at least one")
+    for one in issuers:
+        if "?" in _check_url(one, "issuer"):
+            raise ConfigurationError("issuer= must have no query in it (RFC 8414 §2)")
+    return issuers
+
+
+def _check_url(url: Any, what: str) -> str:
+    """`url` if credentials may be sent to it, and a request can be made of it.
+
+    What no request can be made of would look as if it had been sent (rule 4).
+    """
+    if url and not isinstance(url, str):
+        raise ConfigurationError(f"{what} must be a string, an absolute URL")
+    found = check_endpoint(url, what)
+    try:
+        is_clean = found.isprintable() and " " not in found and urlsplit(found).port != 0
+    except ValueError:
+        is_clean = False
+    if not is_clean:
+        raise ConfigurationError(f"{what} is no URL: it has white space, control characters or an impossible port")
+    return found
 
 
 def _discover(issuer: str, attempt: Attempt) -> Generator[Step, Any, Mapping[str, Any]]:
+    answers = []
     for url in _places(issuer):
-        facts = yield from _read(url, f"the metadata of {issuer}", attempt)
+        status, facts = yield from _read(url, f"the metadata of {issuer}", attempt)
         if facts is None:
+            answers.append(f"{status} at {url}")
             continue
         if facts.get("issuer") != issuer:
             raise ConfigurationError(
-                f"the metadata at {url} is about {_shown(facts.get('issuer'))}, not about the issuer that was asked, "
+                f"the metadata at {url} are about {_shown(facts.get('issuer'))}, not about the issuer that was asked, "
                 f"{issuer!r}: they must be the same to the letter (RFC 8414 §3.3)"
             )
         return facts
     raise ConfigurationError(
-        f"{issuer} publishes no metadata (RFC 8414 §3, OpenID Connect Discovery §4): check issuer=, "
-        "or name its endpoints"
+        f"{issuer} publishes no metadata (RFC 8414 §3, OpenID Connect Discovery §4; {', '.join(answers)}): "
+        "check issuer=, or name its endpoints"
     )
 
 
@@ -225,39 +304,58 @@ def _places(issuer: str) -> list[str]:
 
 def _servers_of_resource(url: str, attempt: Attempt) -> Generator[Step, Any, list[str]]:
     """The authorization servers that a protected resource trusts (RFC 9728 §3)."""
-    check_endpoint(url, "resource_metadata")
-    theirs, asked = urlsplit(url), urlsplit(attempt.url)
-    if (theirs.scheme, theirs.netloc) != (asked.scheme, asked.netloc):
+    theirs = urlsplit(_check_url(url, "the API's resource_metadata"))
+    if _origin(theirs) != _origin(urlsplit(attempt.url)):
         raise ConfigurationError(
-            f"the API's resource_metadata is at another origin ({theirs.netloc}), which is not asked (RFC 9728 §7.7)"
+            f"the API's resource_metadata is at another origin ({_shown(theirs.netloc)}), which is not asked "
+            "(RFC 9728 §7.7): the API has to publish it where it is itself"
         )
-    facts = yield from _read(url, "the resource's metadata", attempt)
-    resource = facts.get("resource") if facts is not None else None
+    status, facts = yield from _read(url, "the API's resource_metadata", attempt)
+    if facts is None:
+        raise ConfigurationError(
+            f"the API's resource_metadata, {_shown(url)}, are not there ({status}; RFC 9728 §3): name one issuer="
+        )
+    resource = facts.get("resource")
     if not isinstance(resource, str) or not _is_about(resource, url, attempt.url):
         raise ConfigurationError(
-            f"the metadata at {url} is about {_shown(resource)}, not about the resource that was asked (RFC 9728 §3.3)"
+            f"the API's resource_metadata, {_shown(url)}, are about {_shown(resource)}, "
+            "not about the resource that was asked (RFC 9728 §3.3)"
         )
-    named = facts.get("authorization_servers") if facts is not None else None
+    named = facts.get("authorization_servers")
     return [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def _is_about(resource: str, place: str, asked: str) -> bool:
     """Whether `resource` is what was asked, or has its metadata in that very place and what was asked within it."""
     if resource == asked:
         return True
-    parts, inner = urlsplit(resource), urlsplit(asked)
-    path = parts.path.rstrip("/")
-    well_known = urlunsplit(
-        (parts.scheme, parts.netloc, f"/.well-known/oauth-protected-resource{path}", parts.query, "")
-    )
-    within = inner.path == path or inner.path.startswith(f"{path}/")
-    return place == well_known and (parts.scheme, parts.netloc) == (inner.scheme, inner.netloc) and within
-
-
-def _read(url: str, what: str, attempt: Attempt) -> Generator[Step, Any, Mapping[str, Any] | None]:
-    """The JSON object at `url`; None if there is none."""
     try:
-        response: ServerResponse = yield Fetch(ServerRequest(url, method="GET"), attempt.timeout)
+        parts, inner = urlsplit(resource), urlsplit(asked)
+        is_here = _origin(parts) == _origin(inner)
+    except ValueError:
+        return False
+    path = parts.path.rstrip("/")
+    # RFC 9728 §3.1 takes off the slash after a host, and no other; both are seen.
+    places = {f"/.well-known/oauth-protected-resource{one}" for one in (path, parts.path if path else "")}
+    is_place = place in {urlunsplit((parts.scheme, parts.netloc, one, parts.query, "")) for one in places}
+    return is_here and is_place and (inner.path == path or inner.path.startswith(f"{path}/"))
+
+
+def _read(url: str, what: str, attempt: Attempt) -> Generator[Step, Any, tuple[int, dict[str, Any] | None]]:
+    """The status of the answer, and the JSON object at `url`; None if there is none."""
+    timeout = min(READ_TIMEOUT, attempt.timeout / 2)
+    try:
+        response: ServerResponse = yield Fetch(ServerRequest(url, method="GET"), timeout)
+    except TokenEndpointUnavailable as error:  # for a token request it would be a lost answer
+        raise TokenEndpointUnavailable(
+            f"{what} cannot be read: there is more of it than of any honest document",
+            outcome="not sent",
+            retryable=False,
+        ) from error
     except TokenFlowError:
         raise
     except Exception as error:
@@ -274,12 +372,12 @@ def _read(url: str, what: str, attempt: Attempt) -> Generator[Step, Any, Mapping
         facts = json.loads(response.body) if response.status == 200 else None
     except (ValueError, RecursionError):
         facts = None
-    return facts if isinstance(facts, dict) else None
+    return response.status, facts if isinstance(facts, dict) else None
 
 
-def is_gone(status: int | None) -> bool:
-    """Whether an endpoint that answers this is not there any more."""
-    return status in _GONE
+def is_gone(status: int) -> bool:
+    """Whether an endpoint that answers this is not there any more, or not where it was."""
+    return status in _GONE or status in _REDIRECT
 
 
 def _shown(text: object) -> str:

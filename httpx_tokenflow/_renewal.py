@@ -123,7 +123,7 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     entry, _ = yield from _load(source, grant)
     if entry is not None and _serves(entry, policy, flight):
         return source.hold(entry, policy)
-    if entry is not None and entry.stamp not in flight.replaces:
+    if entry is not None and not flight.replaces & {entry.stamp, entry.wire_stamp}:
         source.adopt(source.hold(entry, policy), flight)
     pause = source.pause
     if flight.why is Why.BACKED_OFF and pause is not None:
@@ -213,7 +213,7 @@ def _load(source: TokenSource, grant: Grant) -> Generator[Step, Any, tuple[Entry
 
 
 def _serves(entry: Entry, policy: RenewalPolicy, flight: Flight) -> bool:
-    if entry.is_spent or entry.stamp in flight.replaces or flight.errand is not None:
+    if entry.is_spent or flight.replaces & {entry.stamp, entry.wire_stamp} or flight.errand is not None:
         return False
     if flight.demand is not None and not flight.demand.is_met_by(entry):
         return False
@@ -354,7 +354,7 @@ def leave(renewals: Renewals) -> Generator[Step, Any, bool]:
     yield Settle()
     had += source.orphans
     try:
-        had += yield from _bury(policy)
+        had += yield from _bury(policy, next((entry.session for entry in had), ""))
     except StoreError:
         _tell_store(source, "a session that was given up may still be in it")
     agreed = True
@@ -369,13 +369,14 @@ def leave(renewals: Renewals) -> Generator[Step, Any, bool]:
     return agreed
 
 
-def _bury(policy: RenewalPolicy) -> Generator[Step, Any, list[Entry]]:
+def _bury(policy: RenewalPolicy, session: str) -> Generator[Step, Any, list[Entry]]:
     """Put a mark in the place of what the store holds (rule 7). What it held."""
     for _ in range(MAX_ROUNDS):
         loaded: Entry | None = yield Load()
         if loaded is not None and loaded.is_mark:
             return []
-        if (yield Save(Entry.mark(policy.clock.wall(), loaded), loaded.stamp if loaded is not None else None)):
+        mark = Entry.mark(policy.clock.wall(), session if loaded is None else loaded.session)
+        if (yield Save(mark, loaded.stamp if loaded is not None else None)):
             return [] if loaded is None else [loaded]
     raise _never_agrees()
 

@@ -152,7 +152,7 @@ class TokenSource(Teller):
                 life = life.to_its_end()
         value = self.present(entry.token)
         born, born_wall = now - age, now_wall - age
-        held = Held(entry, value, as_field(value), entry.stamp, life, born, born_wall, 0.0, 0.0, 0.0)
+        held = Held(entry, value, as_field(value), entry.wire_stamp, life, born, born_wall, 0.0, 0.0, 0.0)
         return held.looked_after(life.early)
 
     def expect(self, expected: Expect | None) -> None:
@@ -230,7 +230,7 @@ class TokenSource(Teller):
                     self._ground(flight)
                 return Ticket(None, flight)
             why = Why.REFUSED if refused is not None and state is State.MISSING else Why(state.value)
-            replaces = frozenset(one.stamp for one in (held, refused) if one is not None)
+            replaces = _stamps(held, refused)
             self._flight = flight = Flight(self._generation, policy, why, replaces, demand)
             if is_refused:
                 self._ground(flight)
@@ -261,7 +261,7 @@ class TokenSource(Teller):
             denied = self.denied
             if denied is not None and denied[0] == demand and clock.monotonic() < denied[1].until:
                 raise denied[1].error.again() from denied[1].error
-            replaces = frozenset(one.stamp for one in (self.held, refused) if one is not None)
+            replaces = _stamps(self.held, refused)
             self._flight = Flight(self._generation, policy, Why.STEP_UP, replaces, demand)
             return Ticket(None, self._flight, leads=True)
 
@@ -400,7 +400,7 @@ class TokenSource(Teller):
         """The token `stamp`, if it is held, cannot be renewed: it is used until it ends, unless it was refused."""
         with self._lock:
             held = self.held
-            if held is not None and held.stamp == stamp:
+            if held is not None and held.entry.stamp == stamp:
                 self.held = None if held.left(clock) <= 0 else replace(held, entry=held.entry.spent())
             if self.seed is not None and self.seed.stamp == stamp:
                 self.seed = None
@@ -453,6 +453,11 @@ class TokenSource(Teller):
             self.breakers = {other: one for other, one in self.breakers.items() if other != origin}
         if breaker.is_open:
             self.tell("BreakerClosed", logging.INFO, origin=str(origin))
+
+
+def _stamps(held: Held | None, refused: Held | None) -> frozenset[str]:
+    """Of what a flight is not to bring again: this very pair; and the access token that was refused, in any pair."""
+    return frozenset([*([] if held is None else [held.entry.stamp]), *([] if refused is None else [refused.stamp])])
 
 
 class _Registry:

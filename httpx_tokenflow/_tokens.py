@@ -98,6 +98,10 @@ class Token:
         """Names the login that this is the first token of; no secret."""
         return digest(self.refresh_token or self.access_token)
 
+    def with_refresh_token(self, refresh_token: str | None) -> Self:
+        """The same token with another refresh token."""
+        return self.from_dict({**self.to_dict(), "refresh_token": refresh_token})
+
     def to_dict(self) -> dict[str, Any]:
         """All of it, secrets included, as plain data that JSON can hold: the explicit way to keep a token."""
         plain = {name: getattr(self, name) for name in _FIELDS} | {"extra": dict(self.extra)}
@@ -180,6 +184,11 @@ class Entry:
         return digest(f"{self.token.access_token} {self.token.refresh_token or ''}")
 
     @property
+    def wire_stamp(self) -> str:
+        """Names what an API sees of it: the access token alone."""
+        return digest(self.token.access_token)
+
+    @property
     def is_spent(self) -> bool:
         """Its refresh token buys nothing any more: it was refused, or its answer was lost once too often."""
         return self.presented >= MAX_PRESENTATIONS
@@ -189,9 +198,8 @@ class Entry:
         return dataclasses.replace(self, presented=presented)
 
     @classmethod
-    def mark(cls, now: float, instead_of: Entry | None) -> Self:
+    def mark(cls, now: float, session: str) -> Self:
         """What is left of a session that was given up: no token, and word of it to everybody who shares the store."""
-        session = instead_of.session if instead_of is not None else ""
         return cls(Token(_GIVEN_UP), now, 0.0, presented=MAX_PRESENTATIONS, session=session)
 
     @property
@@ -230,8 +238,8 @@ class Minted:
 
     def parted(self, session: Entry) -> tuple[Minted, Entry]:
         """The access token alone; and `session` with the refresh token that came along, where it was rotated."""
-        rotated = dataclasses.replace(session.token, refresh_token=self.token.refresh_token)
-        alone = dataclasses.replace(self.token, refresh_token=None)
+        rotated = session.token.with_refresh_token(self.token.refresh_token)
+        alone = self.token.with_refresh_token(None)
         return dataclasses.replace(self, token=alone), dataclasses.replace(session, token=rotated, presented=0)
 
 

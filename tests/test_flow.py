@@ -161,7 +161,7 @@ class TestRequest:
         assert flow.send(REFUSED) == Drain()
         wait = flow.send(None)
         assert wait.renewal == ("renewal", wait.flight)
-        assert wait.flight.replaces == {old.stamp}
+        assert wait.flight.replaces == {old.entry.stamp, old.stamp}
         new = source.hold(entry("new", time), policy)
         wait.flight.minted = True
         source.land(wait.flight, new)

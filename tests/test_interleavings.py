@@ -61,7 +61,8 @@ def _check(world: World, *, calm: bool) -> None:
     stored = world.store.load("f")
     if calm and stored is not None:
         assert stored.presented == 0, story("a mark was left behind")
-        assert any(one is not None and one.stamp == stored.stamp for one in held), story("nobody holds what is stored")
+        is_held = any(one is not None and one.entry.stamp == stored.stamp for one in held)
+        assert is_held, story("nobody holds what is stored")
     if calm and world.outside is not None:
         assert world.outside in [one.value for one in held if one is not None], story(
             "a token set from outside was replaced by a renewal"

@@ -159,11 +159,11 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end(stage: Stage) -> None
     """`invalid_grant` for a refresh token says nothing of the access token, unless that was refused as well."""
     held = stage.source.held
     stage.grow(2700)
-    stage.source.forget(held.stamp, stage.policy.clock)
+    stage.source.forget(held.entry.stamp, stage.policy.clock)
     assert stage.source.held.entry.is_spent
     assert stage.source.usable(stage.policy.clock).value == "Bearer one"
     stage.board(refused=held)
-    stage.source.forget(held.stamp, stage.policy.clock)
+    stage.source.forget(held.entry.stamp, stage.policy.clock)
     assert stage.source.held is None
 
 

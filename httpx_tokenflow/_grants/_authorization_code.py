@@ -158,7 +158,7 @@ class CodeGrant(Session):
         """The further parameters of an authorization request, these included."""
         if taken := (extra or {}).keys() & _OURS:
             raise ConfigurationError(
-                f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself, or cannot do without"
+                f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself or cannot do without"
             )
         return {**self._authorization_extra, **(extra or {})}
 

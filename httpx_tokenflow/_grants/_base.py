@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import copy
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypedDict, TypeVar
 
+from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretBasic, ClientSecretPost, NoClientAuth
 from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError, TokenRequestError
 from httpx_tokenflow._metadata import Server, is_gone
@@ -197,7 +197,8 @@ class TokenEndpoint:
         resource: str | Iterable[str] | None = None,
     ) -> Self:
         """The same for another scope, audience or resource (RFC 8707); what is not given stays."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
         if scope is not None:
             other._scope = as_scope(scope)  # noqa: SLF001 - one of our own
         if audience is not None:
@@ -343,28 +344,33 @@ class TokenEndpoint:
         url = server.endpoint(endpoint, mtls=is_mtls)
         form = tuple((name, value) for name, value in pairs if value)
         clock, client_auth = attempt.clock, self._choose(server)
-        where = server.issuer, server.endpoint("token_endpoint", mtls=is_mtls)
         tried: list[str] = []
         nonces = 1  # how often a nonce may be asked for
         secret = yield from self._next_secret(tried, attempt.timeout)
         while True:
-            client = Client(self._client_id, secret, *where, clock.wall(), attempt.timeout)
+            token_endpoint = server.endpoint("token_endpoint", mtls=is_mtls)
+            client = Client(self._client_id, secret, server.issuer, token_endpoint, clock.wall(), attempt.timeout)
             made = (yield from fresh(client)) if fresh is not None else ()
             request = yield from client_auth.sign(ServerRequest(url, (*form, *made)), client)
             if attempt.dpop is not None and key is not None:
                 request = request.with_header("DPoP", attempt.dpop.proof_for_server(key, url, clock.wall()))
             sent_at = clock.wall()  # expiry is reckoned from here: the answer may have been long on its way
-            response: ServerResponse = yield Fetch(request, attempt.timeout)
+            response = yield from self._fetch(request, attempt, server)
             if attempt.dpop is not None and key is not None:
                 attempt.dpop.heed_server(url, response.headers.get("dpop-nonce"))
             try:
                 value = read(response, sent_at, (*tried, secret, *hidden, *(value for _, value in made)))
-            except TokenRequestError as error:
+            except TokenFlowError as error:
+                if is_gone(response.status):
+                    server = yield from self._server.find_again(attempt, server)
+                    before, url = url, server.endpoint(endpoint, mtls=is_mtls)
+                    if url != before:
+                        continue  # it has moved, and the old place has not looked at what was sent
+                if not isinstance(error, TokenRequestError):
+                    raise
                 if error.error == "use_dpop_nonce" and nonces and "dpop-nonce" in response.headers and key is not None:
                     nonces -= 1
                     continue
-                if is_gone(error.status):
-                    self._server.doubt()
                 tried.append(secret)
                 following = (yield from self._next_secret(tried, attempt.timeout)) if _is_about_us(error) else ""
                 if following in {"", *tried}:
@@ -372,6 +378,16 @@ class TokenEndpoint:
                 secret = following
             else:
                 return self._keep(value, secret, fell_back=bool(tried))
+
+    def _fetch(self, request: ServerRequest, attempt: Attempt, server: Metadata) -> Generator[Step, Any, ServerResponse]:
+        """The answer to `request`; where nobody is at home, the next attempt asks whether they have moved."""
+        try:
+            response: ServerResponse = yield Fetch(request, attempt.timeout)
+        except Exception as error:
+            if unavailable(error).outcome == "not sent":
+                self._server.doubt(server)
+            raise
+        return response
 
     def _choose(self, server: Metadata) -> ClientAuth:
         """How to prove the client where the program has left that open: as the server would have it (RFC 8414 §2)."""

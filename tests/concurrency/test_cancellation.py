@@ -150,7 +150,7 @@ async def test_a_cancelled_leader_costs_nobody_anything(backend: str, way: Any, 
     async with stage.client() as client:
         assert await asent(client, stage.api_url) == 200
     assert stage.sandbox.token_requests == 1
-    assert stage.stored.stamp == stage.auth._source.held.stamp
+    assert stage.stored.stamp == stage.auth._source.held.entry.stamp
     assert stage.stored.token.access_token != stage.first.access_token
     stage.check_session()
 

@@ -268,7 +268,7 @@ def test_a_loop_that_wakes_up_too_late_has_nothing_to_say(when: str) -> None:
     else:
         assert answers == [200] * 3
     assert stage.flight is None
-    assert stage.stored.stamp == stage.auth._source.held.stamp
+    assert stage.stored.stamp == stage.auth._source.held.entry.stamp
     sleeper.loop.close()
 
 
