@@ -551,6 +551,16 @@ def test_a_refusal_says_what_the_server_said() -> None:
     assert caught.value.error_description.split() == ["got", ",", "no"]
 
 
+def test_what_may_be_a_token_is_not_quoted() -> None:
+    """An answer whose token is elsewhere than we look shows nothing of itself; nor does one that echoes a header."""
+    with pytest.raises(TokenRequestError, match="fields=") as caught:
+        minted(said({"message": "SENTINEL", "detail": "SENTINEL"}))
+    assert "SENTINEL" not in str(caught.value) + str(vars(caught.value))
+    with pytest.raises(ReauthenticationRequired) as caught:
+        minted(said({"message": "no such key: SENTINEL"}, 403), headers={"X-Key": "SENTINEL"})
+    assert caught.value.error_description == "no such key:"
+
+
 def test_retry_after_is_heeded() -> None:
     """Seconds, and dates by the server's own clock."""
     for value in ("120", formatdate(NOW + 120, usegmt=True)):

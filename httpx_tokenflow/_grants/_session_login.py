@@ -248,7 +248,8 @@ class SessionLogin:
         given = None if callable(self._credentials) else self._credentials
         token = attempt.presented.token if attempt.presented is not None else None
         tokens = [token.access_token, token.refresh_token] if token is not None else []
-        return tuple(sorted(set(_leaves([given, sent, *tokens])), key=len, reverse=True))
+        hidden = _leaves([given, sent, *tokens, *dict(self._headers).values()])
+        return tuple(sorted(set(hidden), key=len, reverse=True))
 
     def _read(
         self, response: ServerResponse, sent_at: float, secrets: tuple[str, ...], previous: Token | None
@@ -284,6 +285,11 @@ class SessionLogin:
                 outcome="answered" if is_login else "unknown",
                 status=status,
             )
+        if is_success and not _says_no(body):  # its words are not quoted: one of them may be the token
+            return TokenRequestError(
+                f"the {what} endpoint answered {status} without an access token: name its place in fields=",
+                status=status,
+            )
         facts: dict[str, Any] = {
             "status": status,
             "error": told.error,
@@ -291,10 +297,6 @@ class SessionLogin:
         }
         words = ", ".join(filter(None, (told.error, told.error_description)))
         said = f"{status}{f' ({words})' if words else ''}"
-        if is_success and not _says_no(body):
-            return TokenRequestError(
-                f"the {what} endpoint answered {said} without an access token: name its place in fields=", **facts
-            )
         if not is_login:
             return ReauthenticationRequired(f"the refresh was refused with {said}: log in again", **facts)
         if is_success or status in _REFUSALS:
