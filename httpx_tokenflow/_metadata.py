@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ._steps import Step
     from ._tokens import ServerResponse
 
-__all__ = ["Metadata", "Server", "is_gone"]
+__all__ = ["Metadata", "Server"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
@@ -43,8 +43,7 @@ MAX_AGE = 86_400.0  # seconds after which metadata is read again
 LEAST_AGE = 60.0  # seconds for which it is not read again, whatever makes one doubt it
 READ_TIMEOUT = 10.0  # seconds, and at most half of what is left
 
-_GONE = frozenset({404, 405, 410})
-_REDIRECT = range(300, 400)
+_GONE = frozenset({*range(300, 400), 404, 405, 410})  # not there any more, or not where it was
 _TRANSIENT = frozenset({408, 425, 429})
 _PORTS = {"http": 80, "https": 443}
 
@@ -173,10 +172,12 @@ class Server:
             until = min(known.until, known.read_at + LEAST_AGE)
             self._found = {**self._found, metadata.issuer: replace(known, until=until)}
 
-    def find_again(self, attempt: Attempt, metadata: Metadata) -> Generator[Step, Any, Metadata]:
-        """What is known of the server of `metadata` now that an endpoint was not where that has it."""
+    def find_again(self, attempt: Attempt, metadata: Metadata, status: int) -> Generator[Step, Any, Metadata]:
+        """What is known of the server of `metadata` now that an endpoint of it has answered `status`."""
+        if status not in _GONE:
+            return metadata
         self.doubt(metadata)
-        return self.find(attempt, metadata.issuer)
+        return (yield from self.find(attempt, metadata.issuer))
 
     def find(self, attempt: Attempt, issuer: str | None = None) -> Generator[Step, Any, Metadata]:
         """What is known of the server; read first, if need be.
@@ -215,7 +216,7 @@ class Server:
         challenge, presented, before = attempt.challenge, attempt.presented, self._chosen
         if presented is not None and presented.issuer in self.allowed:
             before = presented.issuer
-            if before is not None and presented.token.refresh_token and not presented.is_spent:
+            if presented.token.refresh_token and not presented.is_spent:
                 return before
         if challenge is not None and challenge.resource_metadata is not None:
             try:
@@ -373,11 +374,6 @@ def _read(url: str, what: str, attempt: Attempt) -> Generator[Step, Any, tuple[i
     except (ValueError, RecursionError):
         facts = None
     return response.status, facts if isinstance(facts, dict) else None
-
-
-def is_gone(status: int) -> bool:
-    """Whether an endpoint that answers this is not there any more, or not where it was."""
-    return status in _GONE or status in _REDIRECT
 
 
 def _shown(text: object) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypedDict, Type
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretBasic, ClientSecretPost, NoClientAuth
 from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError, TokenRequestError
-from httpx_tokenflow._metadata import Server, is_gone
+from httpx_tokenflow._metadata import Server
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
 from httpx_tokenflow._tokens import (
     Minted,
@@ -361,11 +361,10 @@ class TokenEndpoint:
             try:
                 value = read(response, sent_at, (*tried, secret, *hidden, *(value for _, value in made)))
             except TokenFlowError as error:
-                if is_gone(response.status):
-                    server = yield from self._server.find_again(attempt, server)
-                    before, url = url, server.endpoint(endpoint, mtls=is_mtls)
-                    if url != before:
-                        continue  # it has moved, and the old place has not looked at what was sent
+                server = yield from self._server.find_again(attempt, server, response.status)
+                before, url = url, server.endpoint(endpoint, mtls=is_mtls)
+                if url != before:
+                    continue  # it has moved, and the old place has not looked at what was sent
                 if not isinstance(error, TokenRequestError):
                     raise
                 if error.error == "use_dpop_nonce" and nonces and "dpop-nonce" in response.headers and key is not None:
@@ -379,7 +378,9 @@ class TokenEndpoint:
             else:
                 return self._keep(value, secret, fell_back=bool(tried))
 
-    def _fetch(self, request: ServerRequest, attempt: Attempt, server: Metadata) -> Generator[Step, Any, ServerResponse]:
+    def _fetch(
+        self, request: ServerRequest, attempt: Attempt, server: Metadata
+    ) -> Generator[Step, Any, ServerResponse]:
         """The answer to `request`; where nobody is at home, the next attempt asks whether they have moved."""
         try:
             response: ServerResponse = yield Fetch(request, attempt.timeout)
