@@ -28,10 +28,11 @@ from ._errors import (
 )
 
 # grants
-from ._grants import ClientCredentials, JWTBearer, RefreshToken, SessionLogin, TokenExchange
+from ._grants import ClientCredentials, DeviceCode, DevicePrompt, JWTBearer, RefreshToken, SessionLogin, TokenExchange
 
 # the numbers, and the states of a token
 from ._lifecycle import RenewalPolicy, State
+from ._logins import AuthorizationCode
 
 # secrets from where they live
 from ._secrets import EnvSecret, FileSecret
@@ -47,6 +48,7 @@ from ._tokens import Token
 
 __all__ = [
     "APIKeyAuth",
+    "AuthorizationCode",
     "BearerAuth",
     "ClientCredentials",
     "ClientSecretBasic",
@@ -55,6 +57,8 @@ __all__ = [
     "Clock",
     "ConfigurationError",
     "DPoP",
+    "DeviceCode",
+    "DevicePrompt",
     "EnvSecret",
     "FileSecret",
     "InvalidCredential",
