@@ -7,7 +7,8 @@ Rules.
    that was waited for; any other gets a page that says so, and the waiting goes on.
 3. Connections are served as they speak: one that is opened and says nothing (browsers do that) stops no other. There
    are so many at most, each has so many bytes and seconds.
-4. It ends when the answer is there, at the deadline, or when it is closed from wherever, and leaves nothing open.
+4. It serves in a thread of its own, for which the end of the program does not wait. It ends when the answer is there,
+   at the deadline, or when it is closed from wherever, and leaves nothing open.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import contextlib
 import html
 import selectors
 import socket
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ._errors import ConfigurationError
+from ._loops import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 __all__ = ["Closed", "Listener", "Stray"]
 
@@ -71,7 +73,7 @@ class _Connection:
 
 
 class Listener:
-    """Waits for a browser to come to a loopback address. Listens from the start; good for one answer.
+    """Waits for a browser to come to a loopback address; good for one answer.
 
     Args:
         redirect_uri: where; port 0 stands for any that is free.
@@ -87,9 +89,8 @@ class Listener:
         parts = urlsplit(redirect_uri)
         host = parts.hostname or ""
         self._path = parts.path or "/"
-        self._lock = threading.Lock()
         self._is_over = False
-        self._is_waiting = False
+        self._brought: Future[str] | None = None
         try:
             self._doors = _listen(host, parts.port if parts.port is not None else 80)
         except OSError as error:
@@ -101,44 +102,46 @@ class Listener:
         shown = f"[{host}]" if ":" in host else host
         self.redirect_uri = parts._replace(netloc=f"{shown}:{port}").geturl()
 
-    def wait(self, judge: Callable[[str], str | None], seconds: float) -> str:
-        """Wait for the answer; to be called once.
+    def serve(self, judge: Callable[[str], str | None], seconds: float) -> None:
+        """Begin to serve, in a thread of its own: who opens the browser may wait until it is closed again.
 
         Args:
             judge: is given the path and query of what came; returns None if all is well, or what is wrong, for the page
                 that the person sees. Either way it is the answer.
             seconds: how long at most.
+        """
+        self._brought = begin(self._run, judge, time.monotonic() + seconds)
 
-        Returns:
-            The path and query of the answer.
+    def wait(self) -> str:
+        """The path and query of the answer; once that is known, or nobody wants to know any more, it is over.
 
         Raises:
             TimeoutError: nobody came.
             Closed: `close` was called meanwhile, or before.
         """
-        with self._lock:
-            if self._is_over or self._is_waiting:
-                raise Closed
-            self._is_waiting = True
+        if self._brought is None:
+            raise Closed
         try:
-            with selectors.DefaultSelector() as selector:
-                return self._serve(selector, judge, time.monotonic() + seconds)
+            return self._brought.result()
         finally:
-            with self._lock:
-                self._is_over = True
-            self._shut()
+            self.close()
 
     def close(self) -> None:
-        """End it, from wherever; whoever waits finds out within a moment."""
-        with self._lock:
-            was_over, self._is_over = self._is_over, True
-            is_theirs = self._is_waiting or was_over
-        if not is_theirs:
+        """End it, from wherever; the thread finds out within a moment."""
+        self._is_over = True
+        if self._brought is None:
             self._shut()
 
     def _shut(self) -> None:
         for door in self._doors:
             door.close()
+
+    def _run(self, judge: Callable[[str], str | None], deadline: float) -> str:
+        try:
+            with selectors.DefaultSelector() as selector:
+                return self._serve(selector, judge, deadline)
+        finally:
+            self._shut()
 
     def _serve(self, selector: selectors.BaseSelector, judge: Callable[[str], str | None], deadline: float) -> str:
         guests: dict[socket.socket, _Connection] = {}

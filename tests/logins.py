@@ -201,6 +201,11 @@ class Stage:
     person: Callable[[str], str] | None = None  # from there to the callback; None: `issuer.log_in`
     takes: float = 0.0  # seconds that the person takes
     prompts: list[Any] = field(default_factory=list)
+    served: dict[Listener, Any] = field(default_factory=dict)  # what listeners would serve, and for how long
+
+    def serve(self, listener: Listener, judge: Callable[[str], str | None], seconds: float) -> None:
+        """In the place of `Listener.serve`."""
+        self.served[listener] = judge, seconds
 
     def browse(self, url: str) -> None:
         """As `open_browser`."""
@@ -244,13 +249,13 @@ class Stage:
             assert not inspect.isawaitable(result)
             return result
         if isinstance(step, Work):
-            function: Any = step.function
-            waits = isinstance(getattr(function.func, "__self__", None), Listener)
-            return self._wait(*function.args) if waits else function()
+            listener = getattr(step.function, "__self__", None)
+            return self._wait(listener) if isinstance(listener, Listener) else step.function()
         assert isinstance(step, Patience)
         return None
 
-    def _wait(self, judge: Callable[[str], str | None], seconds: float) -> str:
+    def _wait(self, listener: Listener) -> str:
+        judge, seconds = self.served[listener]
         self.time.now += min(self.takes, seconds)
         if self.takes > seconds:
             raise TimeoutError

@@ -65,8 +65,14 @@ def entry(**options: Any) -> Entry:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    stage = Stage()
+
+    def serve(listener: Listener, *args: Any) -> None:
+        stage.serve(listener, *args)
+
+    monkeypatch.setattr(Listener, "serve", serve)
+    return stage
 
 
 @pytest.fixture
@@ -596,18 +602,6 @@ def test_nobody_comes(stage: Stage, code: Any) -> None:
     fails(stage, code(), ReauthenticationRequired)
 
 
-def test_the_browser_takes_its_time(stage: Stage, code: Any) -> None:
-    """What opening the browser took is the person's time as well, and leaves the less for the rest."""
-
-    def slowly(url: str) -> None:
-        stage.url, stage.time.now = url, stage.time.now + 100.0
-
-    stage.takes = 199.0
-    assert obtain(stage, code(open_browser=slowly))
-    stage.takes = 201.0
-    fails(stage, code(open_browser=slowly), ReauthenticationRequired)
-
-
 def test_the_usual_browser(stage: Stage, code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless told otherwise it is `webbrowser.open`, in a thread of its own: it may take a while."""
     monkeypatch.setattr(webbrowser, "open", lambda url: setattr(stage, "url", url) or True)
@@ -635,7 +629,7 @@ def test_no_browser(stage: Stage, code: Any) -> None:
 
 
 def listens(step: Any) -> Listener:
-    return step.function.func.__self__
+    return step.function.__self__
 
 
 def test_however_it_ends_nobody_listens_any_more(stage: Stage, code: Any) -> None:

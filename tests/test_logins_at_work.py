@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import math
 import os
 import signal
 import threading
@@ -32,7 +31,6 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._grants import DeviceCode
 from httpx_tokenflow._logins import AuthorizationCode
-from httpx_tokenflow._metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -304,6 +302,21 @@ def test_callables_may_be_async(driver: str, issuer: Issuer, browser: Browser, p
     assert (len(browser.urls), len(prompts)) == (1, 1)
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_browser_that_is_waited_for(driver: str, issuer: Issuer) -> None:
+    """A browser in the terminal: `open_browser` returns when it is closed again, long after it has come back to us."""
+    pages = []
+
+    def visit(url: str) -> bool:
+        pages.append(httpx.get(issuer.log_in(url), timeout=LIMIT, trust_env=False).status_code)
+        return True
+
+    grant = AuthorizationCode(issuer=ISSUER, client_id="c", open_browser=visit)
+    with httpx.Client(transport=issuer.transport()) as client:
+        assert at_once(driver, issuer, TokenAuth(grant, client=client)) == [200]
+    assert pages == [200]
+
+
 # In two halves
 
 
@@ -446,7 +459,7 @@ def test_several_issuers(issuer: Issuer) -> None:
     with httpx.Client(transport=issuer.transport()) as client:
         with pytest.raises(ConfigurationError, match="nobody has said"):
             grant.start(client=client)
-        grant._server._found[ISSUER] = Metadata(ISSUER, {}), -math.inf  # as an API's 401 would have led to
+        grant._server._chosen = ISSUER  # as an API's 401 would have led to
         url, state = grant.start(client=client)
         assert other.finish(issuer.log_in(url), state, client=client).access_token
 

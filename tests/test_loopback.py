@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from httpx_tokenflow._loopback import Closed, Listener, Stray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
 LIMIT = 20.0  # seconds; only against hanging
 URI = "http://127.0.0.1:0/callback"
@@ -34,22 +34,14 @@ def judge(target: str) -> str | None:
 @contextmanager
 def waiting(uri: str = URI, seconds: float = LIMIT) -> Iterator[tuple[Listener, Future[str]]]:
     """A listener, and what the wait for its answer brings."""
-    listener, answer = Listener(uri), Future[str]()
-
-    def wait() -> None:
+    listener = Listener(uri)
+    listener.serve(judge, seconds)
+    with ThreadPoolExecutor(1) as pool:
         try:
-            answer.set_result(listener.wait(judge, seconds))
-        except BaseException as error:  # noqa: BLE001 - for whoever looks
-            answer.set_exception(error)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    try:
-        yield listener, answer
-    finally:
-        listener.close()
-        thread.join(LIMIT)
-        assert not thread.is_alive(), "the thread outlives its use"
+            yield listener, pool.submit(listener.wait)
+        finally:
+            listener.close()
+    assert not is_open(listener), "it outlives its use"
 
 
 def get(listener: Listener, query: str = "?state=mine&code=c", **options: Any) -> httpx.Response:
@@ -308,27 +300,21 @@ def test_closed_before_anybody_waited() -> None:
     listener.close()
     assert not is_open(listener)
     with pytest.raises(Closed):
-        listener.wait(judge, LIMIT)
+        listener.wait()
 
 
 def test_what_the_judge_raises_ends_it() -> None:
     """A defect in there leaves nothing open."""
-    listener = Listener(URI)
 
     def broken(_target: str) -> str | None:
         raise ZeroDivisionError
 
-    future: Future[None] = Future()
-
-    def wait() -> None:
-        with pytest.raises(ZeroDivisionError):
-            listener.wait(broken, LIMIT)
-        future.set_result(None)
-
-    threading.Thread(target=wait, daemon=True).start()
+    listener = Listener(URI)
+    listener.serve(broken, LIMIT)
     with connected(listener) as browser:
         browser.sendall(b"GET /callback HTTP/1.1\r\n\r\n")
-        future.result(LIMIT)
+        with pytest.raises(ZeroDivisionError):
+            listener.wait()
     assert not is_open(listener)
 
 

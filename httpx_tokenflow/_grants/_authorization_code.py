@@ -158,7 +158,7 @@ class CodeGrant(Session):
         """The further parameters of an authorization request, these included."""
         if taken := (extra or {}).keys() & _OURS:
             raise ConfigurationError(
-                f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself or cannot do without"
+                f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself, or cannot have"
             )
         return {**self._authorization_extra, **(extra or {})}
 
@@ -183,10 +183,10 @@ class CodeGrant(Session):
             url, login = yield from self._begin(attempt, server, listener.redirect_uri, self._authorization_extra)
             yield Patience(self.login_timeout + attempt.timeout)
             began = clock.monotonic()
+            listener.serve(partial(self._judge, server, login), self.login_timeout)
             yield from self._open(url)
-            left = self.login_timeout - (clock.monotonic() - began)
             try:
-                callback = yield Work(partial(listener.wait, partial(self._judge, server, login), left))
+                callback = yield Work(listener.wait)
             except (TimeoutError, Closed):
                 raise ReauthenticationRequired(
                     f"nobody has logged in within {self.login_timeout:g} seconds: start again with warm()"
