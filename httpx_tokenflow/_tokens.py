@@ -451,7 +451,7 @@ def _words(value: object, secrets: tuple[str, ...]) -> str | None:
         return None
     for secret in secrets:
         if secret:
-            value = value.replace(secret, "…")
+            value = value.replace(secret, "***")
     text = re.sub(r"[^\x20-\x7e]+", " ", value).strip()
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
 

@@ -1,0 +1,130 @@
+"""The README's examples, as they stand there: against the real server, or the sandbox where there is no OAuth."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+import httpx2
+import pytest
+
+import httpx_tokenflow.events
+from httpx_tokenflow import TokenAuth
+from httpx_tokenflow.testing import Sandbox, serve
+
+TEXT = Path(__file__).parents[2].joinpath("README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+SERVER = "https://auth.example.com"
+MOST_LINES = 12
+
+
+def _example(word):
+    """The one example with that word in it, and its lines of code."""
+    (found,) = [one for one in EXAMPLES if word in one]
+    return found, [line for line in found.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+@pytest.fixture
+def play(rig, monkeypatch):
+    """Run an example: its server is ours, and so is what it leaves open."""
+    monkeypatch.setenv("SSL_CERT_FILE", rig.ca)  # httpx's own way to trust a private CA
+
+    def run(word, changes, names):
+        text, lines = _example(word)
+        assert len(lines) <= MOST_LINES
+        for old, new in {SERVER: rig.issuer, **changes}.items():
+            assert old in text
+            text = text.replace(old, new)
+        code = compile(text, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        found = {"httpx": httpx, "httpx2": httpx2, **names}
+        awaitable = eval(code, found)
+        if awaitable is not None:
+            asyncio.run(awaitable)
+        return found
+
+    return run
+
+
+def _check(rig, auth):
+    with auth, httpx.Client(base_url=rig.api, auth=auth, verify=rig.trust) as client:
+        assert client.get("/x").status_code == 200
+
+
+def test_a_key_instead_of_a_secret(rig, play):
+    """private_key_jwt."""
+    client, key = rig.clients["key-jwt"], rig.keys["ES256"]
+    found = play(
+        "PrivateKeyJWT(PRIVATE_KEY", {'"orders"': repr(client.id), "2026-11": key.kid}, {"PRIVATE_KEY": key.pem}
+    )
+    _check(rig, found["auth"])
+
+
+def test_a_person_at_a_browser(rig, play, alice, monkeypatch):
+    """Authorization code with PKCE, with a browser that is not one."""
+    monkeypatch.setattr("webbrowser.open", alice.browse)
+    found = play('client_id="desk", scope=', {'"desk"': '"public"', "orders:read": "read"}, {})
+    _check(rig, found["auth"])
+
+
+def test_a_web_backend(rig, play, alice):
+    """The two halves; the person comes back in between."""
+    client = rig.clients["web"]
+    changes = {
+        '"web"': repr(client.id),
+        "https://app.example/callback": client.redirect_uri,
+        "token = await": "callback_url = log_in(url)\ntoken = await",
+        "openid offline_access": "openid offline_access read",
+    }
+    names = {"SECRET": client.secret, "log_in": alice.log_in, "user_id": "alice"}
+    _check(rig, play("login.astart()", changes, names)["auth"])
+
+
+def test_a_device_without_a_browser(rig, play, alice, capsys):
+    """The person confirms when they are shown where."""
+
+    class Shown:
+        def __init__(self, text):
+            print(text)
+            uri, code = re.search(r"to (\S+) and enter (\S+)", text).groups()
+            alice.confirm(f"{uri}?user_code={code}")
+
+    found = play("on_prompt(prompt)", {'"tv"': '"public"'}, {"print": Shown})
+    _check(rig, found["auth"])
+    assert "enter" in capsys.readouterr().out
+
+
+def test_an_api_with_a_login_of_its_own(monkeypatch):
+    """The AuthService of the articles."""
+    text, lines = _example("SessionLogin(")
+    assert len(lines) <= MOST_LINES
+    sandbox = Sandbox()
+    with serve(sandbox) as url:
+        found = {"ask_for_password": lambda: {"username": "user", "password": "password"}}
+        before, _, last = text.replace("https://api.example.com", url).rpartition("auth.revoke()")
+        exec(before, found)
+        auth = found["auth"]
+        assert found["is_authenticated"]
+        with httpx.Client(base_url=url, auth=auth) as client:
+            assert client.get("/api/x").status_code == 200
+            exec(f"auth.revoke(){last}", found)
+            assert auth.status.expires_in is None
+    assert (sandbox.session_logins, sandbox.session_logouts) == (1, 1)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=lambda text: text.strip().splitlines()[-1][:40])
+def test_every_example_can_be_read(text):
+    """Each is Python, and each name that it imports from us is there."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "httpx_tokenflow":
+            assert all(hasattr(httpx_tokenflow, name.name) for name in node.names)
+
+
+def test_every_option_in_the_table_exists():
+    """`using`, `dpop=`, `step_up=`, `expect=`, `revoke`, `introspect`: what the table names can be had."""
+    named = set(re.findall(r"TokenAuth\(…, (\w+)=", TEXT)) | set(re.findall(r"auth\.(\w+)\(", TEXT))
+    arguments = TokenAuth.__init__.__kwdefaults__
+    assert {name for name in named if name not in arguments and not hasattr(TokenAuth, name)} == set()
