@@ -203,7 +203,7 @@ def _claims(token: str) -> Mapping[str, Any] | None:
 
     try:
         claims: Mapping[str, Any] = jwt.decode(token, options={"verify_signature": False, "verify_exp": False})
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError):
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
         return None
     return claims
 

@@ -384,4 +384,4 @@ def test_a_token_nested_without_end_is_opaque() -> None:
     deep = base64.urlsafe_b64encode(b"[" * 200_000).decode().rstrip("=")
     head = token().partition(".")[0]
     with pytest.raises(InvalidCredential, match="opaque"):
-        expectation({"iss": "x"})(f"{head}.{deep}.x")
+        expectation({"iss": "x"})(f"{head}.{deep}.eHg")

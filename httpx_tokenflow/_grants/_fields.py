@@ -6,7 +6,7 @@ Rules.
    A place that the program names is the only one that is looked at; without one, the common spellings are, at the top
    and one level down.
 2. What cannot be read counts as missing, never as "expired": lifetimes that are no numbers, times without an offset,
-   times that make no sense in seconds or milliseconds, times that are over when the answer comes.
+   and times that are over when the answer comes, for nobody issues such a token: it was no such time.
 3. A time is reckoned by the clock of the server that wrote it, of which the answer's `Date` tells.
 4. A cookie that the answer deletes is no token, unless the same answer sets it as well. Its value is kept as it is, in
    quotes or not: so it is sent back (RFC 6265 §5.2).
@@ -48,7 +48,7 @@ _WITHIN = ("", "data.", "tokens.", "result.")
 _EXPIRY = frozenset({"expires_in", "expires_in_ms", "expires_at"})
 _TOKENS = ("access_token", "refresh_token")
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110 §5.6.2: header fields and cookies
-_SECONDS, _MILLISECONDS = (1e9, 1e11), (1e12, 1e14)  # Unix times from 2001 on, far into the future
+_MAX_SECONDS, _MAX_MILLISECONDS = 1e11, 1e14  # Unix times in the year 5138: what is more is written in other units
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +210,14 @@ def _moment(value: object) -> float | None:
     """Unix seconds by seconds, milliseconds or ISO 8601 with its offset (rule 2)."""
     number = _number(value)
     if number is not None:
-        if _SECONDS[0] <= number < _SECONDS[1]:
+        if number < _MAX_SECONDS:
             return number
-        return number / 1000.0 if _MILLISECONDS[0] <= number < _MILLISECONDS[1] else None
+        return number / 1000.0 if number < _MAX_MILLISECONDS else None
     try:
         moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
-        return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
 
 
 @dataclass(frozen=True, slots=True)
