@@ -897,6 +897,49 @@ def test_a_session_outlives_the_process_in_a_store(sandbox: Sandbox, base: str) 
         assert (sandbox.session_logins, sandbox.session_refreshes) == (1, number)
 
 
+@LIBRARIES
+def test_credentials_from_an_async_callable(sandbox: Sandbox, base: str, library: Any, anyio_backend: str) -> None:
+    """A vault that is asked on the loop, once for everybody; a sync client says that it cannot ask it."""
+    asked: list[int] = []
+
+    async def vault() -> dict[str, str]:
+        await anyio.sleep(0.01)
+        asked.append(1)
+        return {"username": "ann", "password": "SENTINEL"}
+
+    auth = auth_for(base, credentials=vault)
+
+    async def main() -> None:
+        async with library.AsyncClient(base_url=base, auth=auth, timeout=20) as client:
+
+            async def one() -> None:
+                assert (await client.get("/api/x")).status_code == 200
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(one)
+
+    anyio.run(main, backend=anyio_backend)
+    assert (len(asked), sandbox.session_logins) == (1, 1)
+    refusal = pytest.raises(ConfigurationError, match="async")
+    with library.Client(base_url=base, auth=auth_for(base, credentials=vault)) as client, refusal:
+        client.get("/api/x")
+    assert sandbox.session_logins == 1
+
+
+def test_credentials_never_follow_a_redirect(sandbox: Sandbox, base: str) -> None:
+    """A login endpoint that has moved is an error that says so; nothing goes where it points (F16)."""
+    elsewhere = Sandbox(accounts={"ann": "SENTINEL"})
+    with serve(elsewhere) as other:
+        url = f"{base}/redirect?status=307&to={other}/session/login"
+        refusal = pytest.raises(ConfigurationError, match="redirect")
+        auth = auth_for(base, login_url=url)
+        with httpx.Client(base_url=base, auth=auth, follow_redirects=True) as client, refusal:
+            client.get("/api/x")
+    assert elsewhere.seen == []
+    assert [seen.path for seen in sandbox.seen] == ["/redirect"]
+
+
 def test_the_service_of_the_articles(sandbox: Sandbox, base: str) -> None:
     """Login, refresh, logout, isAuthenticated and getAccessToken, as the README has them."""
     auth = auth_for(base)
