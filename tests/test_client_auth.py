@@ -526,11 +526,12 @@ def test_a_certificate_that_changed_is_loaded_again(tmp_path: Path, monkeypatch:
 
 
 def test_a_mounted_secret_changes_at_the_end_of_a_link(tmp_path: Path) -> None:
-    """As Kubernetes does it: a link to a directory is exchanged, sizes and times may be the same."""
+    """As Kubernetes does it: a link to a directory is exchanged, sizes and times are the same."""
     link = tmp_path / "now"
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         for path in write(tmp_path / name, "me", issued(name)):
+            path.write_bytes(path.read_bytes().ljust(4096, b"\n"))
             os.utime(path, (1000, 1000))
     link.symlink_to(tmp_path / "first")
     files = CertificateFiles(link / "me.pem", link / "me.key")

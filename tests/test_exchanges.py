@@ -236,6 +236,7 @@ def test_whose_exchange_it_is() -> None:
         exchange(actor_token=token),
         exchange(actor_token="actor", actor_token_type=ID_TOKEN),
         exchange(actor_token="actor", subject_key="ann"),
+        exchange(actor_token="other", subject_key="ann"),
         exchange(requested_token_type=ACCESS_TOKEN),
         exchange(client_secret="other"),
         exchange(audience="orders"),

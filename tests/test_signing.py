@@ -464,4 +464,5 @@ def test_der_that_is_damaged_in_its_frame_is_none(at: int, change: int) -> None:
     frame = at in {0, 1, 2, 3, 36, 37}
     assert (_of_der(bytes(whole), 32) is None) >= frame
     assert _of_der(bytes(whole) + b"\0", 32) is None
+    assert _of_der(b"\x30\x06\x02\x01\x81\x02\x01\x01", 32) is None  # a number below zero
     assert _of_der(bytes(whole)[:-1], 32) is None
