@@ -164,6 +164,25 @@ def test_who_says_nothing_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
             one.close()
 
 
+@pytest.mark.parametrize("uri", [URI, "http://localhost:0/callback", "http://[::1]:0/callback"])
+def test_nobody_else_can_come(uri: str) -> None:
+    """It listens on loopback and nowhere else, and nothing about it blocks."""
+    listener = Listener(uri)
+    try:
+        addresses = {door.getsockname()[0] for door in listener._doors}
+        assert addresses <= {"127.0.0.1", "::1"}
+        assert not any(door.getblocking() for door in listener._doors)
+        with connected(listener) as browser:
+            until = time.monotonic() + LIMIT
+            while (guest := _loopback._welcome(listener._doors[0])) is None and time.monotonic() < until:
+                time.sleep(0.001)
+            with guest:
+                assert _loopback._hear(_loopback._Connection(guest, 0.0)) is None
+                browser.sendall(b"x")
+    finally:
+        listener.close()
+
+
 def test_a_crowd_of_silent_ones_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are places for so many at most: the oldest have to go, and who speaks is heard at once."""
     monkeypatch.setattr(_loopback, "MAX_CONNECTIONS", 3)
