@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._times import parse_date
@@ -51,7 +51,7 @@ FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110 Â
 _MAX_SECONDS, _MAX_MILLISECONDS = 1e11, 1e14  # Unix times in the year 5138: what is more is written in other units
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """What an answer has.
 
@@ -220,11 +220,10 @@ def _moment(value: object) -> float | None:
     return moment.timestamp() if moment is not None and moment.tzinfo is not None else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Cookie:
+class _Cookie(NamedTuple):
     """A cookie that an answer sets; without a value, if the answer deletes it."""
 
-    value: str = field(repr=False)
+    value: str
     lifetime: float | None
 
 
