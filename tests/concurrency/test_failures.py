@@ -642,7 +642,7 @@ def test_an_async_callable_is_no_use_to_threads(kind: str) -> None:
     for _ in range(3):
         answers = own_errors(stage.at_once(3), ConfigurationError)
         assert "async" in str(answers[0])
-        stage.hands.move(PAUSE)
+        stage.hands.move(LONGEST_PAUSE)
     stage.driver = "asyncio"
     stage.auth = stage.make_auth(grant=stage.grant(client_secret=secret))
     assert stage.at_once(3) == [200] * 3
@@ -665,7 +665,7 @@ def test_a_callable_that_raises_is_an_outage_of_its_own(driver: str, kind: str) 
     for _ in range(3):
         answers = own_errors(stage.at_once(5))
         assert {answer.outcome for answer in answers} == {"not sent"}
-        stage.hands.move(PAUSE)
+        stage.hands.move(LONGEST_PAUSE)
     broken = False
     assert stage.at_once(5) == [200] * 5
     stage.check_session()
