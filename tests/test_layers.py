@@ -33,6 +33,7 @@ ORDER = [
     "_certificates",
     "_client_auth",
     "_grants",
+    "grants",
     "_lifecycle",
     "events",
     "stores",
