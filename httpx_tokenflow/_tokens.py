@@ -351,7 +351,7 @@ def _minted(
     refresh_token, id_token = body.pop("refresh_token", None), body.pop("id_token", None)
     token = Token(
         access_token=body.pop("access_token"),
-        token_type=_read_token_type(body.get("token_type"), assumed=token_type, is_bound=is_bound),
+        token_type=token_type or _read_token_type(body.get("token_type"), is_bound=is_bound),
         expires_at=None if lifetime is None else now + lifetime,
         refresh_token=(refresh_token if isinstance(refresh_token, str) and refresh_token else None)
         or (previous.refresh_token if previous else None),
@@ -373,15 +373,8 @@ def read_seconds(value: object) -> float | None:
     return min(seconds, MAX_LIFETIME) if math.isfinite(seconds) else None
 
 
-def _read_token_type(value: object, *, assumed: str | None, is_bound: bool) -> str:
+def _read_token_type(value: object, *, is_bound: bool) -> str:
     spelt = value.strip() if isinstance(value, str) else ""
-    if spelt.upper() == "N_A":  # whatever the program assumes
-        raise ConfigurationError(
-            "the token endpoint issued a token that is none for an API (token_type N_A, RFC 8693 §2.2.1), and that is "
-            "never sent as one: say with requested_token_type= what to issue"
-        )
-    if assumed is not None:
-        return assumed
     if spelt.lower() == "dpop" and is_bound:
         return "DPoP"
     if spelt.lower() in _BEARER and is_bound:
@@ -391,6 +384,11 @@ def _read_token_type(value: object, *, assumed: str | None, is_bound: bool) -> s
         )
     if spelt.lower() in _BEARER:
         return "Bearer"
+    if spelt.upper() == "N_A":
+        raise ConfigurationError(
+            "the token endpoint issued a token that is none for an API (token_type N_A, RFC 8693 §2.2.1), and it is not "
+            "sent as one: say with requested_token_type= what to issue"
+        )
     # RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
     hint = "give TokenAuth dpop=" if spelt.lower() == "dpop" else 'if the server means Bearer, say token_type="Bearer"'
     raise ConfigurationError(f"the token endpoint issued a token of type {_quoted(spelt)}, not Bearer: {hint}")

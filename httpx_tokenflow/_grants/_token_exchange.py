@@ -29,7 +29,7 @@ class TokenExchange(TokenEndpoint):
     behalf; with an actor the new token also says who does so. `audience`, `resource` and `scope` say for what.
 
     The answer's `issued_token_type` is in ``token.extra``; one that leaves it out, against §2.2.1, is taken all the
-    same. A token of the type "N_A", which is none for an API, is an error.
+    same. A token of the type "N_A", which is none for an API, is an error, and never sent.
 
     Args:
         token_endpoint: the URL that issues tokens; https, or http to loopback. Or else `issuer`.
@@ -43,7 +43,7 @@ class TokenExchange(TokenEndpoint):
             who give it share the tokens, in other processes that share the store too. Without it a string counts by its
             hash, and a callable makes the tokens this object's own. A callable that returns now one person's token and
             now another's needs an object, or a key, for each of them.
-        **options: see `ClientOptions`.
+        **options: see `ClientOptions`; except for `token_type`.
 
     Raises:
         ConfigurationError: an argument is missing or contradicts another.
@@ -69,6 +69,11 @@ class TokenExchange(TokenEndpoint):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__({"token_endpoint": token_endpoint}, client_id, **options)
+        if options.get("token_type") is not None:
+            raise ConfigurationError(
+                "TokenExchange takes no token_type=: the answer says what was issued, and whether that is a token for an "
+                "API at all (RFC 8693 §2.2.1)"
+            )
         if actor_token is None and actor_token_type is not None:
             raise ConfigurationError("actor_token_type= says what actor_token= is: give that as well (RFC 8693 §2.1)")
         self._subject = GivenToken(subject_token, "subject_token", subject_key)
