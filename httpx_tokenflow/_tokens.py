@@ -386,8 +386,8 @@ def _read_token_type(value: object, *, is_bound: bool) -> str:
         return "Bearer"
     if spelt.upper() == "N_A":
         raise ConfigurationError(
-            "the token endpoint issued a token that is none for an API (token_type N_A, RFC 8693 §2.2.1), and it is not "
-            "sent as one: say with requested_token_type= what to issue"
+            "the token endpoint issued a token that is none for an API (token_type N_A, RFC 8693 §2.2.1), and it is "
+            "not sent as one: say with requested_token_type= what to issue"
         )
     # RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
     hint = "give TokenAuth dpop=" if spelt.lower() == "dpop" else 'if the server means Bearer, say token_type="Bearer"'

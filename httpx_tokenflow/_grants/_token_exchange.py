@@ -71,8 +71,8 @@ class TokenExchange(TokenEndpoint):
         super().__init__({"token_endpoint": token_endpoint}, client_id, **options)
         if options.get("token_type") is not None:
             raise ConfigurationError(
-                "TokenExchange takes no token_type=: the answer says what was issued, and whether that is a token for an "
-                "API at all (RFC 8693 §2.2.1)"
+                "TokenExchange takes no token_type=: the answer says what was issued, and whether that is a token for "
+                "an API at all (RFC 8693 §2.2.1)"
             )
         if actor_token is None and actor_token_type is not None:
             raise ConfigurationError("actor_token_type= says what actor_token= is: give that as well (RFC 8693 §2.1)")
