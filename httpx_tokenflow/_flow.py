@@ -127,12 +127,12 @@ def authorize(
 def _first(
     source: TokenSource, policy: RenewalPolicy, renewals: Renewals | None, sending: Sending
 ) -> Generator[Step, Any, Held | None]:
-    """The token to send first; None where it takes an API to say who issues it (rule 9)."""
+    """The token to send first; None where there is none, and it takes an API to say who issues one (rule 9)."""
     if renewals is None:
         assert source.held is not None  # noqa: S101 - without a grant the source was made with a token
         return source.held
-    if source.held is None and renewals.is_unknown():
-        return None
+    if renewals.is_unknown():
+        return source.usable(policy.clock)  # nobody could renew it: its 401 says who can
     timeout = sending.timeout if policy.cover_timeout else 0.0
     return (yield from _await_token(source, policy, renewals, timeout=timeout))[0]
 
@@ -187,8 +187,7 @@ class _Request:
             return False
         demand = None if challenge is None else Demand(challenge, self.answer.url)
         if not self.sending.replayable:
-            if held is not None:
-                yield from _renew_aside(source, policy, renewals, held, demand)
+            yield from _renew_aside(source, policy, renewals, held, demand)
             return False
         _tell(source, self.answer, challenge, stands=False)
         yield Drain()
@@ -305,7 +304,7 @@ def _is_paused(source: TokenSource, policy: RenewalPolicy) -> bool:
 
 
 def _renew_aside(
-    source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held, demand: Demand | None
+    source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held | None, demand: Demand | None
 ) -> Generator[Step, Any, None]:
     """See a flight off without waiting for it: the next request will (rule 5)."""
     ticket = source.board(policy, refused, demand=demand)
