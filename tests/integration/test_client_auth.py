@@ -17,6 +17,7 @@ from httpx_tokenflow import (
     ClientCredentials,
     ClientSecretJWT,
     ConfigurationError,
+    FileSecret,
     PrivateKeyJWT,
     RefreshToken,
     RenewalPolicy,
@@ -101,16 +102,19 @@ def test_another_secret_does_not_sign(rig):
 # private_key_jwt
 
 
-@pytest.mark.parametrize("form", ["pem", "jwk", "callable"])
+@pytest.mark.parametrize("form", ["pem", "jwk", "file", "callable"])
 @pytest.mark.parametrize("alg", ALGS)
-def test_a_key_signs(hand, rig, alg, form):
-    """`private_key_jwt` with each type of key: as PEM, as a JWK, and elsewhere, behind a callable."""
-    with _auth(rig, "key-jwt", _method(hand, rig.keys[alg], form)) as auth:
+def test_a_key_signs(hand, rig, alg, form, tmp_path):
+    """`private_key_jwt` with each type of key: as PEM, as a JWK, in a file, and elsewhere, behind a callable."""
+    with _auth(rig, "key-jwt", _method(hand, rig.keys[alg], form, tmp_path / "key.pem")) as auth:
         _prove(hand, rig, auth, "key-jwt")
     assert len({claims["jti"] for claims in _assertions(rig)}) == 3
 
 
-def _method(hand, key, form):
+def _method(hand, key, form, path):
+    if form == "file":
+        path.write_text(key.pem)
+        return PrivateKeyJWT(FileSecret(path), kid=key.kid)
     if form == "pem":
         return PrivateKeyJWT(key.pem, kid=key.kid)
     if form == "jwk":
