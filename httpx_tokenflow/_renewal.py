@@ -285,7 +285,7 @@ def _attempts(flight: Flight, renewals: Renewals, presented: Entry | None) -> Ge
                 session = presented.session
             return Entry(
                 minted.token,
-                sent_at,
+                sent_at if minted.sent_at is None else minted.sent_at,
                 minted.lifetime,
                 session=session,
                 refresh_in=minted.refresh_in,

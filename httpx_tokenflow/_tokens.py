@@ -225,6 +225,7 @@ class Minted:
         asked: as in `Entry`.
         issuer: as in `Entry`.
         key: as in `Entry`.
+        sent_at: Unix seconds at which the request for it was sent; None: when the grant was asked for it.
     """
 
     token: Token
@@ -235,6 +236,7 @@ class Minted:
     asked: str | None = None
     issuer: str | None = None
     key: str | None = field(default=None, repr=False)
+    sent_at: float | None = None
 
     def parted(self, session: Entry) -> tuple[Minted, Entry]:
         """The access token alone; and `session` with the refresh token that came along, where it was rotated."""
@@ -359,7 +361,7 @@ def _minted(
         id_token=id_token if isinstance(id_token, str) else None,
         extra={name: value for name, value in body.items() if name != "token_type"},
     )
-    return Minted(token, lifetime, refresh_in)
+    return Minted(token, lifetime, refresh_in, sent_at=now)
 
 
 def read_seconds(value: object) -> float | None:
