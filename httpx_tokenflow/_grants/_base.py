@@ -40,8 +40,11 @@ Fresh = Callable[[Client], Generator[Step, Any, tuple[tuple[str, str], ...]]]
 
 _OURS = frozenset({"grant_type", "client_id", "client_secret", "scope", "refresh_token"})  # parameters of each grant
 _SECRETS = frozenset(
-    {"refresh_token", "code", "code_verifier", "assertion", "subject_token", "actor_token", "device_code"}
-)
+    {
+        "actor_token", "assertion", "client_assertion", "client_secret", "code", "code_verifier", "device_code",
+        "refresh_token", "subject_token", "token",
+    }
+)  # fmt: skip
 
 Secret = str | Callable[[], Any] | Sequence[str]
 """A secret; or a callable (sync or async) that is asked for it at each renewal, and again if the server refuses what it
@@ -136,13 +139,17 @@ class TokenEndpoint:
             raise ConfigurationError(
                 "client_id is missing: give the identifier under which the server knows the client"
             )
+        if client_id and not _is_text(client_id):
+            raise ConfigurationError(
+                "client_id must be a string without white space around it (a newline from a file?) or control characters"
+            )
         self._client_id = client_id or ""
         self._secret, self._client_auth = _proof(client_secret, client_auth)
         self._may_choose = client_auth is None and client_secret is not None
         self._scope = as_scope(scope)
-        self._audience = audience
+        self._audience = _as_audience(audience)
         self._resource = as_resources(resource)
-        self._extra = dict(extra or {})
+        self._extra = _as_extra(extra)
         if token_type not in {None, "Bearer"}:
             raise ConfigurationError('token_type can only be "Bearer": the type to assume whatever the server says')
         self._token_type = token_type
@@ -200,11 +207,11 @@ class TokenEndpoint:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         if scope is not None:
-            other._scope = as_scope(scope)  # noqa: SLF001 - one of our own
+            other._scope = as_scope(scope)
         if audience is not None:
-            other._audience = audience  # noqa: SLF001 - likewise
+            other._audience = _as_audience(audience)
         if resource is not None:
-            other._resource = as_resources(resource)  # noqa: SLF001 - likewise
+            other._resource = as_resources(resource)
         return other
 
     def revoke(self, attempt: Attempt) -> Generator[Step, Any, bool]:
@@ -224,14 +231,12 @@ class TokenEndpoint:
 
     def _revoke(self, attempt: Attempt, server: Metadata, token: str, hint: str) -> Generator[Step, Any, None]:
         form = (("token", token), ("token_type_hint", hint))
-        yield from self._post(attempt, server, "revocation_endpoint", form, read_nothing, (token,))
+        yield from self._post(attempt, server, "revocation_endpoint", form, read_nothing)
 
     def introspect(self, attempt: Attempt, token: str) -> Generator[Step, Any, dict[str, Any]]:
         """What the server says of `token` (RFC 7662 §2.2)."""
         server = yield from self._server.find(attempt)
-        return (
-            yield from self._post(attempt, server, "introspection_endpoint", (("token", token),), read_json, (token,))
-        )
+        return (yield from self._post(attempt, server, "introspection_endpoint", (("token", token),), read_json))
 
     def _ask(
         self,
@@ -297,8 +302,7 @@ class TokenEndpoint:
                 is_bound=key is not None,
             )
 
-        hidden = [value for name, value in pairs if name in _SECRETS and value]
-        minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, hidden, key=key, fresh=fresh)
+        minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, key=key, fresh=fresh)
         made = attempt.dpop.kept(key) if attempt.dpop is not None and key is not None else None
         issuer = server.issuer if len(self._server.allowed) > 1 or self._server.is_open else None
         return replace(minted, issuer=issuer, key=made)
@@ -336,9 +340,9 @@ class TokenEndpoint:
             pairs: the parameters; those without a value count as omitted (RFC 6749 §3.2).
             read: makes of the answer, the moment at which the request was sent (Unix seconds) and the secrets that must
                 not be quoted what the caller wants to know.
-            hidden: more such secrets.
+            hidden: more such secrets than the parameters that are known to be some.
             key: the key that the tokens are to be bound to (RFC 9449 §5).
-            fresh: makes the parameters that serve once, all of them secrets, anew for each request.
+            fresh: makes the parameters that serve once anew for each request.
         """
         is_mtls = hasattr(self._client_auth, "certificate")
         url = server.endpoint(endpoint, mtls=is_mtls)
@@ -359,7 +363,8 @@ class TokenEndpoint:
             if attempt.dpop is not None and key is not None:
                 attempt.dpop.heed_server(url, response.headers.get("dpop-nonce"))
             try:
-                value = read(response, sent_at, (*tried, secret, *hidden, *(value for _, value in made)))
+                sent = (value for name, value in request.form if name in _SECRETS)
+                value = read(response, sent_at, (*tried, secret, *hidden, *sent))
             except TokenFlowError as error:
                 server = yield from self._server.find_again(attempt, server, response.status)
                 before, url = url, server.endpoint(endpoint, mtls=is_mtls)
@@ -437,6 +442,8 @@ def ask(function: Callable[[], Any], what: str, timeout: float) -> Generator[Ste
 
 
 def _proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, ClientAuth]:
+    if given is not None and (isinstance(given, type) or not hasattr(given, "sign")):
+        raise ConfigurationError("client_auth= must be an object such as ClientSecretPost()")
     client_auth: ClientAuth = given or (NoClientAuth() if secret is None else ClientSecretBasic())
     if secret is None:
         if client_auth.needs_secret:
@@ -453,12 +460,37 @@ def _proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, Cli
 
 def as_scope(given: str | Iterable[str] | None) -> str | None:
     """A scope as it is written on the wire (RFC 6749 §3.3)."""
-    return given if isinstance(given, str) or given is None else " ".join(given)
+    return None if given is None else " ".join(_strings(given, "scope"))
 
 
 def as_resources(given: str | Iterable[str] | None) -> tuple[str, ...]:
     """Resource indicators (RFC 8707 §2)."""
-    return (given,) if isinstance(given, str) else tuple(given or ())
+    return _strings(given or (), "resource")
+
+
+def _strings(given: Any, name: str) -> tuple[str, ...]:
+    several = (given,) if isinstance(given, str) else given
+    found = tuple(several) if isinstance(several, Iterable) else (None,)
+    if not all(isinstance(one, str) and one.isprintable() for one in found):
+        raise ConfigurationError(f"{name}= must be a string or several, without control characters")
+    return found
+
+
+def _as_audience(given: str | None) -> str | None:
+    if given and not _is_text(given):
+        raise ConfigurationError("audience= must be a string, without control characters")
+    return given
+
+
+def _as_extra(given: Any) -> dict[str, str]:
+    found = given or {}
+    if not isinstance(found, Mapping) or not all(isinstance(one, str) for pair in found.items() for one in pair):
+        raise ConfigurationError("extra= must be a mapping of strings to strings")
+    return dict(found)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and value == value.strip()
 
 
 def claims_of(challenge: Challenge | None) -> str | None:
