@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from ._attempt import Attempt
 from ._drivers import LoopDriver, ThreadDriver
@@ -51,10 +52,12 @@ class AuthorizationCode(CodeGrant):
         redirect_uri: where the browser comes back to. On 127.0.0.1, [::1] or localhost we listen there ourselves, while
             a login is under way; port 0, the default, is any that is free.
         open_browser: is given the URL, sync or async; None: `webbrowser.open`. If it returns False there is no browser.
+            False: none is ever opened; for backends whose `redirect_uri` is on loopback while they are developed.
         timeout: seconds that the person may take. Default 300.
         authorization_extra: further parameters of the authorization request, such as ``{"prompt": "consent"}``.
         par: push the authorization request first (RFC 9126); None: where the server's metadata require it.
-        **options: see `ClientOptions`. With ``openid`` in the scope, the ID token that comes along is checked.
+        **options: see `ClientOptions`. With ``openid`` in the scope the ID token that comes along is checked. Of
+            several resources the token is for the first; `TokenAuth.using` brings those for the others (RFC 8707 §2.2).
 
     Raises:
         ConfigurationError: an argument is missing or contradicts another.
@@ -149,7 +152,7 @@ class AuthorizationCode(CodeGrant):
         return minted.token
 
     def _half(self, extra: Mapping[str, str] | None, attempt: Attempt) -> Generator[Step, Any, tuple[str, str]]:
-        if self._redirect_uri.startswith(_ANY_PORT):
+        if urlsplit(self._redirect_uri).port == 0:
             raise ConfigurationError("start() needs redirect_uri= to have the port at which the program serves it")
         more = self._more(extra)
         server = yield from self._server.find(attempt)
@@ -174,9 +177,6 @@ class AuthorizationCode(CodeGrant):
         library = sys.modules["httpx"] if client is None else library_of(client)  # the package has imported it
         source = TokenSource(self.name, "", None, str)  # a driver has one; nothing is loaded or saved
         return kind(source, _POLICY, tokens, library)
-
-
-_ANY_PORT = ("http://127.0.0.1:0/", "http://[::1]:0/", "http://localhost:0/")
 
 
 def _attempt(dpop: DPoP | None) -> Attempt:

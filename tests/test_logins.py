@@ -131,6 +131,27 @@ def test_while_there_is_a_refresh_token_nobody_is_asked(stage: Stage, either: An
     assert not any(isinstance(step, Patience | Work) for step in stage.steps)
 
 
+def test_a_part_of_a_session_says_which(stage: Stage, either: Any) -> None:
+    """By `using` the refresh token buys a token for less scope, or another resource of the session (RFC 8707 §2.2)."""
+    grant = either(scope="a b", audience="api", resource=["https://r1", "https://r2"])
+    parts = [
+        {},
+        {"scope": "a"},
+        {"audience": "other"},
+        {"resource": "https://r2"},
+        {"resource": ["https://r2", "https://r1"]},
+    ]
+    for part in parts:
+        stage.issuer.refresh_tokens.add("refresh-0")
+        obtain(stage, grant.using(**part), entry(), may_log_in=False)
+    said = [
+        {name: form.get(name) for name in ("scope", "audience", "resource")} for form in stage.issuer.forms("/token")
+    ]
+    whole = {"scope": None, "audience": None, "resource": "https://r1"}
+    assert said == [whole, whole | parts[1], whole | parts[2], whole | parts[3],
+                    whole | {"resource": "https://r2 https://r1"}]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("presented", "options"),
     [
@@ -183,16 +204,17 @@ def test_what_a_renewal_knows_of_a_login(code: Any, device: Any) -> None:
     """Logins spend refresh tokens, may take a person's time, and can widen; a page elsewhere cannot be served."""
     for grant, seconds in ((code(), 300.0), (device(), 600.0), (code(timeout=5), 5.0)):
         assert (grant.spends, grant.logs_in, grant.widens, grant.login_timeout) == (True, True, True, seconds)
-    grant = code(redirect_uri=PAGE)
-    assert (grant.spends, grant.logs_in, grant.widens, grant.login_timeout) == (True, False, False, 0.0)
+    for grant in (code(redirect_uri=PAGE), code(open_browser=False)):
+        assert (grant.spends, grant.logs_in, grant.widens, grant.login_timeout) == (True, False, False, 0.0)
 
 
 def test_a_backend_is_told_to_log_its_people_in_itself(stage: Stage, code: Any) -> None:
     """Where the browser comes back to a page of the program's own, a request without a session says how it is done."""
+    local = {"redirect_uri": "http://localhost:8000/callback", "open_browser": False}
     for may_log_in in (False, True):
-        error = fails(stage, code(redirect_uri=PAGE), ReauthenticationRequired, may_log_in=may_log_in)
-        assert "start()" in str(error)
-        assert "finish()" in str(error)
+        for options in ({"redirect_uri": PAGE}, local):
+            error = fails(stage, code(**options), ReauthenticationRequired, may_log_in=may_log_in)
+            assert "start() and finish()" in str(error)
     assert stage.issuer.seen == []
 
 
@@ -212,7 +234,7 @@ def test_whose_session_it_is(code: Any, device: Any) -> None:
     [
         {"timeout": 0}, {"timeout": -1}, {"timeout": True}, {"timeout": "5"}, {"timeout": float("nan")},
         {"timeout": float("inf")}, {"client_id": ""}, {"issuer": None}, {"client_auth": ClientSecretBasic()},
-        {"open_browser": "firefox"}, {"authorization_extra": {"state": "x"}},
+        {"open_browser": "firefox"}, {"open_browser": True}, {"authorization_extra": {"state": "x"}},
         {"authorization_extra": {"response_mode": "form_post"}}, {"redirect_uri": "http://app.example.com/callback"},
         {"redirect_uri": "/callback"}, {"redirect_uri": "https:///callback"}, {"redirect_uri": f"{PAGE}#x"},
         {"redirect_uri": "https://user@app.example.com/"}, {"redirect_uri": "https://app.example.com/\n"},
@@ -274,7 +296,7 @@ def test_an_authorization_request(stage: Stage, code: Any) -> None:
         "grant_type": "authorization_code",
         "redirect_uri": redirect_uri,
         "client_id": "c",
-        "resource": "https://r1 https://r2",
+        "resource": "https://r1",
         "x": "y",
     }
     assert (minted.lifetime, minted.asked) == (3600, None)
@@ -457,6 +479,12 @@ def test_nothing_is_there_twice(stage: Stage, code: Any, name: str) -> None:
         stage.person = lambda url, value=value: f"{stage.issuer.log_in(url, error='x')}&{name}={value}&{name}={value}"
         assert f"more than one {name}" in str(fails(stage, code(), TokenRequestError))
     assert stage.issuer.forms("/token") == []
+
+
+def test_what_nobody_asked_for_is_ignored(stage: Stage, code: Any) -> None:
+    """RFC 6749 §4.1.2: parameters that we do not know are ignored, however often they are there."""
+    stage.person = lambda url: f"{stage.issuer.log_in(url, session_state='x')}&session_state=y&foo"
+    assert obtain(stage, code())
 
 
 def test_what_a_listener_does_not_take(stage: Stage, code: Any) -> None:

@@ -24,6 +24,7 @@ from httpx_tokenflow import (
     ConfigurationError,
     DPoP,
     ReauthenticationRequired,
+    RenewalPolicy,
     Token,
     TokenAuth,
     TokenEndpointUnavailable,
@@ -31,6 +32,7 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._grants import DeviceCode
 from httpx_tokenflow._logins import AuthorizationCode
+from httpx_tokenflow._times import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -302,6 +304,24 @@ def test_callables_may_be_async(driver: str, issuer: Issuer, browser: Browser, p
     assert (len(browser.urls), len(prompts)) == (1, 1)
 
 
+def test_a_token_is_as_old_as_its_own_request(issuer: Issuer, browser: Browser) -> None:
+    """A person who takes longer than a token lives gets the whole of it: its age counts from the exchange."""
+    now = [0.0]
+    clock = Clock(monotonic=lambda: now[0], wall=lambda: now[0])
+
+    def slowly(url: str) -> None:
+        now[0] += 200.0
+        browser.open(url)
+
+    issuer.lifetime = 60
+    grant = AuthorizationCode(issuer=ISSUER, client_id="c", open_browser=slowly)
+    with httpx.Client(transport=issuer.transport()) as client:
+        auth = TokenAuth(grant, client=client, policy=RenewalPolicy(clock=clock))
+        assert auth.warm()
+        assert auth.status.state == "fresh"
+        assert auth.status.expires_in == 60.0
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_browser_that_is_waited_for(driver: str, issuer: Issuer) -> None:
     """A browser in the terminal: `open_browser` returns when it is closed again, long after it has come back to us."""
@@ -467,8 +487,9 @@ def test_several_issuers(issuer: Issuer) -> None:
 def test_what_start_needs(issuer: Issuer, web: AuthorizationCode) -> None:
     """A page at a port that is known, an authorization endpoint, and a key that the other half knows as well."""
     with httpx.Client(transport=issuer.transport()) as client:
-        with pytest.raises(ConfigurationError, match="port"):
-            AuthorizationCode(issuer=ISSUER, client_id="c").start(client=client)
+        for uri in ("http://127.0.0.1:0/callback", "http://[::1]:0", "http://localhost:0/"):
+            with pytest.raises(ConfigurationError, match="port"):
+                AuthorizationCode(issuer=ISSUER, client_id="c", redirect_uri=uri).start(client=client)
         with pytest.raises(ConfigurationError, match=r"DPoP\(key\)"):
             web.start(client=client, dpop=DPoP())
         with pytest.raises(ConfigurationError, match="sends itself"):

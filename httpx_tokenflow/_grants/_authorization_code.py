@@ -27,7 +27,7 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from httpx_tokenflow._attempt import unavailable
@@ -131,7 +131,7 @@ class CodeGrant(Session):
         client_id: str,
         subject: str | None = None,
         redirect_uri: str = "http://127.0.0.1:0/callback",
-        open_browser: Callable[[str], Any] | None = None,
+        open_browser: Callable[[str], Any] | Literal[False] | None = None,
         timeout: float = 300.0,
         authorization_extra: Mapping[str, str] | None = None,
         par: bool | None = None,
@@ -140,14 +140,14 @@ class CodeGrant(Session):
         endpoints = {"authorization_endpoint": authorization_endpoint, "token_endpoint": token_endpoint}
         super().__init__(endpoints, client_id, subject=subject, timeout=timeout, **options)
         self._redirect_uri = _check_redirect_uri(redirect_uri)
-        if open_browser is not None and not callable(open_browser):
-            raise ConfigurationError("open_browser= must be a callable that is given the URL")
-        self._open_browser = open_browser
+        if not (open_browser is None or open_browser is False or callable(open_browser)):
+            raise ConfigurationError("open_browser= must be a callable that is given the URL; or False: none is opened")
+        self._open_browser = open_browser or None
         self._authorization_extra: dict[str, str] = {}
         self._authorization_extra = self._more(authorization_extra)
         self._par = par
-        if not _is_ours(redirect_uri):
-            # Nobody can be sent there from here: for requests this is a session that was opened elsewhere.
+        if open_browser is False or not _is_ours(redirect_uri):
+            # Nobody is sent there from here: for requests this is a session that was opened elsewhere.
             self.logs_in, self.widens, self.login_timeout = False, False, 0.0
 
     def identity(self) -> Mapping[str, Any]:
@@ -166,8 +166,8 @@ class CodeGrant(Session):
         if self.logs_in:
             return super()._why_not()
         return (
-            "somebody has to log in: redirect_uri= is not on loopback, so the program does that itself, by start() and "
-            "finish(), and hands the token over by TokenAuth(…, token=…) or set_token()"
+            "somebody has to log in: by start() and finish(), since no browser is opened here; "
+            "the token then goes into TokenAuth(…, token=…) or set_token()"
         )
 
     def _log_in(self, attempt: Attempt) -> Generator[Step, Any, Minted]:

@@ -96,7 +96,8 @@ class DeviceCode(Session):
         subject: the program's name for the person whose session this is; names the tokens in a shared store.
         on_prompt: is given a `DevicePrompt`, and shows it to the person; sync or async. ``print`` will do.
         timeout: seconds that the person may take; less if the server says so. Default 600.
-        **options: see `ClientOptions`.
+        **options: see `ClientOptions`; `extra` goes with the device authorization request, too. Of several resources
+            the token is for the first; `TokenAuth.using` brings those for the others (RFC 8707 §2.2).
 
     Raises:
         ConfigurationError: an argument is missing or contradicts another.

@@ -13,6 +13,7 @@ Rules.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ class Session(TokenEndpoint):
             raise ConfigurationError(f"timeout= must be a number of seconds, more than 0 and {MAX_TIMEOUT:g} at most")
         self._subject = subject
         self.login_timeout = float(timeout)
+        self._opened_for = self._scope, self._audience, self._resource
 
     def identity(self) -> Mapping[str, Any]:
         """With the person, and without the secret: the session outlives it."""
@@ -92,9 +94,9 @@ class Session(TokenEndpoint):
     def _why_not(self) -> str:
         return "somebody has to log in again: call warm(), which starts a login, or set_token() after one"
 
+    @abstractmethod
     def _log_in(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """A login, with all that belongs to it."""
-        raise NotImplementedError
 
     def _wanted(self, attempt: Attempt) -> tuple[Pairs, str | None]:
         """What is asked for: the parameters, and the scope if it is another than the grant's own."""
@@ -116,18 +118,30 @@ class Session(TokenEndpoint):
         return [("client_id", self._client_id)] if self._choose(server).method == "client_secret_basic" else []
 
     def _refresh(self, attempt: Attempt, presented: Entry, refresh_token: str) -> Generator[Step, Any, Minted]:
-        """The session goes on, with the scope that it has: what was granted, not what was asked for (RFC 6749 §6)."""
+        """The session goes on, with the scope that it has: what was granted, not what was asked for (RFC 6749 §6).
+
+        A part of it (`using`) says which part.
+        """
         server = yield from self._server.find(attempt)
-        pairs: Pairs = [("refresh_token", refresh_token), ("claims", claims_of(attempt.challenge))]
+        scope, audience, _ = self._opened_for
+        pairs: Pairs = [
+            ("refresh_token", refresh_token),
+            ("scope", self._scope if self._scope != scope else None),
+            ("audience", self._audience if self._audience != audience else None),
+            ("claims", claims_of(attempt.challenge)),
+        ]
         minted = yield from self._redeem(attempt, server, "refresh_token", pairs, previous=presented.token)
         return replace(minted, asked=presented.asked)
 
     def _redeem(
         self, attempt: Attempt, server: Metadata, grant_type: str, pairs: Pairs, *, previous: Token | None = None
     ) -> Generator[Step, Any, Minted]:
-        """The token for what a login, or the token before, has brought."""
-        resources: Pairs = [("resource", one) for one in self._resource]
-        fields = [("grant_type", grant_type), *pairs, *resources, *self._extra.items()]
+        """The token for what a login, or the token before, has brought: for the first resource of the session.
+
+        The others are for `using`: a token should be good for one (RFC 8707 §2.2), and some servers issue no other.
+        """
+        resources = self._resource[:1] if self._resource == self._opened_for[2] else self._resource
+        fields = [("grant_type", grant_type), *pairs, *(("resource", one) for one in resources), *self._extra.items()]
         # A new session has nothing to do with the key of the one before.
         attempt = attempt if previous is not None else replace(attempt, presented=None)
         return self._mint(attempt, server, fields, previous=previous)

@@ -193,6 +193,22 @@ def test_more_scope(hand, rig, alice):
     assert _grants(rig) == ["authorization_code", "authorization_code", "refresh_token"]
 
 
+def test_tokens_for_several_resources(sync_hand, rig, alice):
+    """One login for three resources; each has a token of its own by the same refresh token, and the family lives."""
+    grant = _grant(rig, alice, resource=[rig.api, rig.orders, rig.invoices])
+    with TokenAuth(grant, verify=rig.trust) as auth:
+        for _ in range(2):
+            for url, part in [
+                (rig.api, auth),
+                *((url, auth.using(resource=url)) for url in (rig.orders, rig.invoices)),
+            ]:
+                client = sync_hand.client(base_url=url, auth=part, verify=rig.trust, timeout=30.0)
+                assert client.get("/x").status_code == 200
+            rig.expire()
+    assert len(alice._threads) == 1
+    assert (rig.counters()["reused"], rig.counters()["revoked_families"]) == (0, 0)
+
+
 def test_tokens_that_end(sync_hand, rig, alice):
     """Tokens of two seconds: renewed as they end, by refresh tokens."""
     policy = RenewalPolicy(due_window=0.0, early_window=0.0)
