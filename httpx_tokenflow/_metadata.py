@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -29,7 +30,7 @@ from ._steps import Fetch, ServerRequest
 from ._times import parse_date, parse_retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable
 
     from ._attempt import Attempt
     from ._steps import Step
@@ -132,6 +133,8 @@ class Server:
         endpoints: Mapping[str, str | None],
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise ConfigurationError("metadata= must be a mapping, of what the server's metadata document would say")
         named = {name: url for name, url in endpoints.items() if url is not None}
         if issuer is not None and (named or metadata):
             raise ConfigurationError(

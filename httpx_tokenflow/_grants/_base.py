@@ -141,7 +141,7 @@ class TokenEndpoint:
             )
         if client_id and not _is_text(client_id):
             raise ConfigurationError(
-                "client_id must be a string without white space around it (a newline from a file?) or control characters"
+                "client_id must be a string without white space around it (a newline from a file?), all printable"
             )
         self._client_id = client_id or ""
         self._secret, self._client_auth = _proof(client_secret, client_auth)
