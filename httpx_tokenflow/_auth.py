@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import httpx
 
 from ._bodies import is_replayable
-from ._credentials import InAuthorization, Origins, as_field, origin_of
+from ._credentials import InAuthorization, as_field
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, TokenFlowError
 from ._flow import authorize
+from ._origins import Origins, origin_of
 from ._steps import Answer, Drain, Read, Send, Step
 from ._token_client import LIBRARIES, library_of
 

@@ -18,8 +18,8 @@ import secrets
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from ._credentials import seal, unseal
 from ._errors import ConfigurationError
+from ._sealing import seal, unseal
 from ._tokens import check_credential
 
 if TYPE_CHECKING:

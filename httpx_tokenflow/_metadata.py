@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ._attempt import unavailable
-from ._credentials import check_endpoint
 from ._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError
+from ._origins import check_endpoint
 from ._steps import Fetch, ServerRequest
 from ._times import parse_date, parse_retry_after
 

@@ -52,8 +52,8 @@ from __future__ import annotations
 
 from ._attempt import Attempt
 from ._challenges import Challenge
-from ._credentials import check_endpoint
 from ._grants import Grant
+from ._origins import check_endpoint
 from ._steps import Call, Fetch, Patience, ServerRequest, Sleep, Step, Work
 from ._tokens import (
     Entry,

@@ -10,7 +10,9 @@ import httpx2
 import pytest
 
 from httpx_tokenflow import APIKeyAuth, BearerAuth, ConfigurationError, InvalidCredential, OriginNotAllowed
-from httpx_tokenflow._credentials import InQuery, Origins, check_endpoint, seal
+from httpx_tokenflow._credentials import InQuery
+from httpx_tokenflow._origins import Origins, check_endpoint
+from httpx_tokenflow._sealing import seal
 
 LIBRARIES = [httpx, httpx2]
 

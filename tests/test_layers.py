@@ -22,6 +22,8 @@ ORDER = [
     "_times",
     "_tokens",
     "_challenges",
+    "_origins",
+    "_sealing",
     "_credentials",
     "_steps",
     "_attempt",

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from httpx_tokenflow._attempt import unavailable
-from httpx_tokenflow._credentials import is_loopback
 from httpx_tokenflow._errors import (
     ConfigurationError,
     ReauthenticationRequired,
@@ -39,6 +38,7 @@ from httpx_tokenflow._errors import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow._steps import Patience, Sleep, Work
 from httpx_tokenflow._tokens import ServerResponse, digest, read_json, read_refusal
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from httpx_tokenflow._attempt import unavailable
-from httpx_tokenflow._credentials import is_loopback
 from httpx_tokenflow._errors import (
     ConfigurationError,
     ReauthenticationRequired,
@@ -25,6 +24,7 @@ from httpx_tokenflow._errors import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow._steps import Patience, Sleep
 from httpx_tokenflow._tokens import read_json, read_seconds
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from httpx_tokenflow._attempt import unavailable
-from httpx_tokenflow._credentials import check_endpoint
 from httpx_tokenflow._errors import (
     ConfigurationError,
     InvalidCredential,
@@ -33,6 +32,7 @@ from httpx_tokenflow._errors import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._origins import check_endpoint
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
 from httpx_tokenflow._times import parse_date
 from httpx_tokenflow._tokens import Minted, Token, check_credential, digest, read_refusal
