@@ -22,7 +22,7 @@ import logging
 import math
 import threading
 from concurrent import futures
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, closing
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -159,16 +159,17 @@ class ThreadDriver(_Driver):
     def run(self, flow: Generator[Step, Any, Any], leases: ExitStack | None = None) -> Any:
         """Perform `flow` to its end."""
         answer, error = None, None
-        while True:
-            try:
-                step = flow.send(answer) if error is None else flow.throw(error)
-            except StopIteration as end:
-                return end.value
-            answer, error = None, None
-            try:
-                answer = self.perform(step, leases)
-            except Exception as failed:  # noqa: BLE001 - the flow decides what it means
-                error = failed
+        with closing(flow):  # whatever tears it, an interrupt or a loop that ends: it lets go at once
+            while True:
+                try:
+                    step = flow.send(answer) if error is None else flow.throw(error)
+                except StopIteration as end:
+                    return end.value
+                answer, error = None, None
+                try:
+                    answer = self.perform(step, leases)
+                except Exception as failed:  # noqa: BLE001 - the flow decides what it means
+                    error = failed
 
     def perform(  # noqa: C901, PLR0911, PLR0912 - a line for each step
         self, step: Step, leases: ExitStack | None = None
@@ -280,16 +281,17 @@ class LoopDriver(_Driver):
     async def run(self, flow: Generator[Step, Any, Any], leases: AsyncExitStack | None = None) -> Any:
         """Perform `flow` to its end."""
         answer, error = None, None
-        while True:
-            try:
-                step = flow.send(answer) if error is None else flow.throw(error)
-            except StopIteration as end:
-                return end.value
-            answer, error = None, None
-            try:
-                answer = await self.perform(step, leases)
-            except Exception as failed:  # noqa: BLE001 - the flow decides what it means
-                error = failed
+        with closing(flow):  # whatever tears it, an interrupt or a loop that ends: it lets go at once
+            while True:
+                try:
+                    step = flow.send(answer) if error is None else flow.throw(error)
+                except StopIteration as end:
+                    return end.value
+                answer, error = None, None
+                try:
+                    answer = await self.perform(step, leases)
+                except Exception as failed:  # noqa: BLE001 - the flow decides what it means
+                    error = failed
 
     async def perform(  # noqa: C901, PLR0911, PLR0912 - a line for each step
         self, step: Step, leases: AsyncExitStack | None = None

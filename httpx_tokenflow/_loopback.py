@@ -226,10 +226,9 @@ def _hear(connection: _Connection) -> str | None:
     except OSError:
         return ""
     connection.heard += more
-    head, end, _ = bytes(connection.heard).partition(b"\r\n\r\n")
-    if not end:
+    if b"\r\n\r\n" not in connection.heard:
         return None if more and len(connection.heard) <= MAX_REQUEST else ""
-    words = head.partition(b"\r\n")[0].decode("latin-1").split(" ")
+    words = connection.heard.partition(b"\r\n")[0].decode("latin-1").split(" ")
     is_request = len(words) == 3 and words[1].startswith("/") and words[2].startswith("HTTP/1.")
     if not is_request:
         return ""

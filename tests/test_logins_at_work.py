@@ -265,6 +265,33 @@ def test_control_c(issuer: Issuer, by_code: TokenAuth, browser: Browser) -> None
     assert len(browser.urls) == 2
 
 
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_tears_a_login_leaves_nothing(driver: str, issuer: Issuer, browser: Browser) -> None:
+    """The program is interrupted while it opens the browser: nobody listens any more, whoever keeps the exception."""
+
+    class Torn(BaseException):
+        pass
+
+    def interrupted(url: str) -> None:
+        browser.urls.append(url)
+        raise Torn
+
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=issuer.transport(), auth=auth) as client:
+            await client.get(API)
+
+    grant = AuthorizationCode(issuer=ISSUER, client_id="c", open_browser=interrupted)
+    auth = TokenAuth(grant, client=httpx.Client(transport=issuer.transport()))
+    with pytest.raises((Torn, TokenEndpointUnavailable)) as caught:
+        if driver == "threads":
+            with httpx.Client(transport=issuer.transport(), auth=auth) as client:
+                client.get(API)
+        else:
+            anyio.run(main, backend=driver)
+    until(lambda: not browser.is_awaited())
+    assert caught.value.__traceback__ is not None  # held until here, with all frames
+
+
 def test_the_answer_to_another_login_waits_for_ours(issuer: Issuer, by_code: TokenAuth, browser: Browser) -> None:
     """Whoever calls the loopback address with another state is sent away; the login goes on."""
 

@@ -14,6 +14,7 @@ from integration import byhand
 from integration.clients import WEB
 
 from httpx_tokenflow import (
+    ClientSecretJWT,
     ClientSecretPost,
     ConfigurationError,
     DPoP,
@@ -119,14 +120,11 @@ def test_a_session_that_the_server_has_ended(sync_hand, rig, http, alice):
 @pytest.mark.parametrize("name", ["post", "special", "special-post", "secret-jwt"])
 def test_clients_that_prove_themselves(name, sync_hand, rig, alice):
     """A confidential client: in the body, with special characters, by a signed assertion; PKCE all the same."""
-    from httpx_tokenflow import ClientSecretJWT
-
     ways = {"client_secret_post": ClientSecretPost(), "client_secret_jwt": ClientSecretJWT()}
     way = ways.get(rig.clients[name].method)
     grant = _grant(rig, alice, name, client_auth=way, par=True)
     with TokenAuth(grant, verify=rig.trust) as auth:
         assert _client(sync_hand, rig, auth).get("/x").status_code == 200
-    assert rig.counters()["requests"].get("POST /request", 1) == 1
 
 
 def test_a_client_that_has_to_push(hand, rig, alice):
