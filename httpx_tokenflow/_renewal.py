@@ -121,9 +121,9 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     """One renewal: the token that it brings, ready to be used."""
     source, grant, policy = renewals.source, renewals.grant, renewals.policy
     entry, _ = yield from _load(source, grant)
-    if entry is not None and _serves(entry, policy, flight):
+    if entry is not None and _serves(entry, source, policy, flight):
         return source.hold(entry, policy)
-    if entry is not None and not flight.replaces & {entry.stamp, entry.wire_stamp}:
+    if entry is not None and source.is_expected(entry) and not flight.replaces & {entry.stamp, entry.wire_stamp}:
         source.adopt(source.hold(entry, policy), flight)
     pause = source.pause
     if flight.why is Why.BACKED_OFF and pause is not None:
@@ -166,7 +166,7 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
     lost: str | None = None  # the stamp of what was refused under this very lease
     for _ in range(MAX_ROUNDS):
         entry, stored = yield from _load(source, grant)
-        if entry is not None and _serves(entry, policy, flight):
+        if entry is not None and _serves(entry, source, policy, flight):
             return entry
         if entry is not None and entry.stamp == lost:
             entry = entry.spent()
@@ -196,6 +196,8 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
             raise
         else:
             flight.minted = True
+            if not grant.spends:
+                source.check(new)  # what belongs elsewhere is not even kept; a session is, since it goes on
             return (yield from _save(flight, source, new, stored, policy))
     raise _never_agrees()
 
@@ -212,7 +214,9 @@ def _load(source: TokenSource, grant: Grant) -> Generator[Step, Any, tuple[Entry
     return source.newest(loaded), loaded.stamp if loaded else None
 
 
-def _serves(entry: Entry, policy: RenewalPolicy, flight: Flight) -> bool:
+def _serves(entry: Entry, source: TokenSource, policy: RenewalPolicy, flight: Flight) -> bool:
+    if not source.is_expected(entry):
+        return False
     if entry.is_spent or flight.replaces & {entry.stamp, entry.wire_stamp} or flight.errand is not None:
         return False
     if flight.demand is not None and not flight.demand.is_met_by(entry):
@@ -315,7 +319,7 @@ def _save(
         source.unsaved = entry, replaces
         _tell_store(source, "it did not take the new token, which is kept in memory")
         return entry
-    return theirs if theirs is not None and _serves(theirs, policy, flight) else entry
+    return theirs if theirs is not None and _serves(theirs, source, policy, flight) else entry
 
 
 def _tell_store(source: TokenSource, consequence: str) -> None:

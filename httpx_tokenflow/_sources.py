@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ._credentials import as_field
-from ._errors import ReauthenticationRequired, TokenFlowError
+from ._errors import InvalidCredential, ReauthenticationRequired, TokenFlowError
 from ._flights import Demand, Flight, Held, Ticket, land, torn
 from ._forks import renew_after_fork
 from ._lifecycle import (
@@ -140,8 +140,7 @@ class TokenSource(Teller):
     def hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
         """`entry` as it is held in memory: ready for the wire, its age counted on both clocks."""
         self._policy = policy
-        for check in self.checks.values():
-            check(entry.token.access_token)
+        self.check(entry)
         now, now_wall = policy.clock.monotonic(), policy.clock.wall()
         age = entry.age(now_wall)
         life, before = life_of(entry, policy, policy.random()), self.held
@@ -168,6 +167,23 @@ class TokenSource(Teller):
             if entry is not None and entry.token.access_token and not entry.is_mark:
                 check(entry.token.access_token)
         self.checks[repr(expected) if isinstance(expected, Mapping) else expected] = check
+
+    def check(self, entry: Entry) -> None:
+        """Nothing, if `entry` is what is expected of every credential.
+
+        Raises:
+            InvalidCredential: it is not.
+        """
+        for check in self.checks.values():
+            check(entry.token.access_token)
+
+    def is_expected(self, entry: Entry) -> bool:
+        """Whether `entry` is what is expected of every credential; what belongs elsewhere does not serve."""
+        try:
+            self.check(entry)
+        except InvalidCredential:
+            return False
+        return True
 
     def newer(self, refused: Held | None, clock: Clock) -> Held | None:
         """What is held, if it is another token than `refused`, and not due (rule 3)."""
