@@ -32,9 +32,9 @@ from ._times import parse_date, parse_retry_after
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
+    from ._answers import ServerResponse
     from ._attempt import Attempt
     from ._steps import Step
-    from ._tokens import ServerResponse
 
 __all__ = ["Metadata", "Server"]
 

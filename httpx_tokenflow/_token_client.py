@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
+from ._answers import ServerResponse
 from ._errors import ConfigurationError, TokenEndpointUnavailable
 from ._forks import renew_after_fork
 from ._loops import begin, running_loop
-from ._tokens import ServerResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

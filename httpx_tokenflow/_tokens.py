@@ -1,62 +1,29 @@
-"""Token, the entry that a store keeps of it, and the reading of a token endpoint's answer.
+"""Token, and the entry that a store keeps of it.
 
-Rules.
-
-1. Be lenient in what is read (RFC 6749 §5.1 says "ignore unrecognised members"; servers write lifetimes as strings,
-   scopes as lists, types in any spelling) and exact in what is kept.
-2. A lifetime that cannot be read counts as missing, never as "expired" and never as "for ever".
-3. An answer ends in a `Minted`, or in exactly one error of ours; its body never gets into the error's text. What
-   the server says in `error_description` is bounded, and the secrets that we sent are taken out of it: some
-   servers echo them.
-4. A Token is immutable and shows no secret: not in its repr, not through `dataclasses.asdict`, not in a pickle.
+A Token is immutable and shows no secret: not in its repr, not through `dataclasses.asdict`, not in a pickle.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import math
-import re
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ._errors import (
-    ConfigurationError,
     InvalidCredential,
-    ReauthenticationRequired,
-    TokenEndpointUnavailable,
-    TokenFlowError,
-    TokenRequestError,
 )
-from ._times import parse_date, parse_retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-__all__ = [
-    "Entry", "Minted", "ServerResponse", "Token", "check_credential", "digest", "read_json", "read_nothing",
-    "read_refusal", "read_token_response",
-]  # fmt: skip
+__all__ = ["Entry", "Minted", "Token", "check_credential", "digest"]
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
 LEAST_LIFETIME = 1.0  # seconds that a token from outside must have left to be used
 MAX_PRESENTATIONS = 2  # of one refresh token: once, and once more if the answer was lost
 _GIVEN_UP = "given-up"
-MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
-
-_TRANSIENT_STATUS = frozenset({408, 425, 429})
-_TRANSIENT_ERROR = frozenset({"temporarily_unavailable", "server_error"})
-_CODES = frozenset(
-    {
-        "access_denied", "authorization_pending", "consent_required", "expired_token", "interaction_required",
-        "invalid_client", "invalid_dpop_proof", "invalid_grant", "invalid_request", "invalid_scope", "invalid_target",
-        "login_required", "server_error", "slow_down", "temporarily_unavailable", "unauthorized_client",
-        "unsupported_grant_type", "use_dpop_nonce",
-    }
-)  # fmt: skip
-_BEARER = frozenset({"", "bearer", "bearertoken"})
 
 
 def digest(text: str) -> str:
@@ -245,23 +212,6 @@ class Minted:
         return dataclasses.replace(self, token=alone), dataclasses.replace(session, token=rotated, presented=0)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerResponse:
-    """An authorization server's answer as plain data.
-
-    Args:
-        status: the HTTP status.
-        headers: its header fields, names in lower case.
-        body: all of it.
-        cookies: the values of its `Set-Cookie` fields.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    cookies: tuple[str, ...] = field(default=(), repr=False)
-
-
 def check_credential(value: object, what: str) -> str:
     """`value` if it can go into a header field as it is.
 
@@ -278,194 +228,3 @@ def check_credential(value: object, what: str) -> str:
     if not (value.isascii() and value.isprintable()):
         raise InvalidCredential(f"{what} has control or non-ASCII characters, which a header cannot carry")
     return value
-
-
-def read_token_response(
-    response: ServerResponse,
-    *,
-    now: float,
-    secrets: Iterable[str] = (),
-    token_type: str | None = None,
-    previous: Token | None = None,
-    is_bound: bool = False,
-) -> Minted:
-    """The token in a token endpoint's answer (RFC 6749 §5.1), or the error that it means (§5.2).
-
-    Args:
-        response: the answer.
-        now: Unix seconds at which the request was sent.
-        secrets: what must not be echoed in an error.
-        token_type: the type to assume whatever the answer says; None to go by the answer.
-        previous: the token whose refresh token was presented: what the answer leaves out is kept (§6).
-        is_bound: a token bound to a key was asked for (RFC 9449 §5), and no other will do.
-
-    Raises:
-        TokenEndpointUnavailable: the endpoint could not answer properly now.
-        ReauthenticationRequired: `invalid_grant`.
-        TokenRequestError: any other refusal.
-        ConfigurationError: a redirect, or a token type that cannot be presented.
-    """
-    body = read_json(response, now, secrets)
-    date = parse_date(response.headers.get("date"))
-    try:
-        minted = _minted(body, now=now, token_type=token_type, previous=previous, is_bound=is_bound)
-    except TokenFlowError as error:
-        error.may_have_spent = True
-        raise
-    return minted if date is None else dataclasses.replace(minted, skew=date - now)
-
-
-def read_json(response: ServerResponse, now: float, secrets: Iterable[str] = ()) -> dict[str, Any]:
-    """The JSON object in an authorization server's answer, or the error that it means (as `read_token_response`)."""
-    body = _json_object(response.body)
-    if not 200 <= response.status < 300 or (body is not None and body.get("error") and not body.get("access_token")):
-        raise read_refusal(response, now, secrets)
-    if body is None:
-        raise TokenEndpointUnavailable(
-            f"the token endpoint answered {response.status} with something that is not a JSON object "
-            f"({_content_type(response)})",
-            outcome="unknown",
-            status=response.status,
-        )
-    return body
-
-
-def read_nothing(response: ServerResponse, now: float, secrets: Iterable[str] = ()) -> None:
-    """Nothing, where the answer says no more than yes (RFC 7009 §2.2); or the error that it means."""
-    if not 200 <= response.status < 300:
-        raise read_refusal(response, now, secrets)
-
-
-def read_refusal(
-    response: ServerResponse, now: float, secrets: Iterable[str] = ()
-) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
-    """What an answer means that is none of the good ones (RFC 6749 §5.2)."""
-    date = parse_date(response.headers.get("date"))
-    return _refusal(response, _json_object(response.body) or {}, now=now if date is None else date, secrets=secrets)
-
-
-def _minted(
-    body: dict[str, Any], *, now: float, token_type: str | None, previous: Token | None, is_bound: bool
-) -> Minted:
-    if not isinstance(body.get("access_token"), str) or not body["access_token"]:
-        raise TokenRequestError("the token endpoint answered without an access_token", status=200)
-    lifetime, refresh_in = read_seconds(body.pop("expires_in", None)), read_seconds(body.pop("refresh_in", None))
-    refresh_token, id_token = body.pop("refresh_token", None), body.pop("id_token", None)
-    token = Token(
-        access_token=body.pop("access_token"),
-        token_type=token_type or _read_token_type(body.get("token_type"), is_bound=is_bound),
-        expires_at=None if lifetime is None else now + lifetime,
-        refresh_token=(refresh_token if isinstance(refresh_token, str) and refresh_token else None)
-        or (previous.refresh_token if previous else None),
-        scope=_read_scope(body.pop("scope", None)) or (previous.scope if previous else None),
-        id_token=id_token if isinstance(id_token, str) else None,
-        extra={name: value for name, value in body.items() if name != "token_type"},
-    )
-    return Minted(token, lifetime, refresh_in, sent_at=now)
-
-
-def read_seconds(value: object) -> float | None:
-    """A lifetime in seconds however it was written: 3600, "3600", "3600.0"; None if it cannot be read (rule 2)."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return min(seconds, MAX_LIFETIME) if math.isfinite(seconds) else None
-
-
-def _read_token_type(value: object, *, is_bound: bool) -> str:
-    spelt = value.strip() if isinstance(value, str) else ""
-    if spelt.lower() == "dpop" and is_bound:
-        return "DPoP"
-    if spelt.lower() in _BEARER and is_bound:
-        raise ConfigurationError(
-            "the token endpoint issued a bearer token although a proof went along: the server does not support DPoP "
-            "for this client; register the client for it, or leave dpop= out"
-        )
-    if spelt.lower() in _BEARER:
-        return "Bearer"
-    if spelt.upper() == "N_A":
-        raise ConfigurationError(
-            "the token endpoint issued a token that is none for an API (token_type N_A, RFC 8693 §2.2.1), and it is "
-            "not sent as one: say with requested_token_type= what to issue"
-        )
-    # RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
-    hint = "give TokenAuth dpop=" if spelt.lower() == "dpop" else 'if the server means Bearer, say token_type="Bearer"'
-    raise ConfigurationError(f"the token endpoint issued a token of type {_quoted(spelt)}, not Bearer: {hint}")
-
-
-def _read_scope(value: object) -> str | None:
-    if isinstance(value, list):
-        return " ".join(item for item in value if isinstance(item, str)) or None
-    if not isinstance(value, str):
-        return None
-    # Some servers separate by commas; a space anywhere means that commas belong to the names (RFC 6749 §3.3).
-    return (" ".join(value.split()) if " " in value else " ".join(value.replace(",", " ").split())) or None
-
-
-def _refusal(
-    response: ServerResponse, body: dict[str, Any], *, now: float, secrets: Iterable[str]
-) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
-    status = response.status
-    hidden = tuple(secrets)
-    code = body.get("error")
-    # A code that everybody knows is no secret, even if the secret happens to be a part of it.
-    error = code if isinstance(code, str) and code in _CODES else _words(code, hidden)
-    if 300 <= status < 400:
-        return ConfigurationError(
-            f"the token endpoint answered with a redirect ({status}), which is not followed: "
-            "it would hand the credentials on; configure the endpoint's final address"
-        )
-    if status == 407:
-        return TokenEndpointUnavailable(
-            "the proxy on the way to the token endpoint wants authentication (407)",
-            outcome="not sent",
-            status=status,
-            retryable=False,
-        )
-    if status >= 500 or status in _TRANSIENT_STATUS or error in _TRANSIENT_ERROR:
-        return TokenEndpointUnavailable(
-            f"the token endpoint answered {status}{f' ({error})' if error else ''}",
-            outcome="answered",
-            retry_after=parse_retry_after(response.headers.get("retry-after"), now=now),
-            status=status,
-        )
-    description = _words(body.get("error_description"), hidden)
-    told = f": {error}{f' ({description})' if description else ''}" if error else f" ({_content_type(response)})"
-    kind = ReauthenticationRequired if error == "invalid_grant" else TokenRequestError
-    return kind(
-        f"the token endpoint refused with {status}{told}",
-        status=status,
-        error=error,
-        error_description=description,
-        error_uri=_words(body.get("error_uri"), hidden),
-    )
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _words(value: object, secrets: tuple[str, ...]) -> str | None:
-    """A server's words, printable, without the secrets that we sent, and not too many (rule 3)."""
-    if not isinstance(value, str) or not value:
-        return None
-    for secret in secrets:
-        if secret:
-            value = value.replace(secret, "***")
-    text = re.sub(r"[^\x20-\x7e]+", " ", value).strip()
-    return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
-
-
-def _quoted(text: str) -> str:
-    return repr(_words(text, ()) or "")
-
-
-def _content_type(response: ServerResponse) -> str:
-    return _words(response.headers.get("content-type"), ()) or "no content type"

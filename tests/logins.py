@@ -20,11 +20,11 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 import jwt
 
+from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._loopback import Listener
 from httpx_tokenflow._steps import Call, Fetch, Patience, Sleep, Work
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import ServerResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

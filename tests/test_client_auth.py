@@ -44,6 +44,7 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     TokenRequestError,
 )
+from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._certificates import CertificateFiles, _ends
 from httpx_tokenflow._client_auth import (
@@ -59,7 +60,6 @@ from httpx_tokenflow._signing import make_key, read_key
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest
 from httpx_tokenflow._times import SYSTEM_CLOCK
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow._tokens import ServerResponse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,6 +21,7 @@ ORDER = [
     "_loops",
     "_times",
     "_tokens",
+    "_answers",
     "_challenges",
     "_origins",
     "_sealing",

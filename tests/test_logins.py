@@ -29,13 +29,14 @@ from httpx_tokenflow import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._challenges import Challenge
 from httpx_tokenflow._grants import DeviceCode, DevicePrompt
 from httpx_tokenflow._logins import AuthorizationCode
 from httpx_tokenflow._loopback import Closed, Listener, Stray
 from httpx_tokenflow._steps import Fetch, Patience, Work
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow._tokens import Entry, ServerResponse
+from httpx_tokenflow._tokens import Entry
 
 NOT_NOW = ServerResponse(503, {}, b"{}")
 PENDING = ServerResponse(400, {}, b'{"error": "authorization_pending"}')

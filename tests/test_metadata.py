@@ -19,11 +19,12 @@ from httpx_tokenflow import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._challenges import Challenge
 from httpx_tokenflow._metadata import LEAST_AGE, MAX_AGE, READ_TIMEOUT, Metadata, Server
 from httpx_tokenflow._steps import Fetch
-from httpx_tokenflow._tokens import Entry, ServerResponse
+from httpx_tokenflow._tokens import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Generator

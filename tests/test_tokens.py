@@ -21,8 +21,9 @@ from httpx_tokenflow import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._answers import ServerResponse, read_token_response
 from httpx_tokenflow._times import parse_retry_after
-from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted, ServerResponse, read_token_response
+from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted
 
 SECRETS = {"access_token": "SENTINEL-at", "refresh_token": "SENTINEL-rt", "id_token": "SENTINEL-id"}
 NOW = 1_000_000.0

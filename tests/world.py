@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, Token, TokenFlowError
+from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._flow import authorize
 from httpx_tokenflow._renewal import Renewals, keep
 from httpx_tokenflow._sources import TokenSource
@@ -35,7 +36,7 @@ from httpx_tokenflow._steps import (
     Wait,
 )
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import Entry, ServerResponse
+from httpx_tokenflow._tokens import Entry
 from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from httpx_tokenflow._answers import ServerResponse, read_json, read_refusal
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._errors import (
     ConfigurationError,
@@ -40,7 +41,7 @@ from httpx_tokenflow._errors import (
 )
 from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow._steps import Patience, Sleep, Work
-from httpx_tokenflow._tokens import ServerResponse, digest, read_json, read_refusal
+from httpx_tokenflow._tokens import digest
 
 from ._session import PERSON_WANTED, Session, after, let_person_know
 

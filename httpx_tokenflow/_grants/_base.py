@@ -8,28 +8,23 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypedDict, TypeVar
 
+from httpx_tokenflow._answers import read_json, read_nothing, read_token_response
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretBasic, ClientSecretPost, NoClientAuth
 from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError, TokenRequestError
 from httpx_tokenflow._metadata import Server
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
-from httpx_tokenflow._tokens import (
-    Minted,
-    check_credential,
-    digest,
-    read_json,
-    read_nothing,
-    read_token_response,
-)
+from httpx_tokenflow._tokens import Minted, check_credential, digest
 
 from ._keys import check_sequence
 
 if TYPE_CHECKING:
+    from httpx_tokenflow._answers import ServerResponse
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._challenges import Challenge
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._signing import Key
-    from httpx_tokenflow._tokens import Entry, ServerResponse, Token
+    from httpx_tokenflow._tokens import Entry, Token
 
 __all__ = ["ClientOptions", "Grant", "Secret", "TokenEndpoint", "as_resources", "as_scope", "ask", "claims_of"]
 

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from httpx_tokenflow._answers import read_json, read_seconds
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._errors import (
     ConfigurationError,
@@ -26,7 +27,6 @@ from httpx_tokenflow._errors import (
 )
 from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow._steps import Patience, Sleep
-from httpx_tokenflow._tokens import read_json, read_seconds
 
 from ._session import Session, let_person_know
 
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Unpack
 
+    from httpx_tokenflow._answers import ServerResponse
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Minted, ServerResponse
+    from httpx_tokenflow._tokens import Minted
 
     from ._base import ClientOptions
 

@@ -30,7 +30,7 @@ from httpx_tokenflow._tokens import MAX_LIFETIME
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from httpx_tokenflow._tokens import ServerResponse
+    from httpx_tokenflow._answers import ServerResponse
 
 __all__ = ["COOKIE", "FIELD_NAME", "Fields", "Found", "cookie_of", "json_of"]
 

@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
+from httpx_tokenflow._answers import read_refusal
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._errors import (
     ConfigurationError,
@@ -35,13 +36,13 @@ from httpx_tokenflow._errors import (
 from httpx_tokenflow._origins import check_endpoint
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
 from httpx_tokenflow._times import parse_date
-from httpx_tokenflow._tokens import Minted, Token, check_credential, digest, read_refusal
+from httpx_tokenflow._tokens import Minted, Token, check_credential, digest
 
 from ._fields import COOKIE, FIELD_NAME, Fields, cookie_of, json_of
 
 if TYPE_CHECKING:
+    from httpx_tokenflow._answers import ServerResponse
     from httpx_tokenflow._attempt import Attempt
-    from httpx_tokenflow._tokens import ServerResponse
 
     from ._fields import Found
 
