@@ -276,18 +276,11 @@ def test_what_tears_a_login_leaves_nothing(driver: str, issuer: Issuer, browser:
         browser.urls.append(url)
         raise Torn
 
-    async def main() -> None:
-        async with httpx.AsyncClient(transport=issuer.transport(), auth=auth) as client:
-            await client.get(API)
-
     grant = AuthorizationCode(issuer=ISSUER, client_id="c", open_browser=interrupted)
     auth = TokenAuth(grant, client=httpx.Client(transport=issuer.transport()))
+    ask = auth.token if driver == "threads" else partial(anyio.run, auth.atoken, backend=driver)
     with pytest.raises((Torn, TokenEndpointUnavailable)) as caught:
-        if driver == "threads":
-            with httpx.Client(transport=issuer.transport(), auth=auth) as client:
-                client.get(API)
-        else:
-            anyio.run(main, backend=driver)
+        ask()
     until(lambda: not browser.is_awaited())
     assert caught.value.__traceback__ is not None  # held until here, with all frames
 
