@@ -236,6 +236,8 @@ def test_whose_session_it_is(code: Any, device: Any) -> None:
         {"timeout": 0}, {"timeout": -1}, {"timeout": True}, {"timeout": "5"}, {"timeout": float("nan")},
         {"timeout": float("inf")}, {"client_id": ""}, {"issuer": None}, {"client_auth": ClientSecretBasic()},
         {"open_browser": "firefox"}, {"open_browser": True}, {"authorization_extra": {"state": "x"}},
+        {"authorization_extra": "prompt"}, {"authorization_extra": {"max_age": 5}}, {"extra": {"code": "x"}},
+        {"extra": {"redirect_uri": PAGE}}, {"extra": {"code_verifier": "x"}},
         {"authorization_extra": {"response_mode": "form_post"}}, {"redirect_uri": "http://app.example.com/callback"},
         {"redirect_uri": "/callback"}, {"redirect_uri": "https:///callback"}, {"redirect_uri": f"{PAGE}#x"},
         {"redirect_uri": "https://user@app.example.com/"}, {"redirect_uri": "https://app.example.com/\n"},
@@ -249,7 +251,10 @@ def test_codes_what_cannot_be_is_refused_at_once(code: Any, options: dict[str, A
         code(**options)
 
 
-@pytest.mark.parametrize("options", [{"on_prompt": None}, {"timeout": 0}, {"client_id": ""}, {"issuer": None}])
+@pytest.mark.parametrize(
+    "options",
+    [{"on_prompt": None}, {"timeout": 0}, {"client_id": ""}, {"issuer": None}, {"extra": {"device_code": "x"}}],
+)
 def test_devices_what_cannot_be_is_refused_at_once(device: Any, options: dict[str, Any]) -> None:
     """A grant that could not work is refused when it is made."""
     with pytest.raises(ConfigurationError):

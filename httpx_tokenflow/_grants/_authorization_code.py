@@ -25,6 +25,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,7 +47,7 @@ from httpx_tokenflow._tokens import digest
 from ._session import PERSON_WANTED, Session, after, let_person_know
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
     from typing import Unpack
 
     from httpx_tokenflow._attempt import Attempt
@@ -124,6 +125,8 @@ class Login:
 class CodeGrant(Session):
     """See `AuthorizationCode`, which adds the two halves for web backends."""
 
+    parameters = frozenset({"code", "redirect_uri", "code_verifier"})
+
     def __init__(
         self,
         authorization_endpoint: str | None = None,
@@ -157,11 +160,14 @@ class CodeGrant(Session):
 
     def _more(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         """The further parameters of an authorization request, these included."""
-        if taken := (extra or {}).keys() & _OURS:
+        given: Any = extra if extra is not None else {}
+        if not isinstance(given, Mapping) or not all(isinstance(one, str) for pair in given.items() for one in pair):
+            raise ConfigurationError("authorization_extra= must be a mapping of strings to strings")
+        if taken := given.keys() & _OURS:
             raise ConfigurationError(
                 f"authorization_extra= has {', '.join(sorted(taken))}, which the grant sends itself, or cannot have"
             )
-        return {**self._authorization_extra, **(extra or {})}
+        return {**self._authorization_extra, **given}
 
     def _why_not(self) -> str:
         if self.logs_in:

@@ -105,6 +105,8 @@ class DeviceCode(Session):
         InvalidCredential: the secret has characters that no header can carry.
     """
 
+    parameters = frozenset({"device_code"})
+
     def __init__(
         self,
         device_authorization_endpoint: str | None = None,
