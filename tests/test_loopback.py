@@ -186,6 +186,7 @@ def test_nobody_else_can_come(uri: str) -> None:
 def test_a_crowd_of_silent_ones_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """There are places for so many at most: the oldest have to go, and who speaks is heard at once."""
     monkeypatch.setattr(_loopback, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(_loopback, "READ_TIMEOUT", 10 * LIMIT)
     with waiting() as (listener, answer):
         silent = [connected(listener) for _ in range(10)]
         assert [one.recv(1) for one in silent[:7]] == [b""] * 7
