@@ -15,10 +15,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from ._errors import ConfigurationError
+from ._forks import renew_after_fork
 from ._sealing import seal, unseal
 from ._tokens import check_credential
 
@@ -87,7 +89,7 @@ class DPoP:
         ConfigurationError: the key cannot be used, or the extra is not installed.
     """
 
-    __slots__ = ("_given", "_keys", "_made", "_nonces")
+    __slots__ = ("__weakref__", "_given", "_keys", "_lock", "_made", "_nonces")
 
     def __init__(self, key: str | bytes | Mapping[str, Any] | None = None, *, alg: str | None = None) -> None:
         from ._signing import make_key, read_key
@@ -98,6 +100,11 @@ class DPoP:
         self._made = self._given or make_key("ES256")
         self._keys: dict[str, Key] = {}  # as kept with a token -> ready to sign
         self._nonces: dict[tuple[str, str], str] = {}  # who it is for, and its origin -> the newest nonce
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<DPoP {self._given.thumbprint}>" if self._given is not None else "<DPoP with a key of its own>"
@@ -148,7 +155,9 @@ class DPoP:
         self._heed(("api", _origin(url)), nonce)
 
     def _heed(self, whose: tuple[str, str], nonce: str | None) -> None:
-        if nonce and self._nonces.get(whose) != nonce:
+        if not nonce or self._nonces.get(whose) == nonce:
+            return
+        with self._lock:  # or of two nonces that come at once one is lost, and with it a request
             others = [(other, one) for other, one in self._nonces.items() if other != whose]
             self._nonces = dict([*others[1 - MAX_NONCES :], (whose, nonce)])
 

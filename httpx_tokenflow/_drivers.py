@@ -12,7 +12,9 @@ Rules.
 3. A flight is over whatever happens to its task: it lands, fails or is abandoned in the same breath, without an await.
 4. A sync caller on the very loop that flies would wait for itself: that is an error that says so (design rule 10). So
    is a callable, asked for a credential, that sends a request through the auth that asks (failures F29).
-5. A store gets the renewal's budget for each of its verbs: one that hangs has failed.
+5. A store gets the renewal's budget for each of its verbs, and for a lease the time that the work under it may take:
+   one that hangs longer has failed.
+6. Whoever flies, and waits for a flight on another source, has as much time as that.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import logging
 import math
 import threading
 from concurrent import futures
-from contextlib import AsyncExitStack, ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -32,8 +34,9 @@ import anyio
 from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
-from ._lifecycle import FLIGHT_GRACE
+from ._lifecycle import Why
 from ._loops import call_soon, running_loop, spawn, work
+from ._renewal import LEASE_GRACE
 from ._steps import (
     Call,
     Delete,
@@ -101,6 +104,23 @@ class _Driver:
         """Seconds for which closing waits: not for a flight that is lost."""
         return max(0.0, min(CLOSING_PATIENCE, flight.deadline - self.policy.clock.monotonic()))
 
+    @contextmanager
+    def _as_long_as(self, flight: Flight) -> Iterator[None]:
+        """Whoever flies and waits for another flight has as much time as that, and then time of their own."""
+        for outer in _flying.get()[-1:]:
+            outer.elsewhere = flight
+        try:
+            yield
+        finally:
+            for outer in _flying.get()[-1:]:
+                outer.last(self.policy.budget)
+                outer.elsewhere = None
+
+    def _in_the_air(self) -> Flight | None:
+        """The flight that closing and leaving wait for; nobody waits for one that they are a part of."""
+        flight = self.source.flight
+        return None if flight in _flying.get() else flight
+
     def _verb(self, verb: str) -> Callable[..., Any]:
         method: Callable[..., Any] | None = getattr(self.source.store, verb, None)
         if method is None:
@@ -121,8 +141,9 @@ class _Driver:
         return None
 
     def _be_patient(self, step: Patience) -> None:
-        for flight in _flying.get():
-            flight.deadline = max(flight.deadline, self.policy.clock.monotonic() + step.seconds + FLIGHT_GRACE)
+        for flight in _flying.get()[-1:]:
+            flight.asked = True
+            flight.last(step.seconds)
 
     def _on(self, source: TokenSource) -> Self:
         return type(self)(source, self.policy, self.client, self.library)
@@ -143,8 +164,10 @@ def _outcome(step: Wait) -> Held | None:
 
 
 def _count() -> None:
-    for flight in _flying.get()[-1:]:
+    for flight in reversed(_flying.get()):
         flight.requests += 1
+        if flight.why is not Why.ERRAND:
+            break  # an errand's are those of the renewal that it is for
 
 
 def _store_failed(error: Exception) -> StoreError:
@@ -213,7 +236,7 @@ class ThreadDriver(_Driver):
 
     def settle(self) -> None:
         """Wait a while for a flight in the air, so that closing does not tear it; not on the loop that flies it."""
-        flight = self.source.flight
+        flight = self._in_the_air()
         if flight is not None and (flight.home is None or flight.home is not running_loop()):
             futures.wait([flight.future], timeout=self._patience(flight))
 
@@ -242,19 +265,17 @@ class ThreadDriver(_Driver):
         flight = step.flight
         self._check_reentry(flight)
         if step.renewal is not None:
-            self._fly(flight, step.renewal)
+            with self._as_long_as(flight):
+                self._fly(flight, step.renewal)
         elif flight.home is not None and flight.home is running_loop():
             raise ConfigurationError(
                 "a sync client waits here for a renewal that this very event loop has to run: "
                 "use an async client, or call the sync one in a thread"
             )
         else:
-            flight.enter()
-            try:
+            with self._as_long_as(flight), flight.joined():
                 for patience in self._patiently(step):
                     futures.wait([flight.future], timeout=patience)
-            finally:
-                flight.leave()
         return _outcome(step)
 
     def _fly(self, flight: Flight, renewal: Renewing) -> None:
@@ -323,7 +344,9 @@ class LoopDriver(_Driver):
         if isinstance(step, Elsewhere):
             return await self._on(step.source).run(step.flow)
         try:
-            with anyio.fail_after(self.policy.budget):
+            # A lease may be waited for as long as it may be held by somebody else who does the same.
+            limit = step.seconds - LEASE_GRACE if isinstance(step, Lease) else self.policy.budget
+            with anyio.fail_after(limit):
                 if (call := self._store_call(step, "a")) is not None:
                     return await call()
                 assert leases is not None  # noqa: S101 - only renewals lease
@@ -339,7 +362,7 @@ class LoopDriver(_Driver):
 
     async def settle(self) -> None:
         """Wait a while for a flight in the air, so that closing does not tear it."""
-        flight = self.source.flight
+        flight = self._in_the_air()
         if flight is not None:
             with anyio.move_on_after(self._patience(flight)):
                 await flight.landing(running_loop(), anyio.Event, call_soon).wait()
@@ -371,16 +394,13 @@ class LoopDriver(_Driver):
         if step.renewal is not None:
             self._launch(flight, step.renewal)
         landed = flight.landing(here, anyio.Event, call_soon)
-        flight.enter()
-        try:
+        with self._as_long_as(flight), flight.joined():
             if flight.home is here and step.until == math.inf:
                 await landed.wait()
             else:
                 for patience in self._patiently(step):
                     with anyio.move_on_after(patience):
                         await landed.wait()
-        finally:
-            flight.leave()
         return _outcome(step)
 
     async def _fly(self, flight: Flight, renewal: Renewing) -> None:

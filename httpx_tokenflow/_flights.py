@@ -6,6 +6,7 @@ import dataclasses
 import math
 import threading
 from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from ._forks import renew_after_fork
 from ._lifecycle import ENDED, FLIGHT_GRACE, MAX_COVERED_SHARE, Life, RenewalPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ._challenges import Challenge
     from ._lifecycle import Why
@@ -113,9 +114,9 @@ class Demand(NamedTuple):
 class Flight:
     """One renewal in the air and everybody who waits for it."""
 
-    __slots__ = ("began", "brought", "brought_along", "deadline", "demand", "errand", "fell_back", "future",
-                 "generation", "grounded", "home", "landings", "minted", "policy", "replaces", "requests", "waited",
-                 "waiting", "why")  # fmt: skip
+    __slots__ = ("asked", "began", "brought", "brought_along", "demand", "elsewhere", "errand", "fell_back", "future",
+                 "generation", "grounded", "home", "in_vain", "landings", "lasts", "minted", "policy", "replaces",
+                 "requests", "waited", "waiting", "why")  # fmt: skip
 
     def __init__(
         self,
@@ -133,7 +134,7 @@ class Flight:
         self.errand: Any = None  # the grant of a sibling, for which the refresh token is to buy another access token
         self.brought_along: Minted | None = None  # and that token
         self.began = policy.clock.monotonic()
-        self.deadline = self.began + policy.budget + FLIGHT_GRACE  # a flight that is still up then is lost
+        self.elsewhere: Flight | None = None  # of another source: this one waits for it
         self.future: Future[Held] = Future()
         self.brought: Held | None = None  # what it landed with; the future says so too, under a lock
         self.home: Any = None  # the event loop that flies it; None: a thread
@@ -142,19 +143,35 @@ class Flight:
         self.minted = False  # it brought a token from a grant, not one that somebody else had brought
         self.requests = 0  # token requests that it took
         self.fell_back: str | None = None  # what had to give way to the next of its sequence
+        self.asked = False  # a person was asked to log in
+        self.in_vain = False  # and has refused, or was not there
         self.waiting = 0
         self.waited = 0  # in all
+        self.lasts = -math.inf
+        self.last(policy.budget)
 
-    def enter(self) -> None:
-        """One more waits; `leave` when that is over."""
+    def last(self, seconds: float) -> None:
+        """It may take `seconds` from now, at least."""
+        until = self.policy.clock.monotonic() + seconds + FLIGHT_GRACE
+        self.lasts = max(self.lasts, until)
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds; a flight that is still up then is lost. One that waits for another lasts as long."""
+        other = self.elsewhere
+        return self.lasts if other is None else max(self.lasts, other.deadline + FLIGHT_GRACE)
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """One more waits, for as long as this lasts."""
         with _locks.counting:
             self.waiting += 1
             self.waited += 1
-
-    def leave(self) -> None:
-        """One fewer waits."""
-        with _locks.counting:
-            self.waiting -= 1
+        try:
+            yield
+        finally:
+            with _locks.counting:
+                self.waiting -= 1
 
     def facts(self) -> dict[str, Any]:
         """What there is to tell of it, however it has ended."""

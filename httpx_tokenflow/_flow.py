@@ -30,7 +30,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._challenges import Challenge, parse_challenges
-from ._errors import StepUpRequired, TokenFlowError, TokenRequestError
+from ._errors import ReauthenticationRequired, StepUpRequired, TokenFlowError, TokenRequestError
 from ._flights import Demand
 from ._lifecycle import Why
 from ._steps import Answer, Drain, Launch, Send, Step, Wait
@@ -158,7 +158,7 @@ class _Request:
         self.held = held
         self.answer = answer
         self.budget = {Verdict.RENEW, Verdict.NONCE, Verdict.STEP_UP}
-        self.sends = 1  # that a renewal is about
+        self.sends = 1  # that a token is about
 
     def mend(self, what: Verdict, challenge: Challenge | None) -> Generator[Step, Any, bool]:
         """Do what can be done about the answer; whether the request is to be sent again."""
@@ -183,7 +183,7 @@ class _Request:
         source, policy, held = self.source, self.policy, self.held
         helps = held is None or source.is_of_use(held, self.answer.origin, policy.clock)
         may_renew = helps and Verdict.RENEW in self.budget
-        if self.sends == MAX_SENDS or (not may_renew and source.newer(held, policy.clock) is None):
+        if self.sends >= MAX_SENDS or (not may_renew and source.newer(held, policy.clock) is None):
             return False
         demand = None if challenge is None else Demand(challenge, self.answer.url)
         if not self.sending.replayable:
@@ -202,33 +202,36 @@ class _Request:
     def _step_up(self, challenge: Challenge) -> Generator[Step, Any, bool]:
         """A token that can do what the API asks for."""
         renewals, held = self.renewals, self.held
-        can = Verdict.STEP_UP in self.budget and self.sending.retry and self.sending.replayable
-        if held is None or renewals is None or not can or not renewals.can_meet(challenge):
+        can = Verdict.STEP_UP in self.budget and self.sends <= MAX_SENDS
+        may = self.sending.retry and self.sending.replayable
+        if held is None or renewals is None or not can or not may or not renewals.can_meet(challenge):
             if challenge.error == "insufficient_scope":
                 return False
             yield Drain()
             raise _step_up_required(challenge)
-        self.budget.discard(Verdict.STEP_UP)
         _tell(self.source, self.answer, challenge, stands=False)
         yield Drain()
         demand = Demand(challenge, self.answer.url)
         try:
-            self.held = yield from _stronger(self.source, self.policy, renewals, held, demand)
+            self.held, is_new = yield from _stronger(self.source, self.policy, renewals, held, demand)
         except TokenRequestError as error:
             raise _step_up_required(challenge) from error
+        if is_new:
+            self.budget.discard(Verdict.STEP_UP)
+        self.sends += 1
         return True
 
 
 def _stronger(
     source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held, demand: Demand
-) -> Generator[Step, Any, Held]:
-    """A token that meets `demand`; others go on with the one at hand."""
+) -> Generator[Step, Any, tuple[Held, bool]]:
+    """A token that may meet `demand`, and whether it was got for that; others go on with the one at hand."""
     while True:
         ticket = source.step_up(policy, refused, demand)
         flight = ticket.flight
         if flight is None:
             assert ticket.held is not None  # noqa: S101 - a ticket is good for one of the two
-            return ticket.held
+            return ticket.held, False
         is_ours = flight.demand == demand
         try:
             held: Held | None = yield Wait(flight, renewals.lead(flight) if ticket.leads else None)
@@ -237,7 +240,7 @@ def _stronger(
                 raise
             continue  # it was about something else
         if is_ours and held is not None:
-            return held
+            return held, True
 
 
 def current(source: TokenSource, policy: RenewalPolicy, renewals: Renewals) -> Generator[Step, Any, Held]:
@@ -260,6 +263,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
 ) -> Generator[Step, Any, tuple[Held, bool]]:
     """A token other than `refused`, and whether a grant was used up for it."""
     patience = PATIENCE if patience is None else patience
+    began = policy.clock.monotonic()
     while True:
         ticket = source.board(policy, refused, timeout, demand)
         flight, held = ticket.flight, ticket.held
@@ -270,16 +274,13 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
         if held is not None:
             return held, False
         assert flight is not None  # noqa: S101 - a ticket is good for one of the two
-        began = policy.clock.monotonic()
         # Whoever has a token that is still good does not wait for a slow server as long as who has none.
         until = math.inf if source.usable(policy.clock, refused) is None else began + patience
         try:
             held = yield Wait(flight, renewals.lead(flight) if ticket.leads else None, until)
-        except TokenFlowError:
-            if flight.why is Why.BACKED_OFF and not _is_paused(source, policy):
-                continue  # it was about to look into the store and no more, and the time for that is over
-            if flight.why in {Why.STEP_UP, Why.ERRAND}:
-                continue  # it was about something else
+        except TokenFlowError as error:
+            if _is_about_something_else(error, flight, source, policy, renewals):
+                continue
             held = source.usable(policy.clock, refused)
             _tell_wait(source, flight, policy.clock.monotonic() - began, served=held is not None)
             if held is None:
@@ -298,9 +299,18 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
             return held, flight.minted
 
 
-def _is_paused(source: TokenSource, policy: RenewalPolicy) -> bool:
-    pause = source.pause
-    return pause is not None and policy.clock.monotonic() < pause.until
+def _is_about_something_else(
+    error: TokenFlowError, flight: Flight, source: TokenSource, policy: RenewalPolicy, renewals: Renewals
+) -> bool:
+    """Whether another flight may bring what this one did not."""
+    if flight.why is Why.BACKED_OFF:
+        pause = source.pause  # it was about to look into the store and no more
+        return pause is None or policy.clock.monotonic() >= pause.until
+    if flight.why in {Why.STEP_UP, Why.ERRAND}:
+        return True
+    # A token that no session stands behind was given up while it was renewed: there is another to be had.
+    is_given_up = isinstance(error, ReauthenticationRequired) and source.is_outdated(flight)
+    return is_given_up and not renewals.grant.spends
 
 
 def _renew_aside(

@@ -17,9 +17,11 @@ Rules.
 5. `invalid_grant`: first look whether somebody else has renewed. Only then is the refresh token forgotten, and only
    if it is still the one that was presented. The access token is used until it ends, unless it was refused.
 6. A grant that can open a session does so where there is none, or none that can be renewed; a person is asked only when
-   the token is due, and once: who has refused, or was not there, is not asked again before the program says so.
-7. What is given up leaves a mark in the store, without any token in it: a renewal under way, here or elsewhere, finds
-   the mark and cannot bring the session back.
+   the token is due, once, and under a lease that outlives the login: who has refused, or was not there, is not asked
+   again before the program says so.
+7. What is given up leaves a mark in the store, without any token in it. A renewal under way, here or elsewhere, that
+   finds the mark cannot bring the session back: what it has brought it gives back to the server. Whoever has the
+   session in memory, and finds the mark, forgets it. What siblings have bought with it goes as well.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._attempt import Attempt, unavailable
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
 from ._lifecycle import Why, backoff, life_of
-from ._steps import Lease, Load, Release, Save, Settle, Sleep, Step
+from ._steps import Elsewhere, Lease, Load, Release, Save, Settle, Sleep, Step
 from ._tokens import Entry
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from ._flights import Flight, Held
     from ._grants import Grant
     from ._lifecycle import RenewalPolicy
-    from ._sources import TokenSource
+    from ._sources import TokenSource, Unsaved
     from ._steps import Renewing
 
 __all__ = ["Renewals", "guarded", "keep", "leave", "renew"]
@@ -73,6 +75,11 @@ class Renewals:
     dpop: DPoP | None = None
     widens: bool = False
 
+    def __post_init__(self) -> None:
+        sibling_of = getattr(self.grant, "sibling_of", None)
+        if sibling_of is not None:
+            sibling_of.source.has_sibling(self.source)
+
     @property
     def logs_in(self) -> bool:
         """Whether the grant can open a session where there is none."""
@@ -89,9 +96,11 @@ class Renewals:
 
     def can_meet(self, challenge: Challenge) -> bool:
         """Whether the grant may bring what an API wants of a token that is good."""
+        if self.login_timeout > 0 and self.source.logged_out:
+            return False
         if challenge.error == "insufficient_scope":
             return self.widens and bool(challenge.scope) and getattr(self.grant, "widens", False)
-        return self.login_timeout > 0 and not self.source.logged_out
+        return self.login_timeout > 0
 
     def is_unknown(self) -> bool:
         """Whether an API has to say first which authorization server this is (RFC 9728)."""
@@ -119,8 +128,8 @@ class Renewals:
 
 def renew(flight: Flight, renewals: Renewals) -> Renewing:
     """One renewal: the token that it brings, ready to be used."""
-    source, grant, policy = renewals.source, renewals.grant, renewals.policy
-    entry, _ = yield from _load(source, grant)
+    source, policy = renewals.source, renewals.policy
+    entry, _ = yield from _load(flight, renewals)
     if entry is not None and _serves(entry, source, policy, flight):
         return source.hold(entry, policy)
     if entry is not None and source.is_expected(entry) and not flight.replaces & {entry.stamp, entry.wire_stamp}:
@@ -128,18 +137,12 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     pause = source.pause
     if flight.why is Why.BACKED_OFF and pause is not None:
         raise pause.error.with_traceback(None)  # the very error: each who waits raises one of their own from it
+    asks = _asks_person(entry, flight, renewals)
+    yield from _lease(flight, renewals, asks=asks)
     try:
-        yield Lease(policy.budget + LEASE_GRACE + (0.0 if _can_refresh(entry, flight) else renewals.login_timeout))
-    except StoreError:
-        if grant.spends:
-            raise
-        _tell_store(source, "there is no lease to be had, and the renewal goes on without")
-    try:
-        entry = yield from _under_lease(flight, renewals)
+        entry = yield from _under_lease(flight, renewals, asks=asks)
     except Exception as error:
-        is_over = isinstance(error, ReauthenticationRequired) and flight.why is not Why.STEP_UP
-        if is_over and renewals.login_timeout and renewals.may_log_in(flight):
-            source.logged_out = True  # whoever was asked has refused, or was not there (rule 6)
+        flight.in_vain = flight.asked and isinstance(error, ReauthenticationRequired)  # rule 6
         yield from _release(source)
         raise
     yield from _release(source)
@@ -152,6 +155,23 @@ def _can_refresh(entry: Entry | None, flight: Flight) -> bool:
     return is_good and flight.why is not Why.STEP_UP
 
 
+def _asks_person(entry: Entry | None, flight: Flight, renewals: Renewals) -> bool:
+    return renewals.login_timeout > 0 and renewals.may_log_in(flight) and not _can_refresh(entry, flight)
+
+
+def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step, Any, None]:
+    """The right to renew, for as long as a person may take if one is to be asked."""
+    seconds = renewals.policy.budget + (renewals.login_timeout if asks else 0.0)
+    if asks:
+        flight.last(seconds)  # in another process a person may be sitting before a login
+    try:
+        yield Lease(seconds + LEASE_GRACE)
+    except StoreError:
+        if renewals.grant.spends:
+            raise
+        _tell_store(renewals.source, "there is no lease to be had, and the renewal goes on without")
+
+
 def _release(source: TokenSource) -> Generator[Step, Any, None]:
     try:
         yield Release()
@@ -160,33 +180,41 @@ def _release(source: TokenSource) -> Generator[Step, Any, None]:
 
 
 def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
-    flight: Flight, renewals: Renewals
+    flight: Flight, renewals: Renewals, *, asks: bool
 ) -> Generator[Step, Any, Entry]:
     source, grant, policy = renewals.source, renewals.grant, renewals.policy
     lost: str | None = None  # the stamp of what was refused under this very lease
     for _ in range(MAX_ROUNDS):
-        entry, stored = yield from _load(source, grant)
+        entry, stored = yield from _load(flight, renewals)
         if entry is not None and _serves(entry, source, policy, flight):
             return entry
         if entry is not None and entry.stamp == lost:
             entry = entry.spent()
-        presents = grant.spends and entry is not None and entry.token.refresh_token is not None
-        if presents and entry is not None and not (entry.is_spent and renewals.logs_in):
+        if not asks and _asks_person(entry, flight, renewals):
+            asks = True  # the lease has to outlive the login
+            yield from _release(source)
+            yield from _lease(flight, renewals, asks=asks)
+            continue
+        presents = grant.spends and entry is not None and _can_refresh(entry, flight)
+        if entry is not None and entry.is_spent and entry.token.refresh_token is not None and not renewals.logs_in:
+            raise ReauthenticationRequired(
+                "the refresh token was refused, or the answers to two requests with it were lost: log in again"
+            )
+        if presents and entry is not None:
             if not (yield from _mark(source, entry, stored)):
                 continue  # somebody has logged in meanwhile: the store holds something else
             stored = entry.stamp
         try:
             new = yield from _attempts(flight, renewals, entry)
         except ReauthenticationRequired as error:
-            newer, _ = yield from _load(source, grant)
-            if entry is not None and newer is not None and newer.stamp != entry.stamp:
+            newer, _ = yield from _load(flight, renewals)
+            is_newer = newer is not None and (entry is None or newer.stamp != entry.stamp)
+            was_login = not presents or flight.asked
+            if newer is not None and is_newer and (not was_login or _serves(newer, source, policy, flight)):
                 continue  # somebody else has renewed (rule 5)
-            if flight.why is Why.STEP_UP:
-                if presents and entry is not None:
-                    yield from _unmark(source, entry)  # it is good, and was not what was refused
-                raise
-            yield from _forget(source, grant, policy, entry)
-            if not presents or entry is None or entry.is_spent or not renewals.may_log_in(flight):
+            if presents and entry is not None:
+                yield from _forget(source, policy, entry)
+            if was_login or entry is None or not renewals.may_log_in(flight):
                 raise
             lost = entry.stamp
             logger.debug("%s: %s; a new session is opened", source.name, error)
@@ -198,20 +226,24 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
             flight.minted = True
             if not grant.spends:
                 source.check(new)  # what belongs elsewhere is not even kept; a session is, since it goes on
-            return (yield from _save(flight, source, new, stored, policy))
+            return (yield from _save(flight, renewals, new, stored))
     raise _never_agrees()
 
 
-def _load(source: TokenSource, grant: Grant) -> Generator[Step, Any, tuple[Entry | None, str | None]]:
+def _load(flight: Flight, renewals: Renewals) -> Generator[Step, Any, tuple[Entry | None, str | None]]:
     """What to go by, and the stamp of what the store holds."""
+    source = renewals.source
     try:
         loaded: Entry | None = yield Load()
     except StoreError:
-        if grant.spends:
+        if renewals.grant.spends:
             raise  # never risk presenting what somebody else has spent (design rule 9)
         _tell_store(source, "it cannot be read, and the renewal goes on without")
         loaded = None
-    return source.newest(loaded), loaded.stamp if loaded else None
+    entry = source.newest(loaded)
+    if entry is not None and entry.is_mark:
+        source.found_mark(flight)
+    return entry, loaded.stamp if loaded else None
 
 
 def _serves(entry: Entry, source: TokenSource, policy: RenewalPolicy, flight: Flight) -> bool:
@@ -226,10 +258,6 @@ def _serves(entry: Entry, source: TokenSource, policy: RenewalPolicy, flight: Fl
 
 def _mark(source: TokenSource, entry: Entry, stored: str | None) -> Generator[Step, Any, bool]:
     """Note in the store that the refresh token is about to be presented (rule 2); False: it holds another by now."""
-    if entry.is_spent:
-        raise ReauthenticationRequired(
-            "the refresh token was refused, or the answers to two requests with it were lost: log in again"
-        )
     saved: bool = yield Save(entry.marked(entry.presented + 1), stored)
     if saved:
         source.unsaved = None
@@ -237,20 +265,14 @@ def _mark(source: TokenSource, entry: Entry, stored: str | None) -> Generator[St
 
 
 def _unmark(source: TokenSource, entry: Entry) -> Generator[Step, Any, None]:
-    if entry.token.refresh_token is None:
-        return  # nothing was marked
     try:
         yield Save(entry, entry.stamp)
     except StoreError:
         _tell_store(source, "it did not take back the note that the refresh token was presented")
 
 
-def _forget(
-    source: TokenSource, grant: Grant, policy: RenewalPolicy, presented: Entry | None
-) -> Generator[Step, Any, None]:
+def _forget(source: TokenSource, policy: RenewalPolicy, presented: Entry) -> Generator[Step, Any, None]:
     """Nobody is to present this refresh token again: leave that in the store, if it is still what the store holds."""
-    if not grant.spends or presented is None or presented.token.refresh_token is None:
-        return  # nothing was presented
     source.forget(presented.stamp, policy.clock)
     try:
         yield Save(presented.spent(), presented.stamp)
@@ -308,18 +330,26 @@ def _attempts(flight: Flight, renewals: Renewals, presented: Entry | None) -> Ge
         yield Sleep(pause)
 
 
-def _save(
-    flight: Flight, source: TokenSource, entry: Entry, replaces: str | None, policy: RenewalPolicy
-) -> Generator[Step, Any, Entry]:
-    """Save before use (rule 4); what somebody else has published meanwhile wins."""
+def _save(flight: Flight, renewals: Renewals, entry: Entry, replaces: str | None) -> Generator[Step, Any, Entry]:
+    """Save before use (rule 4); what somebody else has published meanwhile wins.
+
+    Raises:
+        ReauthenticationRequired: the session was given up meanwhile (rule 7).
+    """
+    source, spends = renewals.source, renewals.grant.spends
     try:
         saved = yield Save(entry, replaces)
         theirs: Entry | None = None if saved else (yield Load())
+        if theirs is not None and theirs.is_mark and not spends:
+            yield Save(entry, theirs.stamp)  # it is no part of what was given up
     except StoreError:
-        source.unsaved = entry, replaces
+        source.keep_unsaved(flight, entry, replaces)
         _tell_store(source, "it did not take the new token, which is kept in memory")
         return entry
-    return theirs if theirs is not None and _serves(theirs, source, policy, flight) else entry
+    if theirs is not None and theirs.is_mark and spends:
+        yield from _give_back(renewals, entry)
+        raise ReauthenticationRequired("the session was given up while it was renewed")
+    return theirs if theirs is not None and _serves(theirs, source, renewals.policy, flight) else entry
 
 
 def _tell_store(source: TokenSource, consequence: str) -> None:
@@ -353,36 +383,56 @@ def leave(renewals: Renewals) -> Generator[Step, Any, bool]:
     Whatever the server says, it is over here. A renewal in the air is waited for, a while, so that what it brings can
     be given back as well.
     """
-    source, policy = renewals.source, renewals.policy
-    had = source.leave()
-    yield Settle()
-    had += source.orphans
-    try:
-        had += yield from _bury(policy, next((entry.session for entry in had), ""))
-    except StoreError:
-        _tell_store(source, "a session that was given up may still be in it")
+    source = renewals.source
+    had = yield from _forgotten(source, renewals.policy)
     agreed = True
-    revoke = getattr(renewals.grant, "revoke", None)
-    for entry in {entry.stamp: entry for entry in had}.values():
-        try:
-            agreed = bool(revoke is not None and (yield from revoke(renewals.attempt(entry, policy.budget)))) and agreed
-        except Exception as error:  # noqa: BLE001 - whatever a transport raises: it is over here all the same
-            logger.warning("%s: the server did not take a session back: %s", source.name, type(error).__name__)
-            agreed = False
+    for entry in {entry.stamp: entry for entry in had if not entry.is_mark}.values():
+        agreed = (yield from _give_back(renewals, entry)) and agreed
     source.tell("Revoked", logging.INFO, agreed=agreed)
     return agreed
 
 
-def _bury(policy: RenewalPolicy, session: str) -> Generator[Step, Any, list[Entry]]:
-    """Put a mark in the place of what the store holds (rule 7). What it held."""
-    for _ in range(MAX_ROUNDS):
-        loaded: Entry | None = yield Load()
-        if loaded is not None and loaded.is_mark:
-            return []
-        mark = Entry.mark(policy.clock.wall(), session if loaded is None else loaded.session)
-        if (yield Save(mark, loaded.stamp if loaded is not None else None)):
-            return [] if loaded is None else [loaded]
-    raise _never_agrees()
+def _forgotten(source: TokenSource, policy: RenewalPolicy) -> Generator[Step, Any, list[Entry]]:
+    """Forget the session of `source`, here and in the store, and what siblings have bought with it. What there was."""
+    had, generation = source.leave()
+    yield Settle()
+    stored, mark = yield from _bury(source, policy, had)
+    # Nor does it come back with what took off before the mark was in the store.
+    had += [*stored, *source.leave(generation, mark)[0]]
+    for sibling in source.siblings():
+        had += yield Elsewhere(sibling, _forgotten(sibling, policy))
+    return had
+
+
+def _bury(
+    source: TokenSource, policy: RenewalPolicy, had: list[Entry]
+) -> Generator[Step, Any, tuple[list[Entry], Unsaved | None]]:
+    """Put a mark in the place of what the store holds (rule 7). What it held, and the mark if it would not take it."""
+    session, replaces = (had[0].session, had[0].stamp) if had else ("", None)
+    try:
+        for _ in range(MAX_ROUNDS):
+            loaded: Entry | None = yield Load()
+            if loaded is not None and loaded.is_mark:
+                return [], None
+            session, replaces = (loaded.session, loaded.stamp) if loaded is not None else (session, None)
+            if (yield Save(Entry.mark(policy.clock.wall(), session), replaces)):
+                return ([] if loaded is None else [loaded]), None
+        raise _never_agrees()
+    except StoreError:
+        _tell_store(source, "a session that was given up may still be in it")
+    return [], (Entry.mark(policy.clock.wall(), session), replaces)
+
+
+def _give_back(renewals: Renewals, entry: Entry) -> Generator[Step, Any, bool]:
+    """Have the server revoke what is in `entry`. Whether it agreed."""
+    revoke = getattr(renewals.grant, "revoke", None)
+    if revoke is None:
+        return False
+    try:
+        return bool((yield from revoke(renewals.attempt(entry, renewals.policy.budget))))
+    except Exception as error:  # noqa: BLE001 - whatever a transport raises: it is over here all the same
+        logger.warning("%s: the server did not take a session back: %s", renewals.source.name, type(error).__name__)
+        return False
 
 
 def _never_agrees() -> StoreError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._errors import TokenEndpointUnavailable, TokenFlowError
 from ._flow import current
 from ._steps import Elsewhere, Wait
 
@@ -38,7 +39,7 @@ class Errand:
     spends = False
 
     def __init__(self, session: Renewals, grant: Any) -> None:
-        self._session = session
+        self.sibling_of = session
         self._grant = grant
 
     @property
@@ -54,24 +55,31 @@ class Errand:
 
     def identity(self) -> Mapping[str, Any]:
         """Whose session, and what for."""
-        return {"session": self._session.source.fingerprint, **self._grant.identity()}
+        return {"session": self.sibling_of.source.fingerprint, **self._grant.identity()}
 
     def using(self, **changes: Any) -> Grant:
         """As the grant's own."""
-        return Errand(self._session, self._grant.using(**changes))
+        return Errand(self.sibling_of, self._grant.using(**changes))
 
     def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:  # noqa: ARG002 - the session has its own
         """One access token, by a flight of the session."""
-        minted: Minted = yield Elsewhere(self._session.source, self._run())
+        minted: Minted = yield Elsewhere(self.sibling_of.source, self._run())
         return minted
 
     def _run(self) -> Generator[Step, Any, Minted]:
-        session = self._session
+        session = self.sibling_of
         source, policy = session.source, session.policy
         yield from current(source, policy, session)  # there has to be a session
         while True:
             flight, leads = source.board_errand(policy, self._grant)
-            yield Wait(flight, session.lead(flight) if leads else None)
+            try:
+                yield Wait(flight, session.lead(flight) if leads else None)
+            except TokenFlowError as error:
+                if not leads:
+                    continue  # it was about something else
+                if isinstance(error, TokenEndpointUnavailable) and error.may_have_spent:
+                    error.retryable = False  # the next time may be the last for the session: not in the same breath
+                raise
             if leads and flight.brought_along is not None:
                 return flight.brought_along
 

@@ -52,9 +52,10 @@ if TYPE_CHECKING:
     from ._times import Clock
     from ._tokens import Entry, Token
 
-__all__ = ["Status", "TokenSource", "source_for"]
+__all__ = ["Status", "TokenSource", "Unsaved", "source_for"]
 
 MAX_BREAKERS = 64  # origins of which a source remembers that they refuse young tokens: the latest
+Unsaved = tuple["Entry", "str | None"]  # what the store would not take, and the stamp of what it was to replace
 SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
 
 
@@ -87,8 +88,9 @@ class TokenSource(Teller):
         seed: a token that the program brought, used while the store holds none.
     """
 
-    __slots__ = ("_flight", "_generation", "_lock", "_policy", "breakers", "checks", "denied", "fingerprint", "held",
-                 "locks", "logged_out", "orphans", "pause", "present", "seed", "store", "unsaved")  # fmt: skip
+    __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "breakers", "checks", "declined", "denied",
+                 "fingerprint", "held", "locks", "logged_out", "orphans", "pause", "present", "seed", "store",
+                 "unsaved")  # fmt: skip
 
     def __init__(
         self,
@@ -105,13 +107,15 @@ class TokenSource(Teller):
         self.held: Held | None = None
         self.pause: Pause | None = None  # after renewals that failed
         self.breakers: dict[object, Breaker] = {}  # origin -> its breaker, where young tokens have been refused
-        self.unsaved: tuple[Entry, str | None] | None = None  # an entry that the store would not take, and for what
+        self.unsaved: Unsaved | None = None
         self.locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # event loop -> anyio lock
         self.checks: dict[object, Callable[[str], None]] = {}  # what is expected of every credential
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
+        self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
         self.orphans: list[Entry] = []  # what renewals have brought for a session that had been given up
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
+        self._siblings: weakref.WeakSet[TokenSource] = weakref.WeakSet()
         self._generation = 0
         self._flight: Flight | None = None
         self._lock = threading.Lock()
@@ -123,7 +127,7 @@ class TokenSource(Teller):
         self._flight = None
         self.locks = weakref.WeakKeyDictionary()
         if self.held is not None and self._policy is not None:
-            self.held = self.hold(self.held.entry, self._policy)  # each process draws its own early moment
+            self.held = self._hold(self.held.entry, self._policy)  # each process draws its own early moment
 
     def __repr__(self) -> str:
         held = "empty" if self.held is None else f"holds {self.held.stamp}"
@@ -139,8 +143,11 @@ class TokenSource(Teller):
 
     def hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
         """`entry` as it is held in memory: ready for the wire, its age counted on both clocks."""
-        self._policy = policy
         self.check(entry)
+        return self._hold(entry, policy)
+
+    def _hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
+        self._policy = policy
         now, now_wall = policy.clock.monotonic(), policy.clock.wall()
         age = entry.age(now_wall)
         life, before = life_of(entry, policy, policy.random()), self.held
@@ -225,12 +232,9 @@ class TokenSource(Teller):
         """
         clock = policy.clock
         now = clock.monotonic()
+        self._give_up_lost(now)
         with self._lock:
             flight = self._flight
-            lost = None if flight is None or now < flight.deadline else flight
-            if lost is not None:
-                self._generation += 1  # given up: should it land after all, it has nothing to say
-                self._unground(lost)
             held = self.held
             is_refused = held is not None and refused is not None and held.stamp == refused.stamp
             life = None if held is None or is_refused else held.life
@@ -239,7 +243,7 @@ class TokenSource(Teller):
             usable = held if held is not None and life is not None and age < life.end else None
             if usable is not None and state in {State.FRESH, State.BACKED_OFF}:
                 return Ticket(usable)
-            if flight is not None and lost is None:
+            if flight is not None:
                 if state is State.EARLY:
                     return Ticket(usable)
                 if is_refused:
@@ -252,17 +256,16 @@ class TokenSource(Teller):
                 self._ground(flight)
             elif usable is not None:
                 self.held = usable.looked_after(usable.life.due)
-        if lost is not None:
-            land(lost, torn(), None)
         return Ticket(usable if state is State.EARLY else None, flight, leads=True)
 
     def step_up(self, policy: RenewalPolicy, refused: Held, demand: Demand) -> Ticket:
         """As `board`, for a token that is good, and that an API wants more of than it has.
 
         Raises:
-            TokenFlowError: nobody could get that a moment ago.
+            TokenFlowError: nobody could get that a moment ago, or a person was asked in vain.
         """
         clock = policy.clock
+        self._give_up_lost(clock.monotonic())
         with self._lock:
             held = self.held
             if (
@@ -274,6 +277,8 @@ class TokenSource(Teller):
                 return Ticket(held)
             if self._flight is not None:
                 return Ticket(None, self._flight)
+            if self.declined is not None:
+                raise self.declined.again() from self.declined
             denied = self.denied
             if denied is not None and denied[0] == demand and clock.monotonic() < denied[1].until:
                 raise denied[1].error.again() from denied[1].error
@@ -283,12 +288,28 @@ class TokenSource(Teller):
 
     def board_errand(self, policy: RenewalPolicy, errand: Any) -> tuple[Flight, bool]:
         """A flight in which the refresh token buys a token for a sibling, by its grant `errand`; or one to wait for."""
+        self._give_up_lost(policy.clock.monotonic())
         with self._lock:
             if self._flight is not None:
                 return self._flight, False
             self._flight = flight = Flight(self._generation, policy, Why.ERRAND, frozenset())
             flight.errand = errand
             return flight, True
+
+    def _give_up_lost(self, now: float) -> None:
+        """A flight whose time is over is in nobody's way (rule 5)."""
+        with self._lock:
+            lost = self._flight
+            if lost is None or now < lost.deadline:
+                return
+            self._flight = None
+            self._generation += 1  # should it land after all, it has nothing to say
+            self._unground(lost)
+        land(lost, torn(), None)
+
+    def is_outdated(self, flight: Flight) -> bool:
+        """Whether things have changed from outside since `flight` took off."""
+        return flight.generation != self._generation
 
     def land(self, flight: Flight, held: Held) -> None:
         """`flight` has brought `held`: the current token now, unless things have changed from outside (rule 4)."""
@@ -297,10 +318,10 @@ class TokenSource(Teller):
                 self._flight = None
             had = flight.grounded or self.held
             if flight.generation == self._generation:
-                self.held, self.pause = held, None
+                self.held, self.pause, self.logged_out = held, None, False
                 self.denied = None if flight.why is Why.STEP_UP else self.denied
             else:
-                if flight.minted and self.held is None:
+                if flight.minted and self.held is None and held.entry.session:
                     self.orphans.append(held.entry)
                 flight.minted = False  # what it has brought is not what those who wait for it get
                 self._unground(flight)
@@ -309,7 +330,7 @@ class TokenSource(Teller):
         land(flight, error, current)
         if flight.fell_back is not None:
             self.tell("SecretFellBack", logging.WARNING, what=flight.fell_back)
-        if current is held:
+        if current is held and flight.why is not Why.ERRAND:
             self.tell(
                 "TokenObtained" if had is None else "TokenRenewed",
                 logging.INFO,
@@ -329,6 +350,10 @@ class TokenSource(Teller):
             counts = flight.generation == self._generation
             if counts:
                 self._unground(flight)
+            if counts and flight.in_vain and is_step_up:
+                self.declined = error
+            elif counts and flight.in_vain:
+                self.logged_out = True
             if is_look:
                 error = self.pause.error if self.pause is not None and flight.why is Why.BACKED_OFF else error
             elif is_step_up and flight.demand is not None:
@@ -387,30 +412,59 @@ class TokenSource(Teller):
             if self.held is None and not has_ended and flight.generation == self._generation:
                 self.held = held
 
+    def found_mark(self, flight: Flight) -> None:
+        """`flight` has found in the store that the session was given up: who has it in memory is logged out as well."""
+        with self._lock:
+            if flight.generation == self._generation and self.held is not None:
+                self.held, self.logged_out = None, True
+
+    def keep_unsaved(self, flight: Flight, entry: Entry, replaces: str | None) -> None:
+        """The store would not take what `flight` has brought, in the place of the entry with the stamp `replaces`."""
+        with self._lock:
+            if flight.generation == self._generation:
+                self.unsaved = entry, replaces
+
+    def has_sibling(self, sibling: TokenSource) -> None:
+        """What `sibling` holds is bought with the refresh token of this source."""
+        with self._lock:
+            self._siblings.add(sibling)
+
+    def siblings(self) -> list[TokenSource]:
+        """Whose tokens are bought with the refresh token of this source, as far as this process knows."""
+        with self._lock:
+            return list(self._siblings)
+
     def replace(self, held: Held) -> None:
         """From outside: `held` is the current token from now on."""
         with self._lock:
             self._replace(held)
 
-    def leave(self) -> list[Entry]:
-        """From outside: the session is given up. What there was of it."""
+    def leave(self, since: int | None = None, mark: Unsaved | None = None) -> tuple[list[Entry], int]:
+        """From outside: the session is given up. What there was of it, and the generation that begins.
+
+        Args:
+            since: once more, if nothing else has changed from outside since that generation began.
+            mark: what the store should have taken in its place.
+        """
         with self._lock:
+            if since is not None and since != self._generation:
+                return [], self._generation
             unsaved = self.unsaved[0] if self.unsaved is not None else None
             held = self.held.entry if self.held is not None else None
-            had = [entry for entry in (held, unsaved, self.seed) if entry is not None]
+            had = [entry for entry in (held, unsaved, self.seed, *self.orphans) if entry is not None]
             self._replace(None)
-            self.seed, self.logged_out = None, True
-        return had
+            self.seed, self.logged_out, self.unsaved = None, True, mark
+            return had, self._generation
 
     def _replace(self, held: Held | None) -> None:
         self._generation += 1
-        self.held, self.unsaved, self.pause, self.denied, self.breakers = held, None, None, None, {}
-        self.logged_out, self.orphans = False, []
+        self.held, self.unsaved, self.pause, self.breakers = held, None, None, {}
+        self.denied, self.declined, self.logged_out, self.orphans = None, None, False, []
 
     def forgive(self) -> None:
         """The next renewal need not wait, whatever has failed before, and may log in."""
         with self._lock:
-            self.pause, self.denied, self.logged_out = None, None, False
+            self.pause, self.denied, self.declined, self.logged_out = None, None, None, False
 
     def forget(self, stamp: str, clock: Clock) -> None:
         """The token `stamp`, if it is held, cannot be renewed: it is used until it ends, unless it was refused."""

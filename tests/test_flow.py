@@ -21,13 +21,14 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     TokenRequestError,
 )
+from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._flights import Flight, Held
 from httpx_tokenflow._flow import Verdict, authorize, current, verdict
 from httpx_tokenflow._renewal import Renewals, keep, renew
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import Answer, Drain, Fetch, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import Entry, ServerResponse
+from httpx_tokenflow._tokens import Entry
 from httpx_tokenflow.events import Why
 from httpx_tokenflow.stores import MemoryStore
 
@@ -761,10 +762,9 @@ def test_reprs_are_worth_reading(source: TokenSource, policy: RenewalPolicy, tim
     assert repr(source) == f"<TokenSource c@as.example holds {held.stamp}>"
     source.held = None
     flight = next(begin(source, policy)).flight
-    flight.enter()
-    assert repr(source) == "<TokenSource c@as.example empty | 1 renewing, 1 waiting>"
-    assert repr(flight) == "<Flight in the air, 1 waiting>"
-    flight.leave()
+    with flight.joined():
+        assert repr(source) == "<TokenSource c@as.example empty | 1 renewing, 1 waiting>"
+        assert repr(flight) == "<Flight in the air, 1 waiting>"
     source.abandon(flight)
     assert repr(flight) == "<Flight landed, 0 waiting>"
     assert "SENTINEL" not in repr(held)
