@@ -290,7 +290,10 @@ def fingerprint(grant: Grant, token: Token | None, dpop: DPoP | None = None) -> 
         identity["dpop"] = dpop.identity() or "a key of its own"
     if grant.spends and identity.get("subject") is None and token is not None and token.refresh_token is not None:
         identity["session"] = digest(token.refresh_token)
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    try:
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    except TypeError as error:
+        raise ConfigurationError(f"{type(grant).__name__}.identity() has something that JSON cannot hold") from error
 
 
 def _entry_of(token: Token, policy: RenewalPolicy) -> Entry:

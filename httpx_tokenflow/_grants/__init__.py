@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ._authorization_code import CodeGrant
-from ._base import Grant
 from ._client_credentials import ClientCredentials
 from ._device_code import DeviceCode, DevicePrompt
+from ._grant import Grant
 from ._jwt_bearer import JWTBearer
 from ._refresh_token import RefreshToken
 from ._session_login import SessionLogin

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._tokens import Minted
 
-    from ._base import ClientOptions
+    from ._options import ClientOptions
     from ._session import Pairs
 
 __all__ = ["CodeGrant", "Login"]

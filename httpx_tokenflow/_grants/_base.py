@@ -1,4 +1,4 @@
-"""What every grant is, and what those at a token endpoint share."""
+"""What the grants at an authorization server share: asking it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import base64
 import binascii
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from httpx_tokenflow._answers import read_json, read_nothing, read_token_response
 from httpx_tokenflow._attempt import unavailable
-from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretBasic, ClientSecretPost, NoClientAuth
-from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError, TokenRequestError
+from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretPost
+from httpx_tokenflow._errors import ConfigurationError, TokenFlowError, TokenRequestError
 from httpx_tokenflow._metadata import Server
-from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
-from httpx_tokenflow._tokens import Minted, check_credential, digest
+from httpx_tokenflow._steps import Fetch, ServerRequest, Step
+from httpx_tokenflow._tokens import Minted, digest
 
-from ._keys import check_sequence
+from ._grant import ask
+from ._options import Secret, as_audience, as_extra, as_proof, as_resources, as_scope, is_text
 
 if TYPE_CHECKING:
     from httpx_tokenflow._answers import ServerResponse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from httpx_tokenflow._signing import Key
     from httpx_tokenflow._tokens import Entry, Token
 
-__all__ = ["ClientOptions", "Grant", "Secret", "TokenEndpoint", "as_resources", "as_scope", "ask", "claims_of"]
+__all__ = ["TokenEndpoint", "claims_of"]
 
 _T = TypeVar("_T")
 
@@ -40,67 +41,6 @@ _SECRETS = frozenset(
         "refresh_token", "subject_token", "token",
     }
 )  # fmt: skip
-
-Secret = str | Callable[[], Any] | Sequence[str]
-"""A secret; or a callable (sync or async) that is asked for it at each renewal, and again if the server refuses what it
-returned; or a sequence of secrets in the order to try: the one that works is tried first from then on."""
-
-
-class Grant(Protocol):
-    """How a token is obtained. A program can bring its own.
-
-    What else it may have: `name`, for logs; `logs_in`, True if it can open a session where there is none, and
-    `login_timeout`, seconds that a person may take for that; `widens`, True if it can ask for more scope than before
-    (RFC 6750 §3.1); `revoke(attempt)`, a generator that gives the session up at the server and returns whether the
-    server agreed.
-
-    Attributes:
-        spends: each renewal presents the refresh token of the one before, which the server may retire by that. Such a
-            token is presented once (design rule 6), and a store that fails closes the way instead of opening it.
-    """
-
-    spends: bool
-
-    def identity(self) -> Mapping[str, Any]:
-        """Everything that makes two tokens of this grant different, as data that JSON can hold."""
-
-    def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
-        """One attempt: yield steps, are sent their answers, return what was brought.
-
-        Raises:
-            TokenFlowError: how it failed; any other exception from a step passes through as it is.
-        """
-
-
-class ClientOptions(TypedDict, total=False):
-    """What all grants at an authorization server take, beside their own.
-
-    Attributes:
-        issuer: the authorization server's identifier, from which its endpoints are discovered (RFC 8414, OpenID
-            Connect); or several, of which the API's own metadata names one (RFC 9728). Instead of endpoints.
-        metadata: with endpoints, what the server's metadata document would say beside them, such as
-            ``{"revocation_endpoint": "https://…"}``.
-        client_secret: a string; or a callable (sync or async) asked at each renewal; or a sequence of strings in the
-            order to try: after `invalid_client` the next is tried once, and kept if it works. None where a
-            `client_auth` needs none, and for a public client.
-        client_auth: how the client proves itself. With a secret `ClientSecretBasic()`, or `ClientSecretPost()` where
-            the server's metadata offers that alone; without one nothing is proven.
-        scope: the scope to ask for, a string or several.
-        audience: for servers that take one.
-        resource: one or several resource indicators (RFC 8707).
-        extra: further parameters of the token request.
-        token_type: "Bearer" to present the token as one whatever type the server calls it.
-    """
-
-    issuer: str | Iterable[str] | None
-    metadata: Mapping[str, Any] | None
-    client_secret: Secret | None
-    client_auth: ClientAuth | None
-    scope: str | Iterable[str] | None
-    audience: str | None
-    resource: str | Iterable[str] | None
-    extra: Mapping[str, str] | None
-    token_type: str | None
 
 
 class TokenEndpoint:
@@ -134,17 +74,17 @@ class TokenEndpoint:
             raise ConfigurationError(
                 "client_id is missing: give the identifier under which the server knows the client"
             )
-        if client_id and not _is_text(client_id):
+        if client_id and not is_text(client_id):
             raise ConfigurationError(
                 "client_id must be a string without white space around it (a newline from a file?), all printable"
             )
         self._client_id = client_id or ""
-        self._secret, self._client_auth = _proof(client_secret, client_auth)
+        self._secret, self._client_auth = as_proof(client_secret, client_auth)
         self._may_choose = client_auth is None and client_secret is not None
         self._scope = as_scope(scope)
-        self._audience = _as_audience(audience)
+        self._audience = as_audience(audience)
         self._resource = as_resources(resource)
-        self._extra = _as_extra(extra)
+        self._extra = as_extra(extra)
         if token_type not in {None, "Bearer"}:
             raise ConfigurationError('token_type can only be "Bearer": the type to assume whatever the server says')
         self._token_type = token_type
@@ -204,7 +144,7 @@ class TokenEndpoint:
         if scope is not None:
             other._scope = as_scope(scope)
         if audience is not None:
-            other._audience = _as_audience(audience)
+            other._audience = as_audience(audience)
         if resource is not None:
             other._resource = as_resources(resource)
         return other
@@ -248,7 +188,7 @@ class TokenEndpoint:
             attempt: what there is to go by.
             grant_type: as it is written on the wire.
             fields: the parameters that this grant alone has.
-            keeps: what the answer leaves out is as it was (RFC 6749 §6), and the scope is left out of the request.
+            keeps: what the answer leaves out is as it was (RFC 6749 §6).
             fresh: as in `_post`.
         """
         server = yield from self._server.find(attempt)
@@ -416,76 +356,6 @@ class TokenEndpoint:
 def _is_about_us(error: TokenRequestError) -> bool:
     """Whether the server did not believe that it is us (RFC 6749 §5.2): some say so by the status alone."""
     return error.error == "invalid_client" or (error.status == 401 and error.error != "invalid_grant")
-
-
-def ask(function: Callable[[], Any], what: str, timeout: float) -> Generator[Step, Any, str]:
-    """The credential that a callable of the program's returns.
-
-    Raises:
-        InvalidCredential: it cannot go on the wire.
-        TokenEndpointUnavailable: the callable raised; what it raised is the cause.
-    """
-    try:
-        value = yield Call(function, what, timeout)
-    except TokenFlowError:
-        raise
-    except Exception as error:
-        raise TokenEndpointUnavailable(
-            f"the callable given as {what} raised {type(error).__name__}", outcome="not sent", retryable=False
-        ) from error
-    return check_credential(value, f"what the callable given as {what} returned")
-
-
-def _proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, ClientAuth]:
-    if given is not None and (isinstance(given, type) or not hasattr(given, "sign")):
-        raise ConfigurationError("client_auth= must be an object such as ClientSecretPost()")
-    client_auth: ClientAuth = given or (NoClientAuth() if secret is None else ClientSecretBasic())
-    if secret is None:
-        if client_auth.needs_secret:
-            raise ConfigurationError(f"{type(client_auth).__name__} needs client_secret=")
-        return "", client_auth
-    if not client_auth.needs_secret:
-        raise ConfigurationError(f"client_secret= and {type(client_auth).__name__} contradict each other: keep one")
-    if isinstance(secret, str):
-        check_credential(secret, "client_secret")
-    elif not callable(secret):
-        secret = check_sequence(secret, "client_secret")
-    return secret, client_auth
-
-
-def as_scope(given: str | Iterable[str] | None) -> str | None:
-    """A scope as it is written on the wire (RFC 6749 §3.3)."""
-    return None if given is None else " ".join(_strings(given, "scope"))
-
-
-def as_resources(given: str | Iterable[str] | None) -> tuple[str, ...]:
-    """Resource indicators (RFC 8707 §2)."""
-    return _strings(given or (), "resource")
-
-
-def _strings(given: Any, name: str) -> tuple[str, ...]:
-    several = (given,) if isinstance(given, str) else given
-    found = tuple(several) if isinstance(several, Iterable) else (None,)
-    if not all(isinstance(one, str) and one.isprintable() for one in found):
-        raise ConfigurationError(f"{name}= must be a string or several, without control characters")
-    return found
-
-
-def _as_audience(given: str | None) -> str | None:
-    if given and not _is_text(given):
-        raise ConfigurationError("audience= must be a string, without control characters")
-    return given
-
-
-def _as_extra(given: Any) -> dict[str, str]:
-    found = given or {}
-    if not isinstance(found, Mapping) or not all(isinstance(one, str) for pair in found.items() for one in pair):
-        raise ConfigurationError("extra= must be a mapping of strings to strings")
-    return dict(found)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and value == value.strip()
 
 
 def claims_of(challenge: Challenge | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from httpx_tokenflow._secrets import is_seconds
 from httpx_tokenflow._tokens import MAX_LIFETIME, Minted, Token
 
-from ._base import ask
+from ._grant import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._tokens import Minted
 
-    from ._base import ClientOptions
+    from ._options import ClientOptions
 
 __all__ = ["DeviceCode", "DevicePrompt"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow._tokens import check_credential
 
-from ._base import ask
+from ._grant import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

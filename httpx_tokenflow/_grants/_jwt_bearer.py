@@ -12,10 +12,11 @@ from httpx_tokenflow._client_auth import BACKDATED, LIFETIME, assertion_claims, 
 from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._signing import read_signer
 
-from ._base import ClientOptions, TokenEndpoint
+from ._base import TokenEndpoint
 from ._given import GivenToken
 
 if TYPE_CHECKING:
+    from ._options import ClientOptions
     from collections.abc import Callable, Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt

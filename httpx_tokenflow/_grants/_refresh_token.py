@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from httpx_tokenflow._errors import ReauthenticationRequired
 
-from ._base import ClientOptions, TokenEndpoint
+from ._base import TokenEndpoint
 
 if TYPE_CHECKING:
+    from ._options import ClientOptions
     from collections.abc import Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt

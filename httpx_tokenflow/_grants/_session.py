@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._tokens import Entry, Minted, Token
 
-    from ._base import ClientOptions
+    from ._options import ClientOptions
 
 __all__ = ["PERSON_WANTED", "Pairs", "Session", "after", "let_person_know"]
 

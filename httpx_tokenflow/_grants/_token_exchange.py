@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from httpx_tokenflow._errors import ConfigurationError
 
-from ._base import ClientOptions, TokenEndpoint
+from ._base import TokenEndpoint
 from ._given import GivenToken
 
 if TYPE_CHECKING:
+    from ._options import ClientOptions
     from collections.abc import Callable, Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt
