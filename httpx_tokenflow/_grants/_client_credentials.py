@@ -9,12 +9,13 @@ from httpx_tokenflow._errors import ConfigurationError
 from ._base import TokenEndpoint
 
 if TYPE_CHECKING:
-    from ._options import ClientOptions
     from collections.abc import Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._tokens import Minted
+
+    from ._options import ClientOptions
 
 __all__ = ["ClientCredentials"]
 

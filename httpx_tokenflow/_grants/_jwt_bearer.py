@@ -16,7 +16,6 @@ from ._base import TokenEndpoint
 from ._given import GivenToken
 
 if TYPE_CHECKING:
-    from ._options import ClientOptions
     from collections.abc import Callable, Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from httpx_tokenflow._signing import GivenKey, Signer
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._tokens import Minted
+
+    from ._options import ClientOptions
 
 __all__ = ["JWTBearer"]
 

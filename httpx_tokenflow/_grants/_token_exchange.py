@@ -10,13 +10,14 @@ from ._base import TokenEndpoint
 from ._given import GivenToken
 
 if TYPE_CHECKING:
-    from ._options import ClientOptions
     from collections.abc import Callable, Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._client_auth import Client
     from httpx_tokenflow._steps import Step
     from httpx_tokenflow._tokens import Minted
+
+    from ._options import ClientOptions
 
 __all__ = ["TokenExchange"]
 
