@@ -239,7 +239,7 @@ def _stronger(
             if is_ours:
                 raise
             continue  # it was about something else
-        if is_ours and held is not None:
+        if is_ours and held is not None and not source.is_outdated(flight):
             return held, True
 
 
@@ -286,8 +286,8 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
             if held is None:
                 raise
             return held, False
-        if flight.why is Why.ERRAND and held is not None:
-            continue  # likewise
+        if held is not None and (flight.why is Why.ERRAND or source.is_outdated(flight)):
+            continue  # likewise; or things have changed from outside since
         is_late, held = held is None, held or source.usable(policy.clock, refused)
         if held is None:
             continue  # what was good has ended meanwhile: wait on

@@ -347,6 +347,7 @@ def _save(flight: Flight, renewals: Renewals, entry: Entry, replaces: str | None
         _tell_store(source, "it did not take the new token, which is kept in memory")
         return entry
     if theirs is not None and theirs.is_mark and spends:
+        source.found_mark(flight)
         yield from _give_back(renewals, entry)
         raise ReauthenticationRequired("the session was given up while it was renewed")
     return theirs if theirs is not None and _serves(theirs, source, renewals.policy, flight) else entry
@@ -408,7 +409,7 @@ def _bury(
     source: TokenSource, policy: RenewalPolicy, had: list[Entry]
 ) -> Generator[Step, Any, tuple[list[Entry], Unsaved | None]]:
     """Put a mark in the place of what the store holds (rule 7). What it held, and the mark if it would not take it."""
-    session, replaces = (had[0].session, had[0].stamp) if had else ("", None)
+    session, replaces = source.left, had[0].stamp if had else None
     try:
         for _ in range(MAX_ROUNDS):
             loaded: Entry | None = yield Load()

@@ -89,7 +89,7 @@ class TokenSource(Teller):
     """
 
     __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "breakers", "checks", "declined", "denied",
-                 "fingerprint", "held", "locks", "logged_out", "orphans", "pause", "present", "seed", "store",
+                 "fingerprint", "held", "left", "locks", "logged_out", "orphans", "pause", "present", "seed", "store",
                  "unsaved")  # fmt: skip
 
     def __init__(
@@ -112,6 +112,7 @@ class TokenSource(Teller):
         self.checks: dict[object, Callable[[str], None]] = {}  # what is expected of every credential
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
+        self.left = ""  # the session that was given up last
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
         self.orphans: list[Entry] = []  # what renewals have brought for a session that had been given up
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
@@ -415,8 +416,15 @@ class TokenSource(Teller):
     def found_mark(self, flight: Flight) -> None:
         """`flight` has found in the store that the session was given up: who has it in memory is logged out as well."""
         with self._lock:
-            if flight.generation == self._generation and self.held is not None:
-                self.held, self.logged_out = None, True
+            if flight.generation != self._generation:
+                return
+            if self.held is not None:
+                self.held, self.seed, self.logged_out = None, None, True
+                self._generation += 1
+                flight.generation = self._generation  # it goes on, and may bring another session
+        for sibling in self.siblings():
+            if sibling.held is not None:
+                sibling.leave()
 
     def keep_unsaved(self, flight: Flight, entry: Entry, replaces: str | None) -> None:
         """The store would not take what `flight` has brought, in the place of the entry with the stamp `replaces`."""
@@ -453,6 +461,7 @@ class TokenSource(Teller):
             held = self.held.entry if self.held is not None else None
             had = [entry for entry in (held, unsaved, self.seed, *self.orphans) if entry is not None]
             self._replace(None)
+            self.left = had[0].session if had else self.left
             self.seed, self.logged_out, self.unsaved = None, True, mark
             return had, self._generation
 
@@ -486,7 +495,9 @@ class TokenSource(Teller):
             return unsaved[0]
         if loaded is None:
             return held.entry if held else self.seed
-        if loaded.is_spent and self.seed is not None and self.seed.session != loaded.session:
+        # A mark is news to who has a session in memory, whatever the program came with before that.
+        is_over = loaded.is_spent and not (loaded.is_mark and held is not None)
+        if is_over and self.seed is not None and self.seed.session != loaded.session:
             return self.seed
         return loaded
 

@@ -2,8 +2,9 @@
 
 Requests and renewals are the generators of `_flow`, nothing else; what they ask for happens in as many turns as it
 would take outside (a request leaves, arrives, is answered), and between any two turns anything else may happen: other
-requests, a renewal in another process that shares the store, a revocation, a caller that hangs up, a lost answer, the
-end of a process. The same seed plays the same story.
+requests, a renewal in another process that shares the store, a revocation, somebody who leaves, a sibling that buys
+a token, an API that wants more scope, a person before a login, a caller that hangs up, a lost answer, the end of a
+process. The same seed plays the same story.
 """
 
 from __future__ import annotations
@@ -17,21 +18,34 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, Token, TokenFlowError
+from httpx_tokenflow import (
+    ClientCredentials,
+    ReauthenticationRequired,
+    RefreshToken,
+    RenewalPolicy,
+    StoreError,
+    Token,
+    TokenFlowError,
+)
 from httpx_tokenflow._answers import ServerResponse
+from httpx_tokenflow._drivers import CLOSING_PATIENCE
 from httpx_tokenflow._flow import authorize
-from httpx_tokenflow._renewal import Renewals, keep
+from httpx_tokenflow._renewal import LEASE_GRACE, Renewals, keep, leave
+from httpx_tokenflow._siblings import Errand
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
     Answer,
     Drain,
+    Elsewhere,
     Fetch,
     Launch,
     Lease,
     Load,
+    Patience,
     Release,
     Save,
     Send,
+    Settle,
     Sleep,
     Wait,
 )
@@ -41,6 +55,9 @@ from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+
+REVOCATION = "https://as.example/revoke"
 
 
 class ConnectError(Exception):
@@ -60,6 +77,29 @@ class Sending:
     timeout: float = 0.0
 
 
+class Login(RefreshToken):
+    """A session that is opened again when it is over: at once, or by a person who takes a while."""
+
+    logs_in = True
+    widens = True
+
+    def __init__(self, person: float, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.login_timeout = person
+
+    def obtain(self, attempt: Any) -> Generator[Any, Any, Any]:
+        presented = attempt.presented
+        is_good = presented is not None and presented.token.refresh_token is not None and not presented.is_spent
+        if is_good and (attempt.challenge is None or attempt.challenge.error != "insufficient_scope"):
+            return (yield from super().obtain(attempt))
+        if not attempt.may_log_in:
+            raise ReauthenticationRequired("log in")
+        if self.login_timeout:
+            yield Patience(self.login_timeout + 30)
+            yield Sleep(self.login_timeout * 0.9)
+        return (yield from self._ask(attempt, "password", ()))
+
+
 @dataclass
 class Server:
     """An authorization server that rotates refresh tokens, and an API that takes what it has issued and not revoked."""
@@ -70,33 +110,56 @@ class Server:
     good: set[str] = field(default_factory=set)
     families: dict[str, list[str]] = field(default_factory=dict)  # refresh token -> its family, the newest last
     revoked: list[list[str]] = field(default_factory=list)
+    owners: dict[str, list[str]] = field(default_factory=dict)  # access token -> its family
+    wide: set[str] = field(default_factory=set)  # access tokens that can do more
+    left: list[list[str]] = field(default_factory=list)  # families that were given back
     requests: int = 0
+    logins: int = 0
     presented: Counter[str] = field(default_factory=Counter)
 
     def login(self) -> dict[str, Any]:
         return self._issue([])
 
-    def _issue(self, family: list[str] | None) -> dict[str, Any]:
+    def _issue(self, family: list[str] | None, *, scope: str = "") -> dict[str, Any]:
         number = next(self.numbers)
-        self.good.add(f"at-{number}")
-        answer: dict[str, Any] = {"access_token": f"at-{number}", "expires_in": self.lifetime}
-        if family is not None and (self.rotates or not family):
+        access = f"at-{number}"
+        self.good.add(access)
+        answer: dict[str, Any] = {"access_token": access, "expires_in": self.lifetime}
+        if family is not None:
+            self.owners[access] = family
+            if "more" in scope:
+                family.append("wide")
+        if "more" in scope or "wide" in (family or ()):
+            self.wide.add(access)
+            answer["scope"] = "some more"
+        if family is not None and (self.rotates or not [one for one in family if one != "wide"]):
             family.append(f"rt-{number}")
             self.families[family[-1]] = family
             answer["refresh_token"] = family[-1]
         return answer
 
     def token_request(self, form: dict[str, str]) -> ServerResponse:
-        family = None
-        if form["grant_type"] == "refresh_token":
+        family, scope = None, form.get("scope", "")
+        if form["grant_type"] == "password":
+            self.logins += 1
+            family = []
+        elif form["grant_type"] == "refresh_token":
             presented = form["refresh_token"]
             self.presented[presented] += 1
             family = self.families[presented]
-            if presented != family[-1]:
+            if presented != [one for one in family if one != "wide"][-1]:
                 self.revoked.append(family)
-            if family in self.revoked:
+            if any(family is one for one in (*self.revoked, *self.left)):
                 return _json(400, '{"error": "invalid_grant"}')
-        return _json(200, json.dumps(self._issue(family)))
+        return _json(200, json.dumps(self._issue(family, scope=scope)))
+
+    def revoke(self, token: str) -> ServerResponse:
+        self.good.discard(token)
+        family = self.families.get(token)
+        if family is not None:
+            self.left.append(family)
+            self.good -= {access for access, one in self.owners.items() if one is family}
+        return _json(200, "")
 
 
 def _json(status: int, body: str) -> ServerResponse:
@@ -110,6 +173,11 @@ class Actor:
     name: str
     flow: Generator[Any, Any, Any]
     process: Process
+    source: TokenSource
+    flight: Any = None  # that it flies
+    leader: Actor | None = None  # who saw it off
+    outer: list[tuple[Generator[Any, Any, Any], TokenSource]] = field(default_factory=list)
+    wants: str = ""
     turns: list[Callable[[], Any]] = field(default_factory=list)
     wake: Callable[[], bool] | None = None
     until: float | None = None
@@ -119,6 +187,7 @@ class Actor:
     error: BaseException | None = None
     sends: int = 0
     last_status: int | None = None
+    led: set[Any] = field(default_factory=set)  # flights that it saw off, and that asked the server
 
 
 @dataclass(eq=False)
@@ -127,7 +196,8 @@ class Process:
 
     name: str
     source: TokenSource
-    flights: list[tuple[Any, Actor]] = field(default_factory=list)
+    sibling: TokenSource
+    banned: list[Any] = field(default_factory=list)  # what nothing may be sent of any more: families, access tokens
 
 
 @dataclass
@@ -139,40 +209,79 @@ class World:
     processes: int = 1
     odds: dict[str, float] = field(default_factory=dict)
     lifetime: float = 600.0
+    nonces: bool = False
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.now = 1_000_000.0
         clock = Clock(monotonic=lambda: self.now, wall=lambda: self.now)
         self.policy = RenewalPolicy(clock=clock, random=self.random.random)
-        self.server = Server(self.lifetime, rotates=self.grant_kind == "refresh")
+        self.server = Server(self.lifetime, rotates=self.grant_kind != "client")
         self.store = MemoryStore()
-        self.lease_holder: Actor | None = None
+        self.leases: dict[str, tuple[Actor, float]] = {}
+        self.given_up: list[Any] = []  # families, access tokens
+        self.has_left = False
         self.actors: list[Actor] = []
         self.lost_answers = 0
         self.faults = 0
         self.outside: str | None = None  # the access token that was set from outside, while nothing has ended it
         self.history: list[str] = []
         url = "https://as.example/token"
-        if self.grant_kind == "refresh":
-            self.grant: Any = RefreshToken(url, client_id="c")
+        options: dict[str, Any] = {"client_id": "c", "metadata": {"revocation_endpoint": REVOCATION}}
+        if self.grant_kind in {"login", "person"}:
+            self.grant: Any = Login(60.0 if self.grant_kind == "person" else 0.0, url, **options)
+            seed = None
+        elif self.grant_kind == "refresh":
+            self.grant = RefreshToken(url, **options)
             first = self.server.login()
             seed = Entry.of_login(
                 Token(first["access_token"], expires_at=self.now - 1, refresh_token=first["refresh_token"]), self.now
             )
         else:
-            self.grant, seed = ClientCredentials(url, client_id="c", client_secret="s"), None
-        self.members = [
-            Process(f"p{i}", TokenSource(f"p{i}", "f", self.store, lambda token: token.access_token, seed))
-            for i in range(self.processes)
-        ]
+            self.grant, seed = ClientCredentials(url, client_secret="s", **options), None
+        self.members = [Process(f"p{i}", *self._sources(f"p{i}", seed)) for i in range(self.processes)]
+        for member in self.members:
+            self._sibling(member)
+
+    def _sources(self, name: str, seed: Entry | None) -> tuple[TokenSource, TokenSource]:
+        def present(token: Token) -> str:
+            return token.access_token
+
+        return TokenSource(name, "f", self.store, present, seed), TokenSource(name, "sibling", self.store, present)
 
     # what a test asks for
 
-    def request(self, process: Process | None = None, *, replayable: bool = True) -> Actor:
+    def request(self, process: Process | None = None, *, replayable: bool = True, wants: str = "") -> Actor:
         process = process or self.random.choice(self.members)
-        flow = authorize(process.source, self.policy, self._renewals(process), Sending(replayable=replayable))
-        return self._actor(f"request {len(self.actors)}", flow, process)
+        renewals = self._renewals(process)
+        if wants == "sibling":
+            renewals = self._sibling(process)
+        flow = authorize(renewals.source, self.policy, renewals, Sending(replayable=replayable))
+        actor = self._actor(f"request {len(self.actors)}", flow, process, renewals.source)
+        actor.wants = wants
+        return actor
+
+    def leave(self) -> Actor:
+        """Somebody leaves, in one process."""
+        process = self.random.choice(self.members)
+        stored, held = self.store.load("f"), process.source.held
+        had = [one.token.access_token for one in (stored, held.entry if held else None) if one is not None]
+        self.outside, self.has_left = None, True
+
+        def flow() -> Generator[Any, Any, Any]:
+            before = [*had, *self.server.families.values()]
+            agreed = yield from leave(self._renewals(process))
+            self.given_up += before
+            process.banned += before
+            self.history.append(f"{process.name} has left")
+            return agreed
+
+        return self._actor("leave", flow(), process)
+
+    def warm(self) -> None:
+        """The program asks for a login, if there has to be one."""
+        for member in self.members:
+            member.source.forgive()
 
     def set_token(self) -> Actor:
         answer = self.server.login()
@@ -219,12 +328,14 @@ class World:
             self.now += self.random.random() * 0.01
 
     def story(self, what: str) -> str:
-        return f"seed {self.seed} ({self.grant_kind}): {what}\n" + "\n".join(self.history[-80:])
+        return f"seed {self.seed} ({self.grant_kind}): {what}\n" + "\n".join(self.history[-120:])
 
     # the scheduler
 
-    def _actor(self, name: str, flow: Generator[Any, Any, Any], process: Process) -> Actor:
-        actor = Actor(name, flow, process)
+    def _actor(
+        self, name: str, flow: Generator[Any, Any, Any], process: Process, source: TokenSource | None = None
+    ) -> Actor:
+        actor = Actor(name, flow, process, source or process.source)
         actor.turns.append(partial(self._resume, actor, None))
         self.actors.append(actor)
         return actor
@@ -261,10 +372,10 @@ class World:
             if actor.process is renewal.process and not actor.over:
                 actor.flow.close()
                 actor.over, actor.error = True, GeneratorExit()
-                if self.lease_holder is actor:
-                    self.lease_holder = None
-        old = renewal.process.source
-        renewal.process.source = TokenSource(old.name, "f", self.store, old.present, None)
+                self.leases = {what: lease for what, lease in self.leases.items() if lease[0] is not actor}
+        renewal.process.source, renewal.process.sibling = self._sources(renewal.process.name, None)
+        renewal.process.banned = []
+        self._sibling(renewal.process)
 
     def _happens(self, what: str) -> bool:
         happened = self.random.random() < self.odds.get(what, 0.0)
@@ -275,11 +386,19 @@ class World:
         try:
             step = actor.flow.throw(error) if error is not None else actor.flow.send(answer)
         except StopIteration as end:
+            if actor.outer:
+                actor.flow, actor.source = actor.outer.pop()
+                self._then(actor, partial(_same, end.value))
+                return
             actor.over, actor.result = True, end.value
         except TokenFlowError as failed:
+            if actor.outer:
+                actor.flow, actor.source = actor.outer.pop()
+                self._then(actor, _raise(failed))
+                return
             actor.over, actor.error = True, failed
-            if actor.name.startswith("request") and actor.last_status != 401:
-                left = actor.process.source.usable(self.policy.clock)
+            if actor.name.startswith("request") and actor.last_status not in {401, 403}:
+                left = actor.source.usable(self.policy.clock)
                 assert left is None, self.story(f"{actor.name} failed while {left} had not ended")
         else:
             self.history.append(f"{self.now:.2f} {actor.process.name} {actor.name}: {type(step).__name__}")
@@ -300,30 +419,50 @@ class World:
 
     # the steps
 
-    def _begin(self, actor: Actor, step: Any) -> None:
-        source = actor.process.source
+    def _begin(self, actor: Actor, step: Any) -> None:  # noqa: PLR0912 - a line for each step
+        source = actor.source
         if isinstance(step, Send):
             actor.sends += 1
+            sent = step.held.value
+            for banned in actor.process.banned:
+                is_banned = banned == sent or banned is self.server.owners.get(sent)
+                assert not is_banned, self.story(f"{actor.name} carries {sent}, which was given up")
             status: list[int] = []
-            actor.turns.append(lambda: status.append(self._api(step.held)))
-            self._then(actor, lambda: self._answered(actor, status[0]))
+            actor.turns.append(lambda: status.append(self._api(actor, step.held)))
+            self._then(actor, lambda: self._answered(actor, step.held, status[0]))
+        elif isinstance(step, Elsewhere):
+            actor.outer.append((actor.flow, actor.source))
+            actor.flow, actor.source = step.flow, step.source
+            self._then(actor, lambda: None)
+        elif isinstance(step, Settle):
+            flight, until = source.flight, self.now + CLOSING_PATIENCE
+            actor.alarm = until
+            actor.wake = lambda: flight is None or flight.future.done() or self.now >= until
+            self._then(actor, lambda: None)
+        elif isinstance(step, Patience):
+            actor.flight.asked = True
+            actor.flight.last(step.seconds)
+            self._then(actor, lambda: None)
         elif isinstance(step, Fetch):
             self._fetch(actor, step)
         elif isinstance(step, Wait):
             held = source.held
             is_due = held is None or held.age(self.policy.clock) >= held.life.due
-            assert is_due or actor.last_status == 401, self.story(f"{actor.name} waits although {held} is not due")
+            is_errand = bool(actor.outer) or actor.last_status in {401, 403}
+            assert is_due or is_errand, self.story(f"{actor.name} waits although {held} is not due")
             self._wait(actor, step)
         elif isinstance(step, Launch):
             self._launch(actor, step)
             self._then(actor, lambda: None)
         elif isinstance(step, Lease):
-            actor.wake = lambda: self.lease_holder is None
-            self._then(actor, lambda: setattr(self, "lease_holder", actor))
+            what = source.fingerprint
+            limit = actor.alarm = self.now + step.seconds - LEASE_GRACE
+            actor.wake = lambda: self._is_free(what) or self.now >= limit
+            self._then(actor, lambda: self._lease(actor, what, step.seconds))
         elif isinstance(step, Release):
-            self._then(actor, lambda: setattr(self, "lease_holder", None))
+            self._then(actor, lambda: self._release(actor, source.fingerprint))
         elif isinstance(step, Load):
-            self._then(actor, lambda: self.store.load(source.fingerprint))
+            self._then(actor, lambda: self._load(actor, source.fingerprint))
         elif isinstance(step, Save):
             self._then(actor, partial(self.store.save, source.fingerprint, step.entry, replaces=step.replaces))
         elif isinstance(step, Sleep):
@@ -333,16 +472,50 @@ class World:
             assert isinstance(step, Drain)
             self._then(actor, lambda: None)
 
-    def _api(self, held: Any) -> int:
-        return 200 if held.value in self.server.good else 401
+    def _is_free(self, what: str) -> bool:
+        return what not in self.leases or self.leases[what][1] <= self.now
 
-    def _answered(self, actor: Actor, status: int) -> Answer:
+    def _lease(self, actor: Actor, what: str, seconds: float) -> None:
+        if not self._is_free(what):
+            raise StoreError("there is no lease to be had")
+        self.leases[what] = actor, self.now + seconds
+
+    def _release(self, actor: Actor, what: str) -> None:
+        if self.leases.get(what, (None,))[0] is actor:
+            del self.leases[what]
+
+    def _load(self, actor: Actor, what: str) -> Entry | None:
+        loaded = self.store.load(what)
+        if loaded is not None and loaded.is_mark and what == "f" and actor.flight is not None:
+            actor.process.banned = [*self.given_up]
+        return loaded
+
+    def _api(self, actor: Actor, held: Any) -> int:
+        if held.value not in self.server.good or (self.nonces and self._happens("nonce")):
+            return 401
+        return 403 if actor.wants == "more" and held.value not in self.server.wide else 200
+
+    def _answered(self, actor: Actor, held: Any, status: int) -> Answer:
         actor.last_status = status
+        if status == 403:
+            return Answer(status, ('Bearer error="insufficient_scope", scope="more"',))
+        if status == 401 and held.value in self.server.good and self.nonces:
+            return Answer(status, ('DPoP error="use_dpop_nonce"',), nonce=True)
         return Answer(status)
 
     def _fetch(self, actor: Actor, step: Fetch) -> None:
         self.server.requests += 1
         form = dict(step.request.form)
+        if step.request.url == REVOCATION:
+            self._then(actor, lambda: self.server.revoke(form["token"]))
+            return
+        if actor.leader is not None:
+            actor.leader.led.add(actor)
+        if form["grant_type"] == "password" or "more" in form.get("scope", ""):
+            self.outside = None  # an API wants more than that
+        if form["grant_type"] == "password" and self._happens("refused login"):
+            self._then(actor, lambda: _json(400, '{"error": "invalid_grant"}'))
+            return
         answers: list[ServerResponse] = []
         if self._happens("not sent"):
             self._then(actor, _raise(ConnectError))
@@ -362,14 +535,23 @@ class World:
         flight = step.flight
         if step.renewal is not None:
             self._launch(actor, step)
+        if actor.flight is not None:
+            actor.flight.elsewhere = flight
+
+        def woken() -> Any:
+            if actor.flight is not None:
+                actor.flight.last(self.policy.budget)
+                actor.flight.elsewhere = None
+            return _landed(flight) if flight.future.done() else None
+
         actor.alarm = step.until
         actor.wake = lambda: flight.future.done() or self.now >= step.until
-        self._then(actor, lambda: _landed(flight) if flight.future.done() else None)
+        self._then(actor, woken)
 
     def _launch(self, actor: Actor, step: Any) -> None:
-        flying = self._fly(actor.process.source, step.flight, step.renewal)
-        flyer = self._actor(f"renewal {len(self.actors)}", flying, actor.process)
-        actor.process.flights.append((step.flight, flyer))
+        flying = self._fly(actor.source, step.flight, step.renewal)
+        flyer = self._actor(f"renewal {len(self.actors)}", flying, actor.process, actor.source)
+        flyer.flight, flyer.leader = step.flight, actor.leader or actor
 
     def _fly(self, source: TokenSource, flight: Any, renewal: Generator[Any, Any, Any]) -> Generator[Any, Any, None]:
         try:
@@ -382,11 +564,18 @@ class World:
         else:
             source.land(flight, held)
 
+    def _sibling(self, process: Process) -> Renewals:
+        return Renewals(process.sibling, Errand(self._renewals(process), self.grant.using(resource="x")), self.policy)
+
     def _renewals(self, process: Process) -> Renewals:
-        return Renewals(process.source, self.grant, self.policy)
+        return Renewals(process.source, self.grant, self.policy, widens=True)
 
 
-def _raise(kind: type[Exception]) -> Callable[[], Any]:
+def _same(value: Any) -> Any:
+    return value
+
+
+def _raise(kind: type[Exception] | Exception) -> Callable[[], Any]:
     def act() -> Any:
         raise kind
 
