@@ -793,7 +793,8 @@ def test_other_answers_end_it(stage: Stage, device: Any) -> None:
     "said",
     [
         {"verification_uri": "http://auth.example.com/go"}, {"verification_uri": "javascript:alert(1)"},
-        {"verification_uri": None}, {"verification_uri": ["https://x"]}, {"verification_uri": "https://"},
+        {"verification_uri": None}, {"verification_uri": None, "verification_uri_complete": None},
+        {"verification_uri": ["https://x"]}, {"verification_uri": "https://"},
         {"verification_uri": "https://auth.example.com@evil.example/go"}, {"verification_uri": "https://x/\x1b[2J"},
         {"verification_uri": "https://x/ y"}, {"verification_uri": "https://\u0430uth.example.com/go"},
         {"verification_uri": "https://x/" + "y" * 3000}, {"verification_uri": "https://[x"}, {"verification_uri": ""},

@@ -200,7 +200,7 @@ def _read_device(response: ServerResponse, now: float, secrets: tuple[str, ...])
     if not isinstance(user_code, str) or not user_code.isprintable() or not 0 < len(user_code) <= MAX_USER_CODE:
         raise TokenRequestError("the server's user_code is nothing that a person could enter, and is not shown")
     for name, value in (("verification_uri", uri), ("verification_uri_complete", complete)):
-        if not (_is_safe(value) or (value is None and value is complete)):
+        if not (_is_safe(value) or (value is None and name == "verification_uri_complete")):
             raise TokenRequestError(
                 f"the server's {name} is no https URL that a person could be sent to, and is not shown"
             )
