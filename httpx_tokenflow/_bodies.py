@@ -11,13 +11,12 @@ Rules.
 from __future__ import annotations
 
 import time
-import zlib
 from contextlib import aclosing
 from typing import Any
 
 import anyio
 
-from ._token_client import library_of
+from ._token_client import library_of, unpacked
 
 __all__ = ["adrain", "drain", "is_replayable"]
 
@@ -119,19 +118,7 @@ class _Body:
         content = b"".join(self._chunks or ())
         coding = response.headers.pop("content-encoding", "").strip().lower()
         if content and coding not in {"", "identity"}:
-            content = _unpacked(content, coding)
+            content = unpacked(content, coding, MAX_BYTES) or b""
         response.stream = library_of(response).ByteStream(content)
         response.is_closed = False
         response.is_stream_consumed = False
-
-
-def _unpacked(content: bytes, coding: str) -> bytes:
-    """`content` without its content coding, if that is one of zlib's and no more comes out than may; else nothing."""
-    if coding not in {"gzip", "x-gzip", "deflate"}:
-        return b""
-    try:
-        unpacking = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: by its header, gzip or zlib
-        unpacked = unpacking.decompress(content, MAX_BYTES)
-    except zlib.error:
-        return b""
-    return b"" if unpacking.unconsumed_tail else unpacked

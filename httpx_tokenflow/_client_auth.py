@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote_plus
@@ -25,7 +26,7 @@ from ._signing import join, read_signer, signing_input
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
 
     from ._signing import GivenKey
     from ._steps import ServerRequest, Step
@@ -169,7 +170,7 @@ class ClientSecretJWT:
     proof = None
 
     def __post_init__(self) -> None:
-        if self.alg not in _HASHES:
+        if self.alg not in tuple(_HASHES):
             raise ConfigurationError(f"ClientSecretJWT's alg must be one of {', '.join(_HASHES)}")
 
     def identity(self) -> Mapping[str, Any]:
@@ -202,22 +203,37 @@ class PrivateKeyJWT:
         kid: the name by which the server knows the key; None: the JWK's own.
         alg: how it signs; None: as the JWK says, or the key's type has it (RSA: RS256, P-256: ES256, Ed25519: EdDSA).
             Needed for a callable.
-        audience: who the assertion is for: "issuer", "token_endpoint", or whatever the server wants. None: the issuer
-            where it is known, or else the token endpoint.
+        audience: who the assertion is for: "issuer", "token_endpoint", "endpoint" (the URL of the request at hand, as
+            Okta wants it), or whatever the server wants. None: the issuer where it is known, or else the token
+            endpoint.
+        headers: further members of the assertion's header, such as ``{"x5t#S256": …}``, by which Microsoft Entra knows
+            a certificate.
 
     Raises:
         ConfigurationError: the key cannot sign, or the extra is not installed; the message says what to do.
     """
 
-    __slots__ = ("_audience", "_signer")
+    __slots__ = ("_audience", "_headers", "_signer")
     method = "private_key_jwt"
     needs_secret = False
 
     def __init__(
-        self, key: GivenKey, *, kid: str | None = None, alg: str | None = None, audience: str | None = None
+        self,
+        key: GivenKey,
+        *,
+        kid: str | None = None,
+        alg: str | None = None,
+        audience: str | None = None,
+        headers: Mapping[str, Any] | None = None,
     ) -> None:
+        given: Any = audience, headers or {}
+        if audience is not None and not (isinstance(given[0], str) and audience):
+            raise ConfigurationError("PrivateKeyJWT's audience must be a string")
+        if not isinstance(given[1], Mapping) or given[1].keys() & {"alg", "kid", "typ"}:
+            raise ConfigurationError("PrivateKeyJWT's headers must be a mapping, without alg, kid and typ")
         self._signer = read_signer(key, alg=alg, kid=kid, what="PrivateKeyJWT's key")
         self._audience = audience
+        self._headers = dict(headers or {})
 
     def __repr__(self) -> str:
         return f"<PrivateKeyJWT {self.proof or self._signer.alg or 'with a key that is read each time'}>"
@@ -233,9 +249,10 @@ class PrivateKeyJWT:
 
     def sign(self, request: ServerRequest, client: Client) -> Generator[Step, Any, ServerRequest]:
         """`request` with a new assertion."""
-        audience = audience_of(self._audience, client)
+        audience = request.url if self._audience == "endpoint" else audience_of(self._audience, client)
         claims = assertion_claims(client.client_id, client.client_id, audience, client.now)
-        return _with_assertion(request, client, (yield from self._signer.sign(claims, client.timeout)))
+        signing = self._signer.sign(claims, client.timeout, headers=self._headers)
+        return _with_assertion(request, client, (yield from signing))
 
 
 class TLSClientAuth:

@@ -130,13 +130,16 @@ class Signer:
         """Which key: by its thumbprint; by its name, if it is elsewhere and has one."""
         return self._given.thumbprint if isinstance(self._given, Key) else self.kid
 
-    def sign(self, claims: Mapping[str, Any], timeout: float, *, typ: str = "JWT") -> Generator[Step, Any, str]:
+    def sign(
+        self, claims: Mapping[str, Any], timeout: float, *, typ: str = "JWT", headers: Mapping[str, Any] | None = None
+    ) -> Generator[Step, Any, str]:
         """A compact JWS of `claims`, with the `kid` in its header.
 
         Args:
             claims: what is signed.
             timeout: seconds that an async callable may take.
             typ: the type that the header names (RFC 7515 §4.1.9).
+            headers: further members of the header.
 
         Raises:
             TokenEndpointUnavailable: the callable raised; what it raised is the cause.
@@ -146,7 +149,7 @@ class Signer:
         if isinstance(key, EnvSecret | FileSecret):
             key = read_key((yield Call(key, self.what, timeout)), alg=self.alg, kid=self.kid, what=self.what)
         kid = key.kid if isinstance(key, Key) else self.kid
-        header = {"typ": typ} if kid is None else {"typ": typ, "kid": kid}
+        header = {**(headers or {}), "typ": typ, **({} if kid is None else {"kid": kid})}
         if isinstance(key, Key):
             return key.sign(header, claims)
         alg = self.alg or ""  # a callable has one

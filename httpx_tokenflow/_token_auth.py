@@ -18,7 +18,7 @@ from ._renewal import Renewals, guarded, keep, leave
 from ._siblings import Errand
 from ._sources import source_for
 from ._token_client import TokenClient
-from ._tokens import Entry, Token, check_credential, digest
+from ._tokens import Entry, Token, check_credential
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .stores import AsyncStore, Store
 
 __all__ = ["TokenAuth", "fingerprint"]
+
+_BEARER = frozenset({"bearer", "bearertoken", ""})
 
 
 class TokenAuth(CredentialAuth):
@@ -93,7 +95,8 @@ class TokenAuth(CredentialAuth):
             raise ConfigurationError("dpop= must be a DPoP: DPoP() or DPoP(key)")
         self._token = token
         self._store = store if store is not None else MemoryStore()
-        seed = None if token is None else _entry_of(token, policy)
+        self._kinds = _BEARER if dpop is None else _BEARER | {"dpop"}
+        seed = None if token is None else _entry_of(token, policy, self._kinds)
         name = getattr(grant, "name", type(grant).__name__)
         cookie = getattr(grant, "cookie", None)
         if cookie is not None:
@@ -195,11 +198,11 @@ class TokenAuth(CredentialAuth):
             ConfigurationError: it is not a Token.
             StoreError: the store failed; nothing has changed.
         """
-        self._driver(ThreadDriver).run(keep(self._source, _entry_of(token, self._policy), self._policy))
+        self._driver(ThreadDriver).run(keep(self._source, _entry_of(token, self._policy, self._kinds), self._policy))
 
     async def aset_token(self, token: Token) -> None:
         """As `set_token`."""
-        flow = keep(self._source, _entry_of(token, self._policy), self._policy)
+        flow = keep(self._source, _entry_of(token, self._policy, self._kinds), self._policy)
         await self._driver(LoopDriver).in_order(flow)
 
     def revoke(self) -> bool:
@@ -242,10 +245,12 @@ class TokenAuth(CredentialAuth):
         introspect = getattr(self._own.grant, "introspect", None)
         if introspect is None:
             raise ConfigurationError(f"{type(self._own.grant).__name__} has nobody to ask about a token")
+        held = self._source.held
         if token is None:
             held = yield from current(self._source, self._policy, self._own)
             token = held.entry.token.access_token
-        asking: Generator[Step, Any, dict[str, Any]] = introspect(self._own.attempt(None, self._policy.budget), token)
+        attempt = self._own.attempt(None if held is None else held.entry, self._policy.budget)
+        asking: Generator[Step, Any, dict[str, Any]] = introspect(attempt, token)
         return (yield from guarded(asking))
 
     def close(self) -> None:
@@ -288,17 +293,21 @@ def fingerprint(grant: Grant, token: Token | None, dpop: DPoP | None = None) -> 
     identity = {"version": 1, **grant.identity()}
     if dpop is not None:
         identity["dpop"] = dpop.identity() or "a key of its own"
-    if grant.spends and identity.get("subject") is None and token is not None and token.refresh_token is not None:
-        identity["session"] = digest(token.refresh_token)
+    if grant.spends and identity.get("subject") is None and token is not None:
+        identity["session"] = token.session
     try:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     except TypeError as error:
         raise ConfigurationError(f"{type(grant).__name__}.identity() has something that JSON cannot hold") from error
 
 
-def _entry_of(token: Token, policy: RenewalPolicy) -> Entry:
+def _entry_of(token: Token, policy: RenewalPolicy, kinds: frozenset[str]) -> Entry:
     if not isinstance(token, Token):
         raise ConfigurationError(f"token must be a Token, not {type(token).__name__}: Token(access_token=…)")
+    if str(token.token_type).lower() not in kinds:
+        # RFC 6749 §7.1; and a token that is bound to a key is not to be shown as one that is not (RFC 9449 §7.1).
+        hint = "give dpop=" if str(token.token_type).lower() == "dpop" else "it is sent as a bearer token"
+        raise ConfigurationError(f"token= is of type {token.token_type!r}, which is not how it would be sent: {hint}")
     return Entry.of_login(token, policy.clock.wall())
 
 

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import weakref
+import zlib
 from concurrent import futures
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -119,10 +120,13 @@ class TokenClient:
         response = client.send(self._build(client, request, timeout), stream=True, **_BARE)
         body = _Bounded()
         try:
-            for chunk in response.iter_bytes():
-                body.add(chunk)
-                if time.monotonic() > deadline:
-                    raise TimeoutError
+            if response.is_stream_consumed:  # by a transport that answers from memory
+                body.add(response.content, is_plain=True)
+            else:
+                for chunk in response.iter_raw():
+                    body.add(chunk)
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
         finally:
             response.close()
         return _plain(response, body)
@@ -145,8 +149,11 @@ class TokenClient:
             response = await client.send(self._build(client, request, timeout), stream=True, **_BARE)
             body = _Bounded()
             try:
-                async for chunk in response.aiter_bytes():
-                    body.add(chunk)
+                if response.is_stream_consumed:
+                    body.add(response.content, is_plain=True)
+                else:
+                    async for chunk in response.aiter_raw():
+                        body.add(chunk)
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
@@ -166,7 +173,9 @@ class TokenClient:
             self._trust[key] = verify
         limits = library.Limits(max_connections=None, max_keepalive_connections=0)
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        return {"verify": verify, "limits": limits, "follow_redirects": False, "cookies": jar}
+        # What is for this machine alone goes through no proxy.
+        trusts = not key.endswith(" http")
+        return {"verify": verify, "limits": limits, "follow_redirects": False, "cookies": jar, "trust_env": trusts}
 
     def _build(self, client: Any, request: ServerRequest, timeout: float) -> Any:
         connect = min(self._connect_timeout, timeout)
@@ -175,7 +184,7 @@ class TokenClient:
             request.method,
             request.url,
             **(content if request.method == "POST" else {}),
-            headers=[("Accept", "application/json"), *request.headers],
+            headers=[("Accept", "application/json"), ("Accept-Encoding", "identity"), *request.headers],
             timeout=library_of(client).Timeout(timeout, connect=connect),
         )
 
@@ -199,15 +208,13 @@ class _Bounded:
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         self.size = 0
+        self.is_plain = False  # without the content coding of the wire
 
-    def add(self, chunk: bytes) -> None:
+    def add(self, chunk: bytes, *, is_plain: bool = False) -> None:
+        self.is_plain = is_plain
         self.size += len(chunk)
         if self.size > MAX_RESPONSE:
-            raise TokenEndpointUnavailable(
-                f"the token endpoint's answer is larger than {MAX_RESPONSE} bytes",
-                outcome="unknown",
-                retryable=False,
-            )
+            raise _too_much(f"is larger than {MAX_RESPONSE} bytes")
         self.chunks.append(chunk)
 
 
@@ -235,7 +242,29 @@ def _key(library: ModuleType, request: ServerRequest) -> str:
 def _plain(response: Any, body: _Bounded) -> ServerResponse:
     headers = {name.lower(): value for name, value in response.headers.items()}
     cookies = tuple(response.headers.get_list("Set-Cookie"))
-    return ServerResponse(response.status_code, headers, b"".join(body.chunks), cookies)
+    content: bytes | None = b"".join(body.chunks)
+    coding = headers.get("content-encoding", "").strip().lower()
+    if content and not body.is_plain and coding not in {"", "identity"}:
+        content = unpacked(content, coding, MAX_RESPONSE)
+    if content is None:
+        raise _too_much(f"is {coding[:20]!r}-coded, or more than {MAX_RESPONSE} bytes when it is unpacked")
+    return ServerResponse(response.status_code, headers, content, cookies)
+
+
+def unpacked(content: bytes, coding: str, most: int) -> bytes | None:
+    """`content` without its content coding; None if that is none of zlib's, or more than `most` bytes come out."""
+    if coding not in {"gzip", "x-gzip", "deflate"}:
+        return None
+    try:
+        unpacking = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: by its header, gzip or zlib
+        found = unpacking.decompress(content, most)
+    except zlib.error:
+        return None
+    return None if unpacking.unconsumed_tail else found
+
+
+def _too_much(what: str) -> TokenEndpointUnavailable:
+    return TokenEndpointUnavailable(f"the token endpoint's answer {what}", outcome="unknown", retryable=False)
 
 
 def _form(request: ServerRequest) -> dict[str, Any]:

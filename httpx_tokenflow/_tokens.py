@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from ._errors import (
-    InvalidCredential,
-)
+from ._errors import ConfigurationError, InvalidCredential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +21,7 @@ __all__ = ["Entry", "Minted", "Token", "check_credential", "digest"]
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
 LEAST_LIFETIME = 1.0  # seconds that a token from outside must have left to be used
 MAX_PRESENTATIONS = 2  # of one refresh token: once, and once more if the answer was lost
+_LATEST = 1e12  # Unix seconds, of some 30,000 years from now: more are milliseconds, or nonsense
 _GIVEN_UP = "given-up"
 
 
@@ -46,6 +45,7 @@ class Token:
 
     Raises:
         InvalidCredential: `access_token` is empty or could not go into a header.
+        ConfigurationError: `expires_at` is no Unix time.
     """
 
     access_token: str = field(repr=False)
@@ -58,6 +58,9 @@ class Token:
 
     def __post_init__(self) -> None:
         check_credential(self.access_token, "access_token")
+        is_number = isinstance(self.expires_at, int | float) and not isinstance(self.expires_at, bool)
+        if self.expires_at is not None and not (is_number and abs(self.expires_at) < _LATEST):
+            raise ConfigurationError("expires_at must be Unix seconds, a number such as 1767225600; or None")
         object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)))
 
     @property

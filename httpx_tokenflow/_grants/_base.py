@@ -159,14 +159,20 @@ class TokenEndpoint:
         if attempt.presented is None or not server.has("revocation_endpoint"):
             return False
         token = attempt.presented.token
-        if token.refresh_token:
-            yield from self._revoke(attempt, server, token.refresh_token, "refresh_token")
-        yield from self._revoke(attempt, server, token.access_token, "access_token")
+        pairs = [(token.refresh_token, "refresh_token")] if token.refresh_token else []
+        failures: list[Exception | None] = []
+        for value, hint in [*pairs, (token.access_token, "access_token")]:
+            form = (("token", value), ("token_type_hint", hint))
+            try:
+                yield from self._post(attempt, server, "revocation_endpoint", form, read_nothing)
+            except Exception as error:  # noqa: BLE001 - whatever a transport raises: the other token has its turn
+                failures.append(error)
+            else:
+                failures.append(None)
+        if failures[0] is not None:
+            raise failures[0]
+        # Where the session is over, many servers leave the access token to its end (§2.2.1), or know it no more.
         return True
-
-    def _revoke(self, attempt: Attempt, server: Metadata, token: str, hint: str) -> Generator[Step, Any, None]:
-        form = (("token", token), ("token_type_hint", hint))
-        yield from self._post(attempt, server, "revocation_endpoint", form, read_nothing)
 
     def introspect(self, attempt: Attempt, token: str) -> Generator[Step, Any, dict[str, Any]]:
         """What the server says of `token` (RFC 7662 §2.2)."""
@@ -194,14 +200,14 @@ class TokenEndpoint:
         server = yield from self._server.find(attempt)
         asked = self._widened(attempt)
         claims = claims_of(attempt.challenge)
+        extra = self._extra if claims is None else {**self._extra, "claims": claims}
         pairs: list[tuple[str, str | None]] = [
             ("grant_type", grant_type),
             *fields,
             ("scope", asked or self._scope),
             ("audience", self._audience),
             *(("resource", one) for one in self._resource),
-            ("claims", claims),
-            *self._extra.items(),
+            *extra.items(),
         ]
         previous = attempt.presented.token if keeps and attempt.presented is not None else None
         minted = yield from self._mint(attempt, server, pairs, previous=previous, fresh=fresh)
@@ -298,8 +304,7 @@ class TokenEndpoint:
             if attempt.dpop is not None and key is not None:
                 attempt.dpop.heed_server(url, response.headers.get("dpop-nonce"))
             try:
-                sent = (value for name, value in request.form if name in _SECRETS)
-                value = read(response, sent_at, (*tried, secret, *hidden, *sent))
+                value = read(response, sent_at, (*tried, secret, *hidden, *_secrets_of(request)))
             except TokenFlowError as error:
                 server = yield from self._server.find_again(attempt, server, response.status)
                 before, url = url, server.endpoint(endpoint, mtls=is_mtls)
@@ -353,6 +358,13 @@ class TokenEndpoint:
         return replace(value, fell_back="client_secret") if isinstance(value, Minted) else value
 
 
+def _secrets_of(request: ServerRequest) -> Iterable[str]:
+    """What `request` has in it that nobody is to quote."""
+    for _, value in request.headers:
+        yield from (value, value.partition(" ")[2])
+    yield from (value for name, value in request.form if name in _SECRETS)
+
+
 def _is_about_us(error: TokenRequestError) -> bool:
     """Whether the server did not believe that it is us (RFC 6749 §5.2): some say so by the status alone."""
     return error.error == "invalid_client" or (error.status == 401 and error.error != "invalid_grant")
@@ -360,10 +372,10 @@ def _is_about_us(error: TokenRequestError) -> bool:
 
 def claims_of(challenge: Challenge | None) -> str | None:
     """The claims that an API asks for, as JSON (`claims=` of its challenge is base64 of it); None if there are none."""
-    encoded = challenge.params.get("claims") if challenge is not None else None
-    if not encoded:
+    if challenge is None or challenge.error != "insufficient_claims":
         return None
+    encoded = challenge.params.get("claims", "")
     try:
-        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_").decode()
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_").decode() or None
     except (binascii.Error, ValueError):
         return None
