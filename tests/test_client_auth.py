@@ -160,6 +160,22 @@ def test_who_an_assertion_is_for(audience: str | None, issuer: str | None, expec
     assert claims(form["client_assertion"])["aud"] == expected
 
 
+def test_the_audience_may_be_the_very_endpoint() -> None:
+    """Okta wants the URL of the request at hand, whichever endpoint that is."""
+    method = private_key_jwt(audience="endpoint")
+    assert claims(signed(method)["client_assertion"])["aud"] == "https://auth.example.com/token"
+
+
+def test_further_members_of_the_header() -> None:
+    """Entra knows a certificate by its thumbprint in the header; what signs cannot be overridden there."""
+    method = private_key_jwt(headers={"x5t#S256": "thumb"})
+    header = jwt.get_unverified_header(signed(method)["client_assertion"])
+    assert (header["x5t#S256"], header["typ"], header["alg"]) == ("thumb", "JWT", "ES256")
+    for name in ("alg", "kid", "typ"):
+        with pytest.raises(ConfigurationError, match="headers"):
+            private_key_jwt(headers={name: "x"})
+
+
 def test_an_issuer_that_nobody_has_named() -> None:
     """The audience "issuer" without one is an error that says what to do."""
     with pytest.raises(ConfigurationError, match="give issuer="):

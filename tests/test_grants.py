@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._attempt import Attempt
+from httpx_tokenflow._challenges import Challenge
 from httpx_tokenflow._client_auth import Client, NoClientAuth
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest
 from httpx_tokenflow._times import SYSTEM_CLOCK
@@ -333,3 +336,76 @@ def test_a_sequence_is_checked_early() -> None:
 def test_a_sequence_of_secrets_does_not_make_another_token() -> None:
     """A secret that is rotated must not part the tokens of those who have the old list from those who have the new."""
     assert fingerprint(client(client_secret=["a"]), None) == fingerprint(client(client_secret=["b", "a"]), None)
+
+
+def revoked(*answers: ServerResponse) -> tuple[list[str], Any]:
+    """What is revoked, in order, when the server answers like this; and what comes of it."""
+    grant = client(metadata={"revocation_endpoint": "https://auth.example.com/revoke"})
+    flow, hints = grant.revoke(attempt(Entry(Token("at", refresh_token="rt"), 0, 1))), []
+    step = next(flow)
+    for answer in answers:
+        hints.append(dict(step.request.form)["token_type_hint"])
+        try:
+            step = flow.send(answer)
+        except StopIteration as end:
+            return hints, end.value
+        except TokenFlowError as error:
+            return hints, error
+    raise AssertionError(step)
+
+
+YES, NOT_NOW = ServerResponse(200, {}, b""), ServerResponse(503, {}, b"")
+NO_SUCH = ServerResponse(400, {}, b'{"error": "unsupported_token_type"}')
+
+
+def test_the_refresh_token_first_and_the_access_token_in_any_case() -> None:
+    """What counts is the session; an access token that cannot be revoked ends by itself (RFC 7009 §2.1, §2.2.1)."""
+    both = ["refresh_token", "access_token"]
+    assert revoked(YES, YES) == (both, True)
+    assert revoked(YES, NO_SUCH) == (both, True)
+    hints, error = revoked(NOT_NOW, YES)
+    assert hints == both
+    assert isinstance(error, TokenEndpointUnavailable)
+
+
+def test_a_server_that_echoes_what_it_got() -> None:
+    """Neither the header with the secret nor its encoded form gets into an error (F19)."""
+    grant = client(client_secret="s3cr3t/+value")
+    flow = grant.obtain(attempt())
+    request = next(flow).request
+    echo = f"bad {dict(request.headers)['Authorization']}"
+    with pytest.raises(TokenRequestError) as caught:
+        flow.send(ServerResponse(400, {}, json.dumps({"error": "x", "error_description": echo}).encode()))
+    assert dict(request.headers)["Authorization"].partition(" ")[2] not in str(caught.value)
+
+
+def test_whose_token_it_is_without_a_refresh_token() -> None:
+    """Two people without refresh tokens are two people (F14); a subject makes one of them."""
+    grant, other = RefreshToken(URL, client_id="c"), RefreshToken(URL, client_id="c", subject="ann")
+    assert fingerprint(grant, Token("alice")) != fingerprint(grant, Token("bob"))
+    assert fingerprint(other, Token("one")) == fingerprint(other, Token("two"))
+
+
+@pytest.mark.parametrize(("kind", "word"), [("DPoP", "dpop="), ("mac", "bearer"), ("N_A", "bearer")])
+def test_a_token_is_not_shown_as_what_it_is_not(kind: str, word: str) -> None:
+    """One that is bound to a key, or of a type that we do not know, is not sent as a bearer token (RFC 6749 §7.1)."""
+    with pytest.raises(ConfigurationError, match=word):
+        TokenAuth(RefreshToken(URL, client_id="c"), token=Token("bound", token_type=kind))
+
+
+@pytest.mark.parametrize("when", ["2026-01-01", float("nan"), 10**400, True])
+def test_an_expiry_that_is_no_time(when: Any) -> None:
+    """It is refused when the token is made, not when it is used first."""
+    with pytest.raises(ConfigurationError, match="expires_at"):
+        Token("a", expires_at=when)
+
+
+def test_claims_go_along_once() -> None:
+    """What an API wants claimed goes to the token endpoint as JSON, instead of the program's own claims (§3.2)."""
+    wanted = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}'
+    encoded = base64.b64encode(wanted.encode()).decode()
+    challenge = Challenge("Bearer", {"error": "insufficient_claims", "claims": encoded})
+    flow = client(extra={"claims": "{}"}).obtain(replace(attempt(), challenge=challenge))
+    assert [value for name, value in next(flow).request.form if name == "claims"] == [wanted]
+    other = replace(attempt(), challenge=replace(challenge, params={"error": "invalid_token", "claims": encoded}))
+    assert "claims" not in dict(next(client().obtain(other)).request.form)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import socket
 import threading
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,7 +16,8 @@ import httpx2
 import pytest
 
 from httpx_tokenflow import ClientCredentials, RenewalPolicy, TokenAuth, TokenEndpointUnavailable
-from httpx_tokenflow._token_client import _within
+from httpx_tokenflow._token_client import MAX_RESPONSE, _within
+from httpx_tokenflow.testing import Sandbox, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,3 +103,43 @@ def test_a_machine_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert _within(1.0, lambda number: number + 1, 1) == 2
+
+
+def answering(content: bytes, **headers: str) -> httpx.MockTransport:
+    """An authorization server that sends what it likes; as a stream, like one on a network."""
+    return httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=httpx.ByteStream(content)))
+
+
+def client_of(transport: httpx.MockTransport) -> TokenAuth:
+    grant = ClientCredentials("https://as.example/token", client_id="c", client_secret="s")
+    return TokenAuth(grant, client=httpx.Client(transport=transport), policy=RenewalPolicy(attempts=1))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_an_answer_that_is_packed_although_nobody_asked(coding: str) -> None:
+    """Some servers pack whatever is asked for: it is unpacked."""
+    body = json.dumps({"access_token": "a"}).encode()
+    packed = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
+    assert client_of(answering(packed, **{"Content-Encoding": coding})).token().access_token == "a"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, gzip"])
+def test_an_answer_that_unpacks_without_end(coding: str) -> None:
+    """A bomb, or a coding that cannot be unpacked within bounds, is an error and no memory."""
+    packed = gzip.compress(b"{" + b" " * (MAX_RESPONSE + 10))
+    with pytest.raises(TokenEndpointUnavailable, match="unpacked") as caught:
+        client_of(answering(packed, **{"Content-Encoding": coding})).token()
+    assert not caught.value.retryable
+
+
+def test_what_is_for_this_machine_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain http to loopback is never shown to a proxy, whatever the environment says."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        proxy.settimeout(0.2)
+        sandbox = Sandbox()
+        with serve(sandbox) as url:
+            assert TokenAuth(ClientCredentials(f"{url}/token", client_id="client", client_secret="secret")).token()
+        with pytest.raises(TimeoutError):
+            proxy.accept()
