@@ -90,7 +90,7 @@ class Login(RefreshToken):
     def obtain(self, attempt: Any) -> Generator[Any, Any, Any]:
         presented = attempt.presented
         is_good = presented is not None and presented.token.refresh_token is not None and not presented.is_spent
-        if is_good and (attempt.challenge is None or attempt.challenge.error != "insufficient_scope"):
+        if is_good and (attempt.challenge is None or not attempt.challenge.error.startswith("insufficient")):
             return (yield from super().obtain(attempt))
         if not attempt.may_log_in:
             raise ReauthenticationRequired("log in")
