@@ -118,6 +118,9 @@ class AuthorizationCode(CodeGrant):
     ) -> Token:
         """End a login: the token, for ``TokenAuth(…, token=…)`` or `TokenAuth.set_token`.
 
+        Where the grant has several issuers, ``extra["issuer"]`` of the token says which of them issued it: its refresh
+        token goes back there, and nowhere else.
+
         Args:
             callback_url: the URL to which the person came back, with its query.
             state: what `start` returned, from that person's session.

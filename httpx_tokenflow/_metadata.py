@@ -9,7 +9,8 @@ Rules.
    document that was good serves until there is another: a failure to read it again costs no more than the time of it.
 3. Where the program allows several issuers, the API's own metadata says which of them it trusts (RFC 9728). That is
    read only from the origin that sent the 401, only if it is about the resource that was asked, and it can only choose
-   among the issuers that the program has named. A refresh token goes back to whoever issued it, whatever an API says.
+   among the issuers that the program has named. A refresh token goes back to whoever issued it, whatever an API says;
+   where nobody knows who that was, it goes nowhere.
 4. Reading presents nothing, and follows no redirect: whatever goes wrong, no token is at stake. A read gets half of the
    time that is left, at most, so that one that hangs leaves some for the token.
 """
@@ -217,10 +218,12 @@ class Server:
     def _which(self, attempt: Attempt) -> Generator[Step, Any, str]:
         """Which of the allowed issuers it is (rule 3)."""
         challenge, presented, before = attempt.challenge, attempt.presented, self._chosen
-        if presented is not None and presented.issuer in self.allowed:
-            before = presented.issuer
-            if presented.token.refresh_token and not presented.is_spent:
-                return before
+        if presented is not None:
+            theirs = presented.issuer or presented.token.extra.get("issuer")
+            before = theirs if theirs in self.allowed else before
+            # Where nobody may log in, what is spent can still be revoked, and so sent.
+            if presented.token.refresh_token and not (presented.is_spent and attempt.may_log_in):
+                return self._home(theirs)
         if challenge is not None and challenge.resource_metadata is not None:
             try:
                 trusted = yield from _servers_of_resource(challenge.resource_metadata, attempt)
@@ -241,6 +244,15 @@ class Server:
                 "(RFC 9728 §5.1); name one issuer="
             )
         return before
+
+    def _home(self, issuer: str | None) -> str:
+        """Where a refresh token of `issuer` goes (rule 3): an API that chose could have it sent to somebody else."""
+        if issuer in self.allowed:
+            return issuer
+        raise ConfigurationError(
+            "nobody has said which of the issuers this refresh token is from, and it goes to no other: name the one "
+            "issuer= of this session; what finish() returns says it, in Token.extra"
+        )
 
 
 def _as_issuers(given: Any) -> tuple[str, ...]:

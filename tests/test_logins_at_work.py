@@ -501,7 +501,19 @@ def test_several_issuers(issuer: Issuer) -> None:
             grant.start(client=client)
         grant._server._chosen = ISSUER  # as an API's 401 would have led to
         url, state = grant.start(client=client)
-        assert other.finish(issuer.log_in(url), state, client=client).access_token
+        token = other.finish(issuer.log_in(url), state, client=client)
+    assert token.extra["issuer"] == ISSUER
+    fresh = AuthorizationCode(**several)
+    for known in (True, False):
+        given = token if known else Token.from_dict({**token.to_dict(), "extra": {}})
+        auth = TokenAuth(fresh, token=given, client=httpx.Client(transport=issuer.transport()))
+        issuer.good.clear()
+        before = len(issuer.forms("/token"))
+        if known:
+            assert at_once("threads", issuer, auth) == [200]
+        else:
+            assert isinstance(at_once("threads", issuer, auth)[0], ConfigurationError)
+        assert len(issuer.forms("/token")) == before + known
 
 
 def test_what_start_needs(issuer: Issuer, web: AuthorizationCode) -> None:

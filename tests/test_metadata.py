@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from httpx_tokenflow import (
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._challenges import Challenge
+from httpx_tokenflow._logins import AuthorizationCode
 from httpx_tokenflow._metadata import LEAST_AGE, MAX_AGE, READ_TIMEOUT, Metadata, Server
 from httpx_tokenflow._steps import Fetch
 from httpx_tokenflow._tokens import Entry
@@ -752,6 +754,42 @@ def test_a_refresh_token_goes_back_to_its_issuer() -> None:
     assert web.find(one, entry, PLACE).issuer == OTHER
     assert web.asked == [f"{OTHER}/.well-known/openid-configuration"]
     assert web.find(one, entry.spent(), PLACE).issuer == ISSUER  # nothing is presented any more
+
+
+@pytest.mark.parametrize("extra", [{}, {"issuer": "https://evil.example"}, {"issuer": [ISSUER]}])
+def test_a_refresh_token_of_nobody_knows_whom_goes_nowhere(extra: dict[str, Any]) -> None:
+    """One that the program brought: neither an API, nor what was chosen for another session, says whose it is."""
+    given = Entry.of_login(Token("a", refresh_token="SENTINEL", extra=extra), 0.0)
+    web, one = two(**{PLACE: trusts(ISSUER)}), open_server()
+    for _ in range(2):
+        for attempt in (web.attempt(given, PLACE), web.attempt(given), replace(web.attempt(given), may_log_in=False)):
+            error = web.fails(one.find(attempt), ConfigurationError)
+            assert "name the one issuer=" in str(error)
+            assert "SENTINEL" not in str(error)
+            assert web.asked == []
+        one._chosen = ISSUER
+    web.fails(one.find(replace(web.attempt(given.spent()), may_log_in=False)), ConfigurationError)  # to revoke it
+    assert web.find(one, given.spent()).issuer == ISSUER  # a new login
+
+
+@pytest.mark.parametrize("kind", [AuthorizationCode, RefreshToken])
+def test_nor_is_it_revoked_anywhere(kind: Any) -> None:
+    """Tokens whose issuer nobody knows are not shown to the one that an API chose for others."""
+    grant = kind(issuer=[ISSUER, OTHER], client_id="c")
+    web = two(**{OPENID: about(revocation_endpoint=f"{ISSUER}/revoke"), f"{ISSUER}/revoke": document()})
+    grant._server._chosen = ISSUER
+    for given in (entry := Entry.of_login(Token("a", refresh_token="r"), 0.0), entry.spent()):
+        web.fails(grant.revoke(replace(web.attempt(given), may_log_in=False)), ConfigurationError)
+        assert web.asked == []
+    assert web.play(grant.revoke(web.attempt(replace(entry, issuer=ISSUER))))
+
+
+def test_a_token_from_outside_may_say_whose_it_is() -> None:
+    """As `finish` has it: what the token says is heeded like what an entry says, which comes first."""
+    given = Entry.of_login(Token("a", refresh_token="r", extra={"issuer": OTHER}), 0.0)
+    web, one = two(**{PLACE: trusts(ISSUER)}), open_server()
+    assert web.find(one, given, PLACE).issuer == OTHER
+    assert web.find(one, replace(given, issuer=ISSUER), PLACE).issuer == ISSUER
 
 
 def test_an_issuer_that_is_asked_for_by_name() -> None:

@@ -42,7 +42,7 @@ from httpx_tokenflow._errors import (
 )
 from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow._steps import Patience, Sleep, Work
-from httpx_tokenflow._tokens import digest
+from httpx_tokenflow._tokens import Token, digest
 
 from ._session import PERSON_WANTED, Session, after, let_person_know
 
@@ -283,7 +283,12 @@ class CodeGrant(Session):
         answer = _parse(callback)
         _check_state(login, answer)
         server = yield from self._server.find(attempt, login.issuer)
-        return (yield from self._end(attempt, server, login, self._read(server, login, answer)))
+        minted = yield from self._end(attempt, server, login, self._read(server, login, answer))
+        if minted.issuer is None:
+            return minted
+        token = minted.token  # which leaves this process without its entry: it says itself who issued it
+        extra = {**token.extra, "issuer": minted.issuer}
+        return replace(minted, token=Token.from_dict({**token.to_dict(), "extra": extra}))
 
     def _digest(self) -> str:
         return digest(json.dumps([self._server.identity(), self._client_id], sort_keys=True))

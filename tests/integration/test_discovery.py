@@ -76,13 +76,15 @@ def make(rig, http, alice):
     """Makes an auth of a kind; alice's session goes on in a refresh token's, whose access token the API refuses."""
     with ExitStack() as stack:
 
-        def make(kind, issuer=rig.issuer, *, good=False, **options):
+        def make(kind, issuer=rig.issuer, *, good=False, extra=None, **options):
             client = rig.clients["basic"]
             grant = kind(issuer=issuer, client_id=client.id, client_secret=client.secret)
             if kind is RefreshToken:
                 given = byhand.log_in(http, rig, alice)
                 ends = time.time() + given["expires_in"]
-                token = Token(given["access_token"], refresh_token=given["refresh_token"], expires_at=ends)
+                token = Token(
+                    given["access_token"], refresh_token=given["refresh_token"], expires_at=ends, extra=extra or {}
+                )
                 options = {"token": token} | options
                 if not good:
                     rig.expire()
@@ -370,9 +372,9 @@ def test_metadata_at_another_origin(hand, rig, make, open_client, origin):
 
 
 def test_a_session_among_several_issuers(hand, rig, make, open_client):
-    """A refresh token that somebody brought goes where the API says, once; from then on it knows its issuer."""
+    """A refresh token that somebody brought goes to the issuer that it says, and to no other."""
     store = MemoryStore()
-    auth = make(RefreshToken, [ELSEWHERE, rig.issuer], store=store)
+    auth = make(RefreshToken, [ELSEWHERE, rig.issuer], extra={"issuer": rig.issuer}, store=store)
     client = open_client(hand, auth)
     for _ in range(3):
         assert client.get("/x").status_code == 200
@@ -384,10 +386,22 @@ def test_a_session_among_several_issuers(hand, rig, make, open_client):
     assert rig.counters()["revoked_families"] == 0
 
 
+def test_a_session_of_nobody_knows_whom(one_hand, rig, make, open_client):
+    """An API that names the right one, or a wrong one, is not believed: the refresh token goes nowhere."""
+    auth = make(RefreshToken, [ELSEWHERE, rig.issuer])
+    client, before = open_client(one_hand, auth), _before(rig)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="name the one issuer="):
+            client.get("/x")
+    assert not auth.revoke()
+    assert _since(rig, before) == (0, 0)
+
+
 def test_a_session_that_nobody_was_asked_about(one_hand, rig, make, open_client, caplog):
     """Its access token was good, so that the API was never asked; when it ends, the API is."""
     later = Later()
-    auth = make(RefreshToken, [ELSEWHERE, rig.issuer], good=True, policy=later.policy)
+    extra = {"issuer": rig.issuer}
+    auth = make(RefreshToken, [ELSEWHERE, rig.issuer], good=True, extra=extra, policy=later.policy)
     client = open_client(one_hand, auth)
     assert client.get("/x").status_code == 200
     for later.by in (3000.0, 3590.0, 3601.0):
