@@ -299,22 +299,24 @@ def test_everything_that_makes_a_difference() -> None:
         {"subject": "ann"},
         {"subject": "bob"},
     ]
-    grants = [session(**options) for options in different]  # kept: a callable is known by itself while it lives
+    grants = [session(**options) for options in different]
     assert len({fingerprint(grant, None) for grant in grants}) == len(different)
     for grant in grants:
         assert "SENTINEL" not in json.dumps(grant.identity())
 
 
-def test_a_callable_is_not_taken_for_that_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the same place in memory there may be another one, of another tenant, who shares the store."""
+def test_a_callable_is_nobody_elses() -> None:
+    """Each grant is known by itself, not by where its callable is, another's place tomorrow; a subject is shared."""
 
     def ask() -> Any:
         return CREDENTIALS
 
-    before = fingerprint(session(credentials=ask), None)
-    monkeypatch.setattr("httpx_tokenflow._grants._session_login._PROCESS", "another")
-    assert fingerprint(session(credentials=ask), None) != before
-    assert fingerprint(session(credentials=ask, subject="ann"), None) == fingerprint(session(subject="ann"), None)
+    for credentials in (ask, {**CREDENTIALS, "password": ask}):
+        grant = session(credentials=credentials)
+        assert fingerprint(grant, None) == fingerprint(grant, None)
+        assert fingerprint(grant, None) != fingerprint(session(credentials=credentials), None)
+        shared = session(credentials=credentials, subject="ann")
+        assert fingerprint(shared, None) == fingerprint(session(subject="ann"), None)
 
 
 def test_what_makes_no_difference() -> None:
@@ -324,11 +326,6 @@ def test_what_makes_no_difference() -> None:
     assert fingerprint(session(logout_url=None), None) == fingerprint(session(), None)
     changed = session(subject="ann", credentials={"password": "new"})
     assert fingerprint(changed, None) == fingerprint(session(subject="ann", credentials=dict), None)
-
-    def ask() -> Any:
-        return CREDENTIALS
-
-    assert fingerprint(session(credentials=ask), None) == fingerprint(session(credentials=ask), None)
 
 
 def test_a_repr_shows_where_and_no_more() -> None:
@@ -896,6 +893,20 @@ def test_a_session_outlives_the_process_in_a_store(sandbox: Sandbox, base: str) 
             assert client.get("/api/x").status_code == 200
             sandbox.expire_access_tokens()
         assert (sandbox.session_logins, sandbox.session_refreshes) == (1, number)
+
+
+def test_nobody_is_served_with_the_session_of_another(sandbox: Sandbox, base: str) -> None:
+    """Two people, one store, and callables at the same place in memory: each has a session of their own (F14)."""
+    sandbox.accounts["bob"] = "SENTINEL"
+    who, store = "", MemoryStore()
+
+    def ask() -> dict[str, str]:
+        return {"username": who, "password": "SENTINEL"}
+
+    for who in ("ann", "bob"):
+        with httpx.Client(base_url=base, auth=auth_for(base, credentials=ask, store=store)) as client:
+            assert client.get("/api/x").json()["subject"] == who
+    assert sandbox.session_logins == 2
 
 
 @LIBRARIES

@@ -56,7 +56,6 @@ _AS = "refresh_token_as"  # where a token remembers the name that its refresh to
 _OURS = frozenset({"authorization", "cookie", "content-type", "content-length", "host"})
 _REFUSALS = frozenset({400, 401, 403, 410, 422, 423})  # of a login: others are about its address or its form
 _ROUNDS = 100_000  # of a hash that a person's password goes through: 25 ms, once
-_PROCESS = os.urandom(8).hex()  # two processes have other callables at the same place
 
 
 class SessionLogin:
@@ -79,8 +78,9 @@ class SessionLogin:
             ``"cookie:NAME"``, a cookie that the answer sets; an access token of that kind is presented as that cookie.
         refresh_as: how the refresh token is presented: the name of a member of the JSON body, ``"cookie:NAME"``, or
             ``"bearer"`` for ``Authorization: Bearer``. None: as it came.
-        subject: the program's name for whose session this is. Without it the credentials stand in, by hash; a
-            callable by itself, so that nobody else shares its session, not even through a store.
+        subject: the program's name for whose session this is. Without it the credentials stand in, by hash; where
+            something comes from a callable the session is this object's alone, and nobody else shares it, not even
+            through a store.
         headers: what goes along with each of these requests, such as a CSRF header or the key of a gateway.
 
     Raises:
@@ -115,6 +115,8 @@ class SessionLogin:
         if subject == "":
             raise ConfigurationError("subject= is empty: whoever has none would share one session")
         self._subject = subject
+        # Stands for callables. Not their id(): that may be another's tomorrow, or in a process that shares the store.
+        self._own = os.urandom(16).hex()
         if headers is not None and not isinstance(headers, Mapping):
             raise ConfigurationError("headers= must be a mapping of names to values")
         self._headers = tuple(_header(name, value) for name, value in (headers or {}).items())
@@ -152,7 +154,7 @@ class SessionLogin:
     @functools.cached_property
     def _credentials_identity(self) -> str:
         def named(value: object) -> object:
-            return f"{_PROCESS}:{id(value)}" if callable(value) else value
+            return self._own if callable(value) else value
 
         given = self._credentials
         plain = named(given) if callable(given) else {name: named(value) for name, value in given.items()}
