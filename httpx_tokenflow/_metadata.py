@@ -62,6 +62,11 @@ class Metadata:
     issuer: str | None
     facts: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def told(self) -> str | None:
+        """Its identifier: the one that it was found by, or that the program told beside the endpoints."""
+        return self.issuer or self.facts.get("issuer")
+
     def has(self, name: str) -> bool:
         """Whether it has that endpoint."""
         return bool(self.facts.get(name))
@@ -156,6 +161,7 @@ class Server:
                 if name.endswith("_endpoint"):
                     _check_url(url, name)
             self._named = Metadata(None, facts)
+            _check_told(self._named)
         self.host = urlsplit([*named.values(), *self.allowed][-1]).netloc
         """For logs and reprs."""
 
@@ -285,6 +291,18 @@ def _check_url(url: Any, what: str) -> str:
     if not is_clean:
         raise ConfigurationError(f"{what} is no URL: it has white space, control characters or an impossible port")
     return found
+
+
+def _check_told(named: Metadata) -> None:
+    """Whether what the program said of the issuer will do."""
+    told, always_says = named.told, named.says("authorization_response_iss_parameter_supported")
+    if told is not None and not (isinstance(told, str) and told):
+        raise ConfigurationError('metadata= must name the issuer as a string, as in {"issuer": "https://…"}')
+    if always_says and told is None:
+        raise ConfigurationError(
+            "metadata= says that callbacks name who they are from (authorization_response_iss_parameter_supported), "
+            'but not who that is: add {"issuer": "https://…"} to it (RFC 9207 §2.4)'
+        )
 
 
 def _discover(issuer: str, attempt: Attempt) -> Generator[Step, Any, Mapping[str, Any]]:

@@ -42,6 +42,7 @@ NOT_NOW = ServerResponse(503, {}, b"{}")
 PENDING = ServerResponse(400, {}, b'{"error": "authorization_pending"}')
 SLOW_DOWN = ServerResponse(400, {}, b'{"error": "slow_down"}')
 PAGE = "https://app.example.com/callback"
+OTHER = "https://other.example.com"
 
 
 def refused(error: str, **more: str) -> ServerResponse:
@@ -548,7 +549,7 @@ def test_an_id_token_that_cannot_be_read(stage: Stage, code: Any) -> None:
 
 
 def test_without_an_issuer_its_name_cannot_be_compared(stage: Stage) -> None:
-    """Where the program named endpoints, nonce and audience are still looked at."""
+    """Where the program named endpoints alone, nonce and audience are still looked at."""
     named = {name: ENDPOINTS[name] for name in ("authorization_endpoint", "token_endpoint")}
     grant = AuthorizationCode(**named, client_id="c", scope="openid", open_browser=stage.browse)
     stage.issuer.claims = {"iss": "https://who.knows"}
@@ -556,12 +557,48 @@ def test_without_an_issuer_its_name_cannot_be_compared(stage: Stage) -> None:
     assert obtain(stage, grant)
     stage.issuer.claims = {"nonce": "x"}
     assert "nonce" in str(fails(stage, grant, TokenRequestError))
-    says = AuthorizationCode(
-        **named, client_id="c", metadata={"authorization_response_iss_parameter_supported": True},
-        open_browser=stage.browse,
-    )  # fmt: skip
+
+
+def test_an_issuer_that_is_named_beside_the_endpoints_is_compared(stage: Stage) -> None:
+    """RFC 9207 §2.4 and the ID token's `iss`; metadata that demand the one must name the other."""
+    always = {"authorization_response_iss_parameter_supported": True}
+
+    def grant(**metadata: Any) -> AuthorizationCode:
+        named = {name: ENDPOINTS[name] for name in ("authorization_endpoint", "token_endpoint")}
+        options = {"client_id": "c", "scope": "openid", "open_browser": stage.browse}
+        return AuthorizationCode(**named, **options, metadata=metadata)
+
+    for wrong in (always, {**always, "issuer": None}, {"issuer": ""}, {"issuer": 5}):
+        with pytest.raises(ConfigurationError, match='"issuer": "https://'):
+            grant(**wrong)
+    assert obtain(stage, grant(**always, issuer=ISSUER))
+    codes = len(stage.issuer.forms("/token"))
+    for more in ({}, always):
+        stage.person = lambda url: stage.issuer.log_in(url, iss="https://evil.example")
+        assert "somebody else" in str(fails(stage, grant(**more, issuer=ISSUER), ConfigurationError))
     stage.person = lambda url: stage.issuer.log_in(url, iss=None)
-    assert "the server always" in str(fails(stage, says, ConfigurationError))
+    assert "always says so" in str(fails(stage, grant(**always, issuer=ISSUER), ConfigurationError))
+    assert len(stage.issuer.forms("/token")) == codes
+    assert obtain(stage, grant(issuer=ISSUER))
+    stage.issuer.claims = {"iss": "https://evil.example"}
+    assert "see its iss (" in str(fails(stage, grant(issuer=ISSUER), TokenRequestError))
+
+
+@pytest.mark.parametrize("iss", [None, "", OTHER])
+def test_with_several_issuers_an_answer_says_who_it_is_from(stage: Stage, code: Any, iss: str | None) -> None:
+    """RFC 9700 §4.4: the code of one allowed server is not handed to another, whatever their metadata announce."""
+    grant = code(issuer=[ISSUER, OTHER])
+    grant._server._chosen = ISSUER
+    for error in ({}, {"error": "access_denied"}):
+        stage.person = partial(stage.issuer.log_in, iss=iss, **error)
+        assert "where this login was begun" in str(fails(stage, grant, ConfigurationError))
+    assert stage.issuer.forms("/token") == []
+    stage.person = None
+    assert obtain(stage, grant).issuer == ISSUER
+    stage.person = partial(stage.issuer.log_in, iss=None)
+    alone = code(issuer=[ISSUER])
+    alone._server._chosen = ISSUER
+    assert obtain(stage, alone)
 
 
 # By code: the exchange

@@ -84,7 +84,7 @@ class Login:
         verifier: ties the code to it (RFC 7636 §4.1).
         nonce: ties the ID token to it; empty if none is asked for.
         redirect_uri: where the answer goes.
-        issuer: the authorization server's identifier, if it has one.
+        issuer: the authorization server's identifier, if that is known.
         grant: names the client and the server for which it was begun.
         asked: the scope that was asked for, where that is another than the grant's own.
     """
@@ -244,7 +244,7 @@ class CodeGrant(Session):
             verifier=secrets.token_urlsafe(32),
             nonce=secrets.token_urlsafe(32) if is_openid else "",
             redirect_uri=redirect_uri,
-            issuer=server.issuer,
+            issuer=server.told,
             grant=self._digest(),
             asked=asked,
         )
@@ -305,12 +305,18 @@ class CodeGrant(Session):
         issuer = answer.get("iss")
         if issuer is None and server.says("authorization_response_iss_parameter_supported"):
             raise ConfigurationError(
-                f"the callback does not say who it is from, although {server.issuer or 'the server'} always says so "
+                f"the callback does not say who it is from, although {server.told} always says so "
                 "(RFC 9207 §2.4): it may be from somebody else"
             )
-        if issuer is not None and server.issuer is not None and issuer != server.issuer:
+        if issuer is None and len(self._server.allowed) > 1:
             raise ConfigurationError(
-                f"the callback is from somebody else than {server.issuer}, where this login was begun (RFC 9207 §2.4)"
+                "the callback does not say who it is from, and with several issuers it may be from another than "
+                f"{server.told}, where this login was begun (RFC 9700 §4.4): have a grant for each of them, with one "
+                "issuer= and a redirect_uri= of its own"
+            )
+        if issuer is not None and server.told is not None and issuer != server.told:
+            raise ConfigurationError(
+                f"the callback is from somebody else than {server.told}, where this login was begun (RFC 9207 §2.4)"
             )
         if answer.get("error"):
             raise _refusal(answer, (login.state, login.verifier, answer.get("code", "")))
