@@ -368,17 +368,13 @@ class LoopDriver(_Driver):
                 await flight.landing(running_loop(), anyio.Event, call_soon).wait()
 
     async def in_order(self, flow: Generator[Step, Any, Any]) -> Any:
-        """Perform a flow that changes the source's state from outside, in order with the renewals of this loop."""
-        self._check_reentry(self.source.flight)
-        async with self._order():
-            return await self.run(flow)
+        """Perform a flow that changes the source's state from outside, after the flight in the air if that is short.
 
-    def _order(self) -> anyio.Lock:
-        locks, loop = self.source.locks, running_loop()
-        lock: anyio.Lock | None = locks.get(loop)
-        if lock is None:
-            lock = locks[loop] = anyio.Lock()
-        return lock
+        A login may wait for a person: what comes from outside does not, and has the last word all the same.
+        """
+        self._check_reentry(self.source.flight)
+        await self.settle()
+        return await self.run(flow)
 
     def _launch(self, flight: Flight, renewal: Renewing) -> None:
         flight.home = running_loop()
@@ -406,7 +402,7 @@ class LoopDriver(_Driver):
     async def _fly(self, flight: Flight, renewal: Renewing) -> None:
         _flying.set((*_flying.get(), flight))
         try:
-            async with self._order(), AsyncExitStack() as leases:
+            async with AsyncExitStack() as leases:
                 held = await self.run(renewal, leases)
         except TokenFlowError as error:
             self.source.fail(flight, error)

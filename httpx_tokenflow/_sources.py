@@ -89,7 +89,7 @@ class TokenSource(Teller):
     """
 
     __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "breakers", "checks", "declined", "denied",
-                 "fingerprint", "held", "left", "locks", "logged_out", "orphans", "pause", "present", "seed", "store",
+                 "fingerprint", "held", "left", "logged_out", "orphans", "pause", "present", "seed", "store",
                  "unsaved")  # fmt: skip
 
     def __init__(
@@ -108,7 +108,6 @@ class TokenSource(Teller):
         self.pause: Pause | None = None  # after renewals that failed
         self.breakers: dict[object, Breaker] = {}  # origin -> its breaker, where young tokens have been refused
         self.unsaved: Unsaved | None = None
-        self.locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # event loop -> anyio lock
         self.checks: dict[object, Callable[[str], None]] = {}  # what is expected of every credential
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
@@ -126,7 +125,6 @@ class TokenSource(Teller):
         super()._after_fork()
         self._lock = threading.Lock()
         self._flight = None
-        self.locks = weakref.WeakKeyDictionary()
         if self.held is not None and self._policy is not None:
             self.held = self._hold(self.held.entry, self._policy)  # each process draws its own early moment
 

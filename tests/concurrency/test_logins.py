@@ -141,3 +141,36 @@ def test_leaving_does_not_wait_for_a_person(driver: str) -> None:
         assert isinstance(run(driver, story), ReauthenticationRequired)
     assert stage.auth._source.held is None
     assert stage.stored.is_mark
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.usefixtures("impatience")
+def test_a_token_that_is_set_does_not_wait_for_a_person(driver: str) -> None:
+    """It serves whoever waits for the login, and the login does not replace it."""
+    stage, door, client = make(driver)
+    token = stage.login()
+    if driver == "threads":
+        waiting = start(client.get, stage.api_url)
+        until(lambda: door.asked)
+        start(stage.auth.set_token, token).result(5)
+        door.is_open = True
+        assert waiting.result(20).status_code == 200
+    else:
+
+        async def story() -> Any:
+            answers = []
+
+            async def one() -> None:
+                answers.append(await asent(client, stage.api_url))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(one)
+                await auntil(lambda: door.asked)
+                with anyio.fail_after(5):
+                    await stage.auth.aset_token(token)
+                door.is_open = True
+            return answers
+
+        assert run(driver, story) == [200]
+    assert stage.auth._source.held.entry.token is token
+    assert stage.stored.token is token
