@@ -6,10 +6,12 @@ is sealed to the one request (`_sealing.py`), and put on again where the redirec
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
+from ._errors import InvalidCredential
 from ._sealing import seal, unseal, veil
 from ._tokens import check_credential
 
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     from ._tokens import Entry
 
 __all__ = [
-    "InAuthorization", "InCookie", "InHeader", "InQuery", "Placement", "Presented", "as_field", "bearer",
+    "COOKIE_VALUE", "InAuthorization", "InCookie", "InHeader", "InQuery", "Placement", "Presented", "as_field",
+    "bearer", "cookie_value",
 ]  # fmt: skip
+
+COOKIE_VALUE = re.compile(r'[!#-+\--:<-\[\]-~]+|"(?:[ !#-:<-\[\]-~]|\\[ -:<-~])+"')
+"""RFC 6265 §4.1.1: cookie-octets; in quotes also what servers quote for: a space, a comma, and what is escaped."""
 
 
 class Presented(Protocol):
@@ -109,16 +115,22 @@ class InHeader(_Deaf):
 
 @dataclass(frozen=True, slots=True)
 class InCookie(_Deaf):
-    """In a cookie, beside those of the request, sealed to the one request: httpx makes cookies anew on a redirect."""
+    """In a cookie, beside those of the request, sealed to the one request: httpx makes cookies anew on a redirect.
+
+    A cookie of that name that is there already is replaced: an API that sets it with each answer has put it into the
+    jar of the caller's client, where it would outlive the session that it is of. Whoever wants to send their own says
+    ``extensions={"tokenflow": {"auth": False}}``.
+    """
 
     name: str
     sealed = True
 
-    def is_on(self, request: Any) -> bool:
-        return any(one.partition("=")[0].strip() == self.name for one in _cookies_of(request))
+    def is_on(self, request: Any) -> bool:  # noqa: ARG002 - nobody can tell the caller's own from the jar's
+        return False
 
     def put(self, request: Any, held: Presented) -> None:
-        request.headers = seal(request.headers, {"Cookie": "; ".join([*_cookies_of(request), self._pair(held)])})
+        others = [one for one in _cookies_of(request) if one.partition("=")[0].strip() != self.name]
+        request.headers = seal(request.headers, {"Cookie": "; ".join([*others, self._pair(held)])})
 
     def carries(self, request: Any, held: Presented) -> bool:
         return self._pair(held) in _cookies_of(request)
@@ -131,7 +143,8 @@ class InCookie(_Deaf):
 
 
 def _cookies_of(request: Any) -> list[str]:
-    return [one.strip() for one in request.headers.get("Cookie", "").split(";") if one.strip()]
+    fields = request.headers.get_list("Cookie")
+    return [one.strip() for field in fields for one in field.split(";") if one.strip()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +173,17 @@ class InQuery(_Deaf):
 def bearer(access_token: str) -> str:
     """The value of an `Authorization` field with a bearer token (RFC 6750 §2.1)."""
     return f"Bearer {check_credential(access_token, 'the token')}"
+
+
+def cookie_value(token: str, what: str = "the token") -> str:
+    """`token` as the value of a cookie (RFC 6265 §4.1.1), as it is: in quotes, if it came in quotes.
+
+    Raises:
+        InvalidCredential: it would end there, or be read as more than one cookie. The message never quotes it.
+    """
+    if not COOKIE_VALUE.fullmatch(check_credential(token, what)):
+        raise InvalidCredential(
+            f"{what} has characters that a cookie cannot carry (RFC 6265 §4.1.1: no semicolon, comma, backslash, quote "
+            "or space): it must be written as the server sets it"
+        )
+    return token

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import httpx2
 import pytest
 
 from httpx_tokenflow import APIKeyAuth, BearerAuth, ConfigurationError, InvalidCredential, OriginNotAllowed
-from httpx_tokenflow._credentials import InQuery
+from httpx_tokenflow._credentials import InCookie, InQuery, cookie_value
 from httpx_tokenflow._origins import Origins, check_endpoint
 from httpx_tokenflow._sealing import seal
 
@@ -240,3 +241,46 @@ def test_a_callable_is_asked_again_on_a_401(library: object) -> None:
     with library.Client(transport=library.MockTransport(api), auth=BearerAuth("old")) as client:
         assert client.get("https://api.example.com").status_code == 401
     assert list(asked) == []
+
+
+@pytest.mark.parametrize(
+    "token", ["v", "eyJ.a-b_c", "a=b==", "!#$%&'()*+-./:<=>?@[]^_`{|}~", '"v"', '"Bearer v"', '"a, b"', r'"a\073\"b"']
+)
+def test_what_a_cookie_can_carry(token: str) -> None:
+    """Cookie-octets, and what servers put into quotes, go as they are (RFC 6265 §4.1.1, §5.4)."""
+    assert cookie_value(token) == token
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["v; admin=1", "v;", "a,b", "a b", "a\\b", 'a"b', '"a', 'a"', '"', '""', '"a"b"', '"a; b"', '"a\\', '"a\\"',
+     '"a\\;"', "", " v", "v\n", "v\x7f", "v\u00e9", '"\u00e9"', None],
+)  # fmt: skip
+def test_what_a_cookie_cannot_carry(token: Any) -> None:
+    """A token that would end early, or be read as two cookies, is refused and not quoted (F17)."""
+    with pytest.raises(InvalidCredential) as caught:
+        cookie_value(token)
+    assert not token or len(token) < 3 or repr(token)[1:-1] not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("before", "sent"),
+    [
+        ([], "sid=new"),
+        (["a=1"], "a=1; sid=new"),
+        (["sid=old; a=1; xsid=2; sid = older ;sid"], "a=1; xsid=2; sid=new"),
+        (["a=1", "sid=old"], "a=1; sid=new"),
+    ],
+)
+def test_a_cookie_takes_the_place_of_one_of_its_name(library: Any, before: list[str], sent: str) -> None:
+    """What the jar has put there of that name is not sent beside ours; afterwards the request is as it was."""
+    request = library.Request("GET", "https://api.example.com", headers=[("Cookie", one) for one in before])
+    place, held = InCookie("sid"), SimpleNamespace(value="new")
+    for _ in range(2):
+        assert not place.is_on(request)
+        place.put(request, held)
+        assert request.headers.get_list("Cookie") == [sent]
+        assert place.carries(request, held)
+        place.take_off(request)
+        assert request.headers.get_list("Cookie") == before
