@@ -438,6 +438,14 @@ def test_what_the_state_is(web: AuthorizationCode, issuer: Issuer) -> None:
             "", "x", state[:-9], None, 5, "[]",
             base64.urlsafe_b64encode(json.dumps({**facts, "version": 2}).encode()).decode(),
             base64.urlsafe_b64encode(json.dumps({**facts, "more": 1}).encode()).decode(),
+            *(
+                base64.urlsafe_b64encode(json.dumps({**facts, **wrong}).encode()).decode()
+                for wrong in (
+                    {"state": 5}, {"state": ""}, {"state": "x" * 42}, {"state": ["x"] * 43}, {"verifier": None},
+                    {"verifier": ""}, {"nonce": 5}, {"nonce": None}, {"redirect_uri": 5}, {"grant": None},
+                    {"issuer": 5}, {"issuer": False}, {"asked": 5}, {"asked": []},
+                )
+            ),
             base64.urlsafe_b64encode(b"5").decode(), base64.urlsafe_b64encode(b"[" * 9999).decode(),
         ):  # fmt: skip
             with pytest.raises(ConfigurationError, match="not what start"):

@@ -73,6 +73,7 @@ _OURS = frozenset(
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _ANSWER = frozenset({"state", "iss", "error", "error_description", "error_uri", "code"})
 _STATE_VERSION = 1
+_SECRET_LENGTH = 43  # characters of 256 bits in base64url
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,19 @@ class Login:
             login = cls(**facts)
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             version, login = None, None
-        if login is None or version != _STATE_VERSION:
+        if login is None or version != _STATE_VERSION or not login.is_whole:
             raise ConfigurationError(
                 "state= is not what start() returned: keep that, as it is, in the person's session until the callback"
             )
         return login
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its members are what `_begin` makes of them."""
+        said = [self.state, self.verifier, self.nonce, self.redirect_uri, self.grant]
+        maybe = [one for one in (self.issuer, self.asked) if one is not None]
+        is_text = all(isinstance(one, str) for one in (*said, *maybe))
+        return is_text and len(self.state) == len(self.verifier) == _SECRET_LENGTH
 
 
 class CodeGrant(Session):
