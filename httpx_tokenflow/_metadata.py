@@ -295,10 +295,10 @@ def _check_url(url: Any, what: str) -> str:
 
 def _check_told(named: Metadata) -> None:
     """Whether what the program said of the issuer will do."""
-    told, always_says = named.told, named.says("authorization_response_iss_parameter_supported")
+    told: Any = named.told
     if told is not None and not (isinstance(told, str) and told):
         raise ConfigurationError('metadata= must name the issuer as a string, as in {"issuer": "https://…"}')
-    if always_says and told is None:
+    if told is None and named.says("authorization_response_iss_parameter_supported"):
         raise ConfigurationError(
             "metadata= says that callbacks name who they are from (authorization_response_iss_parameter_supported), "
             'but not who that is: add {"issuer": "https://…"} to it (RFC 9207 §2.4)'

@@ -178,6 +178,15 @@ def test_what_an_exchange_needs() -> None:
         ({"extra": {"subject_token": "x"}}, "extra= has subject_token"),
         ({"extra": {"actor_token_type": "x", "requested_token_type": "y"}}, "actor_token_type, requested_token_type"),
         ({"token_endpoint": None}, "token_endpoint"),
+        ({"subject_token_type": 5}, "subject_token_type= must be a string"),
+        ({"subject_token_type": None}, "subject_token_type= must be a string"),
+        ({"subject_token_type": ""}, "subject_token_type= must be a string"),
+        ({"actor_token": "x", "actor_token_type": 5}, "actor_token_type= must be a string"),
+        ({"actor_token": "x", "actor_token_type": ""}, "actor_token_type= must be a string"),
+        ({"requested_token_type": 5}, "requested_token_type= must be a string"),
+        ({"subject_key": ""}, "subject_key= must be a string"),
+        ({"subject_key": 5}, "subject_key= must be a string"),
+        ({"subject_token": str, "actor_token": str, "subject_key": ""}, "subject_key= must be a string"),
     ):
         with pytest.raises(ConfigurationError, match=why):
             exchange(**wrong)
@@ -422,10 +431,19 @@ def test_what_a_statement_needs() -> None:
         ({"claims": {"sub": "x", "exp": 1}}, "claims= has exp, sub"),
         ({"claims": {"a": object()}}, "JSON cannot hold"),
         ({"claims": {"a": float("nan")}}, "JSON cannot hold"),
-        ({"lifetime": 0}, "lifetime must be more than 10 seconds"),
+        ({"lifetime": 0}, "lifetime must be a number, more than 10 seconds"),
         ({"lifetime": float("inf")}, "lifetime must be"),
         ({"lifetime": -60}, "lifetime must be"),
+        ({"lifetime": "60"}, "lifetime must be a number"),
+        ({"lifetime": True}, "lifetime must be a number"),
+        ({"claims": [1]}, "claims= must be a mapping"),
+        ({"claims": "a"}, "claims= must be a mapping"),
+        ({"iss": 5}, "iss= must be a string"),
+        ({"sub": 5}, "sub= must be a string"),
+        ({"aud": [URL]}, "aud= must be a string"),
         ({"subject_key": "ann"}, "subject_key= is for assertion="),
+        ({"key": None, "iss": None, "assertion": "a", "subject_key": ""}, "subject_key= must be a string"),
+        ({"key": None, "iss": None, "assertion": str, "subject_key": 5}, "subject_key= must be a string"),
         ({"extra": {"assertion": "x"}}, "extra= has assertion"),
     ):
         with pytest.raises(ConfigurationError, match=why) as caught:

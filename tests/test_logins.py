@@ -24,6 +24,7 @@ from httpx_tokenflow import (
     DPoP,
     InvalidCredential,
     ReauthenticationRequired,
+    RefreshToken,
     Token,
     TokenEndpointUnavailable,
     TokenFlowError,
@@ -220,6 +221,15 @@ def test_a_backend_is_told_to_log_its_people_in_itself(stage: Stage, code: Any) 
     assert stage.issuer.seen == []
 
 
+@pytest.mark.parametrize("subject", ["", 5, b"ann", object()])
+def test_a_subject_that_names_nobody(either: Any, subject: Any) -> None:
+    """Two persons whom the program calls nothing would share their tokens."""
+    with pytest.raises(ConfigurationError, match="subject= must be a string"):
+        either(subject=subject)
+    with pytest.raises(ConfigurationError, match="subject= must be a string"):
+        RefreshToken(f"{ISSUER}/token", client_id="c", subject=subject)
+
+
 def test_whose_session_it_is(code: Any, device: Any) -> None:
     """The person, the server and all that is asked for make a difference; the secret does not."""
     assert fingerprint(code(client_secret="s"), None) == fingerprint(code(client_secret="t"), None)
@@ -332,17 +342,18 @@ def test_an_endpoint_with_a_query(stage: Stage) -> None:
 
 def test_what_an_api_asked_for(stage: Stage, code: Any, device: Any) -> None:
     """RFC 9470 §4: acr_values and max_age go into a new request, over what the program says; so do claims."""
-    wanted = challenge(
-        "insufficient_user_authentication", acr_values="phr phrh", max_age="0",
-        claims=base64.urlsafe_b64encode(b'{"a": 1}').rstrip(b"=").decode(),
-    )  # fmt: skip
+    wanted = challenge("insufficient_user_authentication", acr_values="phr phrh", max_age="0")
     obtain(stage, code(authorization_extra={"acr_values": "low", "prompt": "login"}), entry(), challenge=wanted)
     asked = stage.issuer.asked(stage.url)
     assert (asked["acr_values"], asked["max_age"], asked["prompt"]) == ("phr phrh", "0", "login")
-    assert asked["claims"] == '{"a": 1}'
     obtain(stage, device(), entry(), challenge=wanted)
     form = stage.issuer.forms("/device")[0]
-    assert (form["acr_values"], form["max_age"], form["claims"]) == ("phr phrh", "0", '{"a": 1}')
+    assert (form["acr_values"], form["max_age"]) == ("phr phrh", "0")
+    claims = base64.urlsafe_b64encode(b'{"a": 1}').rstrip(b"=").decode()
+    wanted = challenge("insufficient_claims", claims=claims)
+    obtain(stage, code(), challenge=wanted)
+    obtain(stage, device(), challenge=wanted)
+    assert stage.issuer.asked(stage.url)["claims"] == stage.issuer.forms("/device")[1]["claims"] == '{"a": 1}'
 
 
 def test_more_scope_is_asked_for_on_top(stage: Stage, either: Any) -> None:

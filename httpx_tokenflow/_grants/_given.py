@@ -1,4 +1,4 @@
-"""Tokens that the program hands over, to be exchanged for others."""
+"""What the program hands over to have it go on in somebody's name: their token, or what it calls them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._tokens import check_credential
 
 from ._grant import ask
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow._steps import Step
 
-__all__ = ["GivenToken"]
+__all__ = ["GivenToken", "as_name"]
+
+
+def as_name(given: Any, what: str) -> str | None:
+    """What the program calls somebody, or None: not empty, since two whom it calls nothing would share their tokens."""
+    if given is None or (isinstance(given, str) and given):
+        return given
+    raise ConfigurationError(f"{what}= must be a string that is not empty; leave it out where there is none")
 
 
 class GivenToken:
@@ -28,6 +36,7 @@ class GivenToken:
 
     Raises:
         InvalidCredential: it cannot go on the wire.
+        ConfigurationError: `subject_key` names nobody.
     """
 
     __slots__ = ("_given", "_what", "identity")
@@ -37,7 +46,7 @@ class GivenToken:
         self._what = what
         if not callable(given):
             check_credential(given, what)
-        if subject_key is not None:
+        if as_name(subject_key, "subject_key") is not None:
             identity = {"key": subject_key}
         elif callable(given):
             # Not its id(): that may be another's tomorrow, or in another process that shares the store.

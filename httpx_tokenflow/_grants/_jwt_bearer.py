@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,7 +17,7 @@ from ._base import TokenEndpoint
 from ._given import GivenToken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
 
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._client_auth import Client
@@ -44,8 +45,8 @@ class JWTBearer(TokenEndpoint):
         iss: who makes the statement, such as the address of a service account. Needed with `key`.
         sub: whom it is about. None: `iss` itself; empty: it says nothing of that, as Google would have it where the
             service account acts for nobody.
-        aud: who it is for: "issuer", "token_endpoint", or whatever the server wants. None: the issuer where it is
-            known, or else the token endpoint.
+        aud: who it is for: "issuer", "token_endpoint", or whatever the server wants; Google wants its token endpoint,
+            "https://oauth2.googleapis.com/token". None: the issuer where it is known, or else the token endpoint.
         alg: how the key signs; None: as for `PrivateKeyJWT`.
         kid: the name by which the server knows the key; None: the JWK's own.
         claims: further members of the assertion. The scope goes into it as well as into the request, unless it is one
@@ -99,6 +100,9 @@ class JWTBearer(TokenEndpoint):
                 raise ConfigurationError("subject_key= is for assertion=: with key= it is sub= that says whose tokens")
             if not iss:
                 raise ConfigurationError("iss is missing: who makes the statement, such as a service account's address")
+            for name, value in {"iss": iss, "sub": sub, "aud": aud}.items():
+                if not (value is None or isinstance(value, str)):
+                    raise ConfigurationError(f"{name}= must be a string")
             signer = read_signer(key, alg=alg, kid=kid, what="JWTBearer's key")
             about = (iss if sub is None else sub) or None
             self._assertion = _Statement(signer, iss, about, aud, _checked(claims), _seconds(lifetime))
@@ -148,9 +152,11 @@ class _Statement:
         return (yield from self.signer.sign({**asked, **self.claims, **made}, client.timeout))
 
 
-def _checked(claims: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _checked(claims: Any) -> Mapping[str, Any]:
     if claims is None:
         return {}
+    if not isinstance(claims, Mapping):
+        raise ConfigurationError("claims= must be a mapping, of further members of the assertion")
     if taken := claims.keys() & _MADE:
         raise ConfigurationError(f"claims= has {', '.join(sorted(taken))}, which the grant says itself")
     try:
@@ -160,9 +166,12 @@ def _checked(claims: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return found
 
 
-def _seconds(lifetime: float | None) -> float:
+def _seconds(lifetime: Any) -> float:
     if lifetime is None:
         return LIFETIME
-    if not (math.isfinite(lifetime) and lifetime > BACKDATED):
-        raise ConfigurationError(f"lifetime must be more than {BACKDATED} seconds: assertions begin so far in the past")
-    return lifetime
+    is_number = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
+    if not (is_number and math.isfinite(lifetime) and lifetime > BACKDATED):
+        raise ConfigurationError(
+            f"lifetime must be a number, more than {BACKDATED} seconds: assertions begin so far in the past"
+        )
+    return float(lifetime)

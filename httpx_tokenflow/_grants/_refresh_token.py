@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from httpx_tokenflow._errors import ReauthenticationRequired
 
 from ._base import TokenEndpoint
+from ._given import as_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -48,7 +49,7 @@ class RefreshToken(TokenEndpoint):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__({"token_endpoint": token_endpoint}, client_id, **options)
-        self._subject = subject
+        self._subject = as_name(subject, "subject")
 
     def identity(self) -> Mapping[str, Any]:
         """With the person, and without the secret: the session outlives it."""

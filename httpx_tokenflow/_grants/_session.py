@@ -27,6 +27,7 @@ from httpx_tokenflow._errors import (
 from httpx_tokenflow._steps import Call
 
 from ._base import TokenEndpoint, claims_of
+from ._given import as_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -69,7 +70,7 @@ class Session(TokenEndpoint):
         given: Any = timeout
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= MAX_TIMEOUT:
             raise ConfigurationError(f"timeout= must be a number of seconds, more than 0 and {MAX_TIMEOUT:g} at most")
-        self._subject = subject
+        self._subject = as_name(subject, "subject")
         self.login_timeout = float(timeout)
         self._opened_for = self._scope, self._audience, self._resource
 

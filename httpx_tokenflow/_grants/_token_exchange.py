@@ -81,11 +81,16 @@ class TokenExchange(TokenEndpoint):
         self._subject = GivenToken(subject_token, "subject_token", subject_key)
         actor_key = subject_key if callable(actor_token) else None
         self._actor = None if actor_token is None else GivenToken(actor_token, "actor_token", actor_key)
+        if actor_token is not None and actor_token_type is None:
+            actor_token_type = _ACCESS_TOKEN
         self._types = {
             "subject_token_type": subject_token_type,
-            "actor_token_type": None if actor_token is None else actor_token_type or _ACCESS_TOKEN,
+            "actor_token_type": actor_token_type,
             "requested_token_type": requested_token_type,
         }
+        for name, given in self._types.items():
+            if not (isinstance(given, str) and given) and (given is not None or name == "subject_token_type"):
+                raise ConfigurationError(f"{name}= must be a string, such as {_ACCESS_TOKEN!r} (RFC 8693 §3)")
 
     def identity(self) -> Mapping[str, Any]:
         """With subject and actor, by hash or name; and with the client's secret, as for client credentials."""
