@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import httpx2
@@ -12,6 +13,9 @@ import pytest
 
 from httpx_tokenflow import ClientCredentials, DPoP, Token, TokenAuth
 from httpx_tokenflow._tokens import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 API, ELSEWHERE, SERVER = "https://api.example", "https://elsewhere.example", "https://as.example/token"
 
@@ -113,6 +117,16 @@ def test_a_new_nonce_comes_along_with_any_answer() -> None:
     assert len(world.proofs(API)) == sends + 1
 
 
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_nonces_that_come_at_once_are_all_kept() -> None:
     """Many servers, many threads: no nonce is lost, which would cost a request its budget."""
     dpop = DPoP()

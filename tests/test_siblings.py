@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
+from concurrency.stage import Stage
 from hand import NO, Hand, ReadTimeout
 from world import Sending
 
 from httpx_tokenflow import ReauthenticationRequired, TokenEndpointUnavailable
 from httpx_tokenflow._answers import ServerResponse
+from httpx_tokenflow._drivers import ThreadDriver, _flying
 from httpx_tokenflow._flow import authorize
 from httpx_tokenflow._steps import Fetch, Lease, Load, Save, Wait
+from httpx_tokenflow._token_client import TokenClient
 from httpx_tokenflow.events import TokenObtained, TokenRenewed, Why
 
 DOWN = ServerResponse(503, {}, b"")
@@ -106,8 +110,32 @@ def test_a_lost_flight_is_in_no_errands_way() -> None:
     hand, sibling = ready()
     lost, _ = hand.source.board_errand(hand.policy, sibling.grant)
     hand.now += 36
-    assert hand.token(sibling) == "new1"
+    assert hand.source.board_errand(hand.policy, sibling.grant)[1]
     assert lost.future.exception(0).outcome == "unknown"
+
+
+def test_the_drivers_see_to_it_that_a_flight_lasts_as_long_as_what_it_waits_for() -> None:
+    """While somebody who flies waits elsewhere, and with time of their own afterwards."""
+    hand, sibling = ready()
+    outer, inner = sibling.source.board(hand.policy).flight, hand.refused()
+    driver = ThreadDriver(hand.source, hand.policy, TokenClient(None, True, hand.policy, None), httpx)
+    token = _flying.set((outer,))
+    try:
+        with driver._as_long_as(inner):
+            assert outer.elsewhere is inner
+            hand.now += 100
+        assert outer.elsewhere is None
+        assert outer.deadline == hand.now + 35
+    finally:
+        _flying.reset(token)
+
+
+def test_the_token_request_of_an_errand_is_the_siblings() -> None:
+    """One token was obtained, by one request; of the session there is nothing to tell."""
+    stage = Stage("refresh", "threads", None)
+    told: list[object] = []
+    stage.make_auth(on_event=told.append).using(audience="https://x").token()
+    assert [event.requests for event in told if isinstance(event, TokenObtained)] == [1]
 
 
 def test_who_waits_for_an_errand_is_served_all_the_same() -> None:
@@ -121,6 +149,7 @@ def test_who_waits_for_an_errand_is_served_all_the_same() -> None:
     assert isinstance(flow.send(Answer(401)), Drain)
     step = flow.send(None)
     assert (step.flight, step.renewal) == (errand, None)
+    errand.minted = True
     hand.source.land(errand, hand.source.hold(hand.entry("1"), hand.policy))
     step = flow.send(errand.future.result(0))
     assert step.flight.why is Why.REFUSED

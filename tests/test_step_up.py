@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from hand import NO, Hand, ReadTimeout
 from world import Sending
 
 from httpx_tokenflow import ReauthenticationRequired, StepUpRequired, TokenEndpointUnavailable
+from httpx_tokenflow._challenges import parse_challenges
+from httpx_tokenflow._flights import Demand
 from httpx_tokenflow._flow import authorize
 from httpx_tokenflow._renewal import leave
 from httpx_tokenflow._steps import Answer, Drain, Fetch, Lease, Patience, Release, Save, Send, Wait
@@ -153,10 +156,25 @@ def test_a_step_up_in_vain_does_not_cost_the_session() -> None:
 def test_a_lost_flight_is_in_no_step_ups_way() -> None:
     """A flight whose loop has died is given up by whoever wants more, instead of being waited for, for ever."""
     hand = ready("client")
+    held = hand.source.held
     lost = hand.refused()
     hand.now += 36
-    assert request(hand, MORE, Answer(200)) == ["a1", "new1"]
+    (challenge,) = parse_challenges(MORE.challenges)
+    assert hand.source.step_up(hand.policy, held, Demand(challenge, "")).leads
     assert lost.future.exception(0).outcome == "unknown"
+
+
+def test_what_a_flight_brought_before_things_changed_is_not_sent() -> None:
+    """Who waited for a flight that has landed, and wakes after somebody has left, asks again."""
+    hand = ready("client")
+    hand.source.held = None
+    flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
+    flight = next(flow).flight
+    hand.source.land(flight, hand.source.hold(hand.entry("2"), hand.policy))
+    hand.source.leave()
+    step = flow.send(flight.future.result(0))
+    assert isinstance(step, Wait)
+    assert step.flight is not flight
 
 
 def test_a_lost_flight_is_in_nobodys_way() -> None:
@@ -291,9 +309,12 @@ def test_a_login_that_failed_after_a_token_was_set_changes_nothing() -> None:
     """Who was asked in vain while the program set a token may be asked again when that is over."""
     hand = Hand("person")
     hand.answers = [NO]
-    two = hand.entry("2")
-    hand.before[Fetch] = lambda: hand.source.replace(hand.source.hold(two, hand.policy))
-    assert hand.token() == "a2"
+    due = replace(hand.entry("2"), issued_at=hand.now - 3590)
+    hand.before[Fetch] = lambda: hand.source.replace(hand.source.hold(due, hand.policy))
+    flight = hand.source.board(hand.policy).flight
+    hand.fly(flight)
+    assert flight.in_vain
+    assert flight.future.result(0).value == "Bearer a2"
     assert not hand.source.logged_out
 
 
