@@ -126,7 +126,7 @@ class Server:
     Args:
         issuer: its identifier; or several, of which the API's own metadata names one (rule 3).
         endpoints: the URLs of endpoints that the program has named.
-        metadata: further members of a metadata document, for a server that publishes none.
+        metadata: further members of a metadata document, for a server that publishes none; all count in `identity`.
 
     Raises:
         ConfigurationError: there is neither an issuer nor an endpoint, or both; or one of them cannot be used.
@@ -153,7 +153,7 @@ class Server:
         self._found: dict[str | None, _Known] = {}
         self._named: Metadata | None = None
         if issuer is None:
-            facts = {**(metadata or {}), **named}
+            facts = {**_as_facts(metadata or {}), **named}
             for name in endpoints:
                 if name not in named:
                     raise ConfigurationError(f"{name} is missing: give its URL, or issuer= to discover it")
@@ -169,7 +169,7 @@ class Server:
         """What makes the tokens of two servers different."""
         if self._named is None:
             return {"issuer": sorted(self.allowed) if self.is_open else self.allowed[0]}
-        return {"endpoints": sorted((name, url) for name, url in self._named.facts.items() if isinstance(url, str))}
+        return {"endpoints": sorted(self._named.facts.items())}
 
     def is_unknown(self, presented_issuer: str | None) -> bool:
         """Whether only an API can say which server it is."""
@@ -261,6 +261,15 @@ class Server:
         )
 
 
+def _as_facts(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of what the program says in the place of a metadata document; as that would hold it."""
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(dict(given), allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        raise ConfigurationError("metadata= has something that JSON cannot hold") from None
+    return found
+
+
 def _as_issuers(given: Any) -> tuple[str, ...]:
     if given is None:
         return ()
@@ -315,13 +324,22 @@ def _discover(issuer: str, attempt: Attempt) -> Generator[Step, Any, Mapping[str
         if facts.get("issuer") != issuer:
             raise ConfigurationError(
                 f"the metadata at {url} are about {_shown(facts.get('issuer'))}, not about the issuer that was asked, "
-                f"{issuer!r}: they must be the same to the letter (RFC 8414 §3.3)"
+                f"{issuer!r}: they must be the same to the letter (RFC 8414 §3.3){_advice(facts.get('issuer'), issuer)}"
             )
         return facts
     raise ConfigurationError(
         f"{issuer} publishes no metadata (RFC 8414 §3, OpenID Connect Discovery §4; {', '.join(answers)}): "
         "check issuer=, or name its endpoints"
     )
+
+
+def _advice(found: object, issuer: str) -> str:
+    """What to do where `found` is what a server calls itself, if that is a known mishap."""
+    if not isinstance(found, str):
+        return ""
+    if "{tenantid}" in found:
+        return ". This one stands for all tenants: name your tenant's own issuer=, or the endpoints"
+    return f"; write issuer={_shown(found)}" if found.rstrip("/") == issuer.rstrip("/") else ""
 
 
 def _places(issuer: str) -> list[str]:

@@ -185,6 +185,22 @@ def test_metadata_of_another_issuer_are_not_used(theirs: Any) -> None:
     assert web.asked == [OPENID]
 
 
+@pytest.mark.parametrize(
+    ("asked", "theirs", "advice"),
+    [
+        (ISSUER, f"{ISSUER}/", f"; write issuer='{ISSUER}/'"),
+        (f"{ISSUER}/", ISSUER, f"; write issuer='{ISSUER}'"),
+        (f"{ISSUER}/common", f"{ISSUER}/{{tenantid}}/v2.0", "name your tenant's own issuer=, or the endpoints"),
+        (ISSUER, "https://evil.example/", "(RFC 8414 §3.3)"),
+        (ISSUER, None, "(RFC 8414 §3.3)"),
+    ],
+)
+def test_mishaps_with_an_issuer_say_how_to_write_it(asked: str, theirs: Any, advice: str) -> None:
+    """A slash too many or too few, and Entra's document for all tenants; nobody else's name is recommended."""
+    web = Web(**{f"{asked.rstrip('/')}/.well-known/openid-configuration": document(issuer=theirs)})
+    assert str(web.fails(server(asked).find(web.attempt()), ConfigurationError)).endswith(advice)
+
+
 def test_a_slash_that_the_program_writes_counts_as_well() -> None:
     """The other way round: `issuer=` with a slash is another than the server's without."""
     web = Web(**{OPENID: about()})
@@ -816,6 +832,10 @@ def test_an_issuer_that_is_asked_for_by_name() -> None:
             {"issuer": None, "endpoints": {"token_endpoint": "https://a/t"}, "metadata": {"x_endpoint": "http://a/x"}},
             "x_endpoint",
         ),
+        *(
+            ({"issuer": None, "endpoints": {"token_endpoint": "https://a/t"}, "metadata": {"a": wrong}}, "JSON")
+            for wrong in (object(), {1, 2}, float("nan"), {(): 1})
+        ),
         ({"issuer": "", "endpoints": {}}, "issuer"),
         ({"issuer": [], "endpoints": {}}, "empty"),
         ({"issuer": 5, "endpoints": {}}, "several"),
@@ -835,6 +855,33 @@ def test_what_a_program_says_is_looked_at_at_once(options: dict[str, Any], word:
     """Contradictions, and URLs to which no credential may go, are refused when the grant is made."""
     with pytest.raises(ConfigurationError, match=word):
         Server(**options)
+
+
+def test_all_that_is_said_in_the_place_of_a_document_makes_a_difference() -> None:
+    """Lists and objects as well, such as the aliases for mutual TLS; in any order, and as it was when it was said."""
+
+    def named(**metadata: Any) -> str:
+        one = Server(issuer=None, endpoints={"token_endpoint": f"{ISSUER}/token"}, metadata=metadata)
+        for found in metadata.values():
+            if isinstance(found, dict):
+                found.clear()
+        return json.dumps(one.identity(), sort_keys=True)
+
+    def aliases(**more: Any) -> dict[str, Any]:
+        return {"mtls_endpoint_aliases": {"token_endpoint": f"{OTHER}/token", **more}}
+
+    different = [
+        named(),
+        named(**aliases()),
+        named(**aliases(token_endpoint=f"{ISSUER}/mtls")),
+        named(**aliases(more=[1, 2])),
+        named(token_endpoint_auth_methods_supported=["client_secret_post"]),
+        named(token_endpoint_auth_methods_supported=["client_secret_basic"]),
+        named(a=True),
+        named(a="true"),
+    ]
+    assert len(set(different)) == len(different)
+    assert named(**aliases(a=1, b=2), c=3, d=4) == named(d=4, c=3, **aliases(b=2, a=1))
 
 
 def test_what_makes_two_servers_different() -> None:
