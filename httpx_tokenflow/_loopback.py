@@ -187,7 +187,7 @@ class Listener:
             if wrong is None:
                 _say(guest, "200 OK", "You can close this page", "The program goes on from here.")
             else:
-                _say(guest, "400 Bad Request", "The login failed", f"{wrong}. You can close this page.")
+                _say(guest, "400 Bad Request", "That did not work", f"{wrong}. You can close this page.")
             return True
 
 

@@ -230,6 +230,21 @@ def test_a_subject_that_names_nobody(either: Any, subject: Any) -> None:
         RefreshToken(f"{ISSUER}/token", client_id="c", subject=subject)
 
 
+def test_a_session_that_could_never_go_on_says_so(stage: Stage, code: Any, device: Any) -> None:
+    """The server issued no refresh token: what to ask for is said there, and nowhere else."""
+    without = replace(entry(), token=Token("old"))
+    wider = challenge("insufficient_scope", scope="b")
+    for grant in (code(), code(redirect_uri=PAGE), device()):
+        error = fails(stage, grant, ReauthenticationRequired, without, may_log_in=False)
+        assert "issued no refresh token: ask for offline_access" in str(error)
+        assert "access_type" in str(error)
+        for presented, options in ((None, {}), (entry().spent(), {}), (Entry.mark(0.0, ""), {}),
+                                   (without, {"challenge": wider})):  # fmt: skip
+            error = fails(stage, grant, ReauthenticationRequired, presented, may_log_in=False, **options)
+            assert "offline" not in str(error)
+    assert stage.issuer.seen == []
+
+
 def test_whose_session_it_is(code: Any, device: Any) -> None:
     """The person, the server and all that is asked for make a difference; the secret does not."""
     assert fingerprint(code(client_secret="s"), None) == fingerprint(code(client_secret="t"), None)

@@ -104,6 +104,7 @@ def test_what_went_wrong_is_shown_escaped() -> None:
         page = get(listener, "?state=mine&error=no")
         assert page.status_code == 400
         assert "it went &lt;wrong&gt; &amp; badly" in page.text
+        assert "login failed" not in page.text  # which is for the reason to say, once
         assert answer.result(LIMIT) == "/callback?state=mine&error=no"
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from ._options import ClientOptions
 
-__all__ = ["PERSON_WANTED", "Pairs", "Session", "after", "let_person_know"]
+__all__ = ["PERSON_WANTED", "Pairs", "Session", "after", "let_person_know", "why_ended"]
 
 MAX_TIMEOUT = 86_400.0  # seconds; nobody sits before a login for longer
 
@@ -89,7 +89,8 @@ class Session(TokenEndpoint):
                 if error.error not in PERSON_WANTED or not attempt.may_log_in:
                     raise
         if not attempt.may_log_in:
-            raise ReauthenticationRequired(self._why_not())
+            ended = "" if _is_for_a_person(attempt) else why_ended(presented)
+            raise ReauthenticationRequired(f"{self._why_not()}{ended}")
         return (yield from self._log_in(attempt))
 
     def _why_not(self) -> str:
@@ -156,6 +157,16 @@ def _is_for_a_person(attempt: Attempt) -> bool:
     if challenge.error == "insufficient_scope":
         return bool(challenge.scope)
     return challenge.error == "insufficient_user_authentication"
+
+
+def why_ended(entry: Entry | None) -> str:
+    """Why the session of `entry` cannot go on, if it never could."""
+    if entry is None or entry.is_mark or entry.token.refresh_token is not None:
+        return ""
+    return (
+        ". The server issued no refresh token: ask for offline_access in scope= (AuthorizationCode at Google: "
+        "authorization_extra={'access_type': 'offline', 'prompt': 'consent'})"
+    )
 
 
 def after(attempt: Attempt, person: float) -> Attempt:
