@@ -6,8 +6,8 @@ Rules.
    scopes as lists, types in any spelling) and exact in what is kept.
 2. A lifetime that cannot be read counts as missing, never as "expired" and never as "for ever".
 3. An answer ends in a `Minted`, or in exactly one error of ours; its body never gets into the error's text. What
-   the server says in `error_description` is bounded, and the secrets that we sent are taken out of it: some
-   servers echo them.
+   the server says in `error_description` is bounded, and the secrets that we sent are taken out of it, as they are
+   and as a form or JSON writes them: some servers echo them, or the request that they were in.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 from ._errors import (
     ConfigurationError,
@@ -38,14 +39,15 @@ MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _TRANSIENT_ERROR = frozenset({"temporarily_unavailable", "server_error"})
+_ENDED = frozenset({"invalid_grant", "bad_refresh_token", "invalid_refresh_token"})  # RFC 6749 §5.2; GitHub; Slack
 _CODES = frozenset(
     {
         "access_denied", "authorization_pending", "consent_required", "expired_token", "interaction_required",
-        "invalid_client", "invalid_dpop_proof", "invalid_grant", "invalid_request", "invalid_scope", "invalid_target",
-        "login_required", "server_error", "slow_down", "temporarily_unavailable", "unauthorized_client",
-        "unsupported_grant_type", "use_dpop_nonce",
+        "invalid_client", "invalid_dpop_proof", "invalid_request", "invalid_scope", "invalid_target", "login_required",
+        "server_error", "slow_down", "temporarily_unavailable", "unauthorized_client", "unsupported_grant_type",
+        "use_dpop_nonce",
     }
-)  # fmt: skip
+) | _ENDED  # fmt: skip
 _BEARER = frozenset({"", "bearer", "bearertoken"})
 
 
@@ -87,7 +89,7 @@ def read_token_response(
 
     Raises:
         TokenEndpointUnavailable: the endpoint could not answer properly now.
-        ReauthenticationRequired: `invalid_grant`.
+        ReauthenticationRequired: `invalid_grant`, or what GitHub and Slack say instead.
         TokenRequestError: any other refusal.
         ConfigurationError: a redirect, or a token type that cannot be presented.
     """
@@ -101,33 +103,44 @@ def read_token_response(
     return minted if date is None else dataclasses.replace(minted, skew=date - now)
 
 
-def read_json(response: ServerResponse, now: float, secrets: Iterable[str] = ()) -> dict[str, Any]:
-    """The JSON object in an authorization server's answer, or the error that it means (as `read_token_response`)."""
+def read_json(
+    response: ServerResponse, now: float, secrets: Iterable[str] = (), *, what: str = "the token endpoint"
+) -> dict[str, Any]:
+    """The JSON object in an authorization server's answer, or the error that it means (as `read_token_response`).
+
+    Args:
+        response: the answer.
+        now: Unix seconds at which the request was sent.
+        secrets: what must not be echoed in an error.
+        what: who has answered, for the error.
+    """
     body = _json_object(response.body)
     if not 200 <= response.status < 300 or (body is not None and body.get("error") and not body.get("access_token")):
-        raise read_refusal(response, now, secrets)
+        raise read_refusal(response, now, secrets, what=what)
     if body is None:
         raise TokenEndpointUnavailable(
-            f"the token endpoint answered {response.status} with something that is not a JSON object "
-            f"({_content_type(response)})",
+            f"{what} answered {response.status} with something that is not a JSON object ({_content_type(response)})",
             outcome="unknown",
             status=response.status,
         )
     return body
 
 
-def read_nothing(response: ServerResponse, now: float, secrets: Iterable[str] = ()) -> None:
+def read_nothing(
+    response: ServerResponse, now: float, secrets: Iterable[str] = (), *, what: str = "the token endpoint"
+) -> None:
     """Nothing, where the answer says no more than yes (RFC 7009 §2.2); or the error that it means."""
     if not 200 <= response.status < 300:
-        raise read_refusal(response, now, secrets)
+        raise read_refusal(response, now, secrets, what=what)
 
 
 def read_refusal(
-    response: ServerResponse, now: float, secrets: Iterable[str] = ()
+    response: ServerResponse, now: float, secrets: Iterable[str] = (), *, what: str = "the token endpoint"
 ) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
     """What an answer means that is none of the good ones (RFC 6749 §5.2)."""
     date = parse_date(response.headers.get("date"))
-    return _refusal(response, _json_object(response.body) or {}, now=now if date is None else date, secrets=secrets)
+    body = _json_object(response.body) or {}
+    return _refusal(response, body, now=now if date is None else date, secrets=secrets, what=what)
 
 
 def _minted(
@@ -192,7 +205,7 @@ def _read_scope(value: object) -> str | None:
 
 
 def _refusal(
-    response: ServerResponse, body: dict[str, Any], *, now: float, secrets: Iterable[str]
+    response: ServerResponse, body: dict[str, Any], *, now: float, secrets: Iterable[str], what: str
 ) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
     status = response.status
     hidden = tuple(secrets)
@@ -201,28 +214,28 @@ def _refusal(
     error = code if isinstance(code, str) and code in _CODES else _words(code, hidden)
     if 300 <= status < 400:
         return ConfigurationError(
-            f"the token endpoint answered with a redirect ({status}), which is not followed: "
+            f"{what} answered with a redirect ({status}), which is not followed: "
             "it would hand the credentials on; configure the endpoint's final address"
         )
     if status == 407:
         return TokenEndpointUnavailable(
-            "the proxy on the way to the token endpoint wants authentication (407)",
+            f"the proxy on the way to {what} wants authentication (407)",
             outcome="not sent",
             status=status,
             retryable=False,
         )
     if status >= 500 or status in _TRANSIENT_STATUS or error in _TRANSIENT_ERROR:
         return TokenEndpointUnavailable(
-            f"the token endpoint answered {status}{f' ({error})' if error else ''}",
+            f"{what} answered {status}{f' ({error})' if error else ''}",
             outcome="answered",
             retry_after=parse_retry_after(response.headers.get("retry-after"), now=now),
             status=status,
         )
     description = _words(body.get("error_description"), hidden)
     told = f": {error}{f' ({description})' if description else ''}" if error else f" ({_content_type(response)})"
-    kind = ReauthenticationRequired if error == "invalid_grant" else TokenRequestError
+    kind = ReauthenticationRequired if error in _ENDED else TokenRequestError
     return kind(
-        f"the token endpoint refused with {status}{told}",
+        f"{what} refused with {status}{told}",
         status=status,
         error=error,
         error_description=description,
@@ -242,11 +255,21 @@ def _words(value: object, secrets: tuple[str, ...]) -> str | None:
     """A server's words, printable, without the secrets that we sent, and not too many (rule 3)."""
     if not isinstance(value, str) or not value:
         return None
-    for secret in secrets:
-        if secret:
-            value = value.replace(secret, "***")
+    forms = {form for secret in secrets if secret for form in _forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):  # one secret may be a part of another
+        value = value.replace(form, "***")
     text = re.sub(r"[^\x20-\x7e]+", " ", value).strip()
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """`secret` as it is, and as a form, a URL and JSON would write it."""
+    yield secret
+    yield quote_plus(secret, errors="replace")
+    yield quote(secret, errors="replace")
+    yield quote(secret, safe="", errors="replace")
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
 
 
 def _quoted(text: str) -> str:

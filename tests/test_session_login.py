@@ -10,6 +10,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import anyio
 import httpx
@@ -30,7 +31,7 @@ from httpx_tokenflow import (
     TokenFlowError,
     TokenRequestError,
 )
-from httpx_tokenflow._answers import ServerResponse
+from httpx_tokenflow._answers import ServerResponse, read_json, read_nothing, read_refusal, read_token_response
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._grants import SessionLogin
 from httpx_tokenflow._grants._fields import Fields, json_of
@@ -588,6 +589,63 @@ def test_what_may_be_a_token_is_not_quoted() -> None:
         minted(said({"message": "no such key: SENTINEL"}, 403), headers={"X-Key": "SENTINEL"})
     assert caught.value.error_description.startswith("no such key:")
     assert "SENTINEL" not in str(caught.value) + str(vars(caught.value))
+
+
+@pytest.mark.parametrize("status", [302, 407, 503])
+def test_an_error_says_which_endpoint_it_was(status: int) -> None:
+    """Login, refresh and logout are three, and none of them is the token endpoint."""
+    flows = {
+        "login": session().obtain(attempt()),
+        "refresh": session().obtain(attempt(HELD)),
+        "logout": session().revoke(attempt(HELD)),
+    }
+    for name, flow in flows.items():
+        with pytest.raises(TokenFlowError, match=f"the {name} endpoint") as caught:
+            drive(flow, said(b"", status))
+        assert "token endpoint" not in str(caught.value)
+
+
+def test_a_reader_is_told_whose_answer_it_is() -> None:
+    """Who answered is in each error of all three; without a word it is the token endpoint."""
+    for status in (200, 302, 400, 407, 503):
+        for read in (read_json, read_nothing)[: 1 if status == 200 else 2]:
+            for what, options in (("the token endpoint", {}), ("the PAR endpoint", {"what": "the PAR endpoint"})):
+                with pytest.raises(TokenFlowError, match=f"{what} (answered|refused|wants)"):
+                    read(said(b"", status), NOW, **options)
+        assert "the PAR endpoint" in str(read_refusal(said(b"", status), NOW, what="the PAR endpoint"))
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"error": "invalid_grant"}, "invalid_grant"),
+        ({"error": "bad_refresh_token", "error_description": "incorrect or expired"}, "bad_refresh_token"),  # GitHub
+        ({"ok": False, "error": "invalid_refresh_token"}, "invalid_refresh_token"),  # Slack
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_session_that_has_ended_in_other_words(body: dict[str, Any], error: str, status: int) -> None:
+    """GitHub and Slack say 200 and a word of their own for `invalid_grant`: somebody has to log in again."""
+    with pytest.raises(ReauthenticationRequired) as caught:
+        read_token_response(said(body, status), now=NOW, secrets=["refresh_token"])
+    assert (caught.value.error, caught.value.status) == (error, status)
+
+
+SECRET = 'a b/c+"ü\\'
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [SECRET, quote_plus(SECRET), quote(SECRET), quote(SECRET, safe=""), json.dumps(SECRET)[1:-1],
+     json.dumps(SECRET, ensure_ascii=False)[1:-1]],
+)  # fmt: skip
+def test_no_form_of_a_secret_is_quoted(echo: str) -> None:
+    """As it is, as a form or a URL has it, as JSON has it; and the longest first, for one may be a part of another."""
+    for secrets in ([SECRET, "a"], ["a", SECRET]):
+        error = read_refusal(said({"error": "x", "error_description": f"no: <{echo}>"}, 400), NOW, secrets)
+        assert isinstance(error, TokenRequestError)
+        assert error.error_description == "no: <***>"
+    read_refusal(said({"error": "x"}, 400), NOW, ["\ud800", ""])  # and one that is no text breaks nothing
 
 
 def test_retry_after_is_heeded() -> None:

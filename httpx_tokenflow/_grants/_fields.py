@@ -9,7 +9,7 @@ Rules.
    and times that are over when the answer comes, for nobody issues such a token: it was no such time.
 3. A time is reckoned by the clock of the server that wrote it, of which the answer's `Date` tells.
 4. A cookie that the answer deletes is no token, unless the same answer sets it as well. Its value is kept as it is, in
-   quotes or not: so it is sent back (RFC 6265 §5.2).
+   quotes or not: so it is sent back (RFC 6265 §5.2). One that no cookie should have (§4.1.1) is not.
 5. Whatever a server sends, reading it raises nothing.
 """
 
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from httpx_tokenflow._credentials import COOKIE_VALUE
 from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._times import parse_date
 from httpx_tokenflow._tokens import MAX_LIFETIME
@@ -48,6 +49,7 @@ _WITHIN = ("", "data.", "tokens.", "result.")
 _EXPIRY = frozenset({"expires_in", "expires_in_ms", "expires_at"})
 _TOKENS = ("access_token", "refresh_token")
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110 §5.6.2: header fields and cookies
+_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # what a header field can carry
 _MAX_SECONDS, _MAX_MILLISECONDS = 1e11, 1e14  # Unix times in the year 5138: what is more is written in other units
 
 
@@ -124,8 +126,8 @@ class Fields:
         for place in self._places[name]:
             cookie = cookie_of(place)
             value = _at(body, place) if cookie is None else cookies.get(cookie, _NO_COOKIE).value
-            # One that no header could carry could not be sent back where it belongs: it is none (rule 2).
-            if isinstance(value, str) and value and value.isascii() and value.isprintable() and value == value.strip():
+            # One that could not be sent back where it belongs is none (rules 2 and 4).
+            if isinstance(value, str) and (_PLAIN if cookie is None else COOKIE_VALUE).fullmatch(value):
                 return value, place.rpartition(".")[2] if cookie is None else ""
         return None, ""
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from httpx_tokenflow._answers import read_refusal
 from httpx_tokenflow._attempt import unavailable
+from httpx_tokenflow._credentials import cookie_value
 from httpx_tokenflow._errors import (
     ConfigurationError,
     InvalidCredential,
@@ -75,7 +76,8 @@ class SessionLogin:
             ``tokens`` or ``result``: our names ``access_token``, ``refresh_token``, ``expires_in`` (seconds),
             ``expires_in_ms``, ``expires_at`` (Unix seconds, milliseconds, or ISO 8601 with its offset) and ``scope``,
             each with a path such as ``"data.tokens.0.accessToken"``, or several in the order to look. A token may be
-            ``"cookie:NAME"``, a cookie that the answer sets; an access token of that kind is presented as that cookie.
+            ``"cookie:NAME"``, a cookie that the answer sets; an access token of that kind is presented as that cookie,
+            in the place of one of that name in the client's jar.
         refresh_as: how the refresh token is presented: the name of a member of the JSON body, ``"cookie:NAME"``, or
             ``"bearer"`` for ``Authorization: Bearer``. None: as it came.
         subject: the program's name for whose session this is. Without it the credentials stand in, by hash; where
@@ -207,13 +209,13 @@ class SessionLogin:
         if self.cookie is None:
             sent = {"Authorization": f"Bearer {token.access_token}"}
         else:
-            sent, cookies = {}, [f"{self.cookie}={token.access_token}", *cookies]
+            sent, cookies = {}, [f"{self.cookie}={cookie_value(token.access_token)}", *cookies]
         if cookies:
             sent["Cookie"] = "; ".join(cookies)
         request = ServerRequest(self._logout_url, json=body, headers=(*self._headers, *sent.items()))
         response, now = yield from _fetch(request, attempt, "the logout endpoint", spends=False)
         if not (200 <= response.status < 300 or response.status == 401):
-            raise read_refusal(_in_oauth_words(response), now, self._hidden(attempt))
+            raise read_refusal(_in_oauth_words(response), now, self._hidden(attempt), what="the logout endpoint")
         return True
 
     def _with_refresh_token(self, token: Token) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
@@ -224,7 +226,7 @@ class SessionLogin:
         if where is None and self._fields.refresh_cookie is not None:
             where = COOKIE + self._fields.refresh_cookie
         if (cookie := cookie_of(where)) is not None:
-            return {}, (("Cookie", f"{cookie}={value}"),)
+            return {}, (("Cookie", f"{cookie}={cookie_value(value, 'the refresh token')}"),)
         if where == _BEARER:
             return {}, (("Authorization", f"Bearer {value}"),)
         names = self._fields.refresh_names()
@@ -247,12 +249,11 @@ class SessionLogin:
         return body
 
     def _hidden(self, attempt: Attempt, sent: Any = None) -> tuple[str, ...]:
-        """What no error may quote: all that we know and have sent; the longest first, as one may be part of another."""
+        """What no error may quote: all that we know and have sent."""
         given = None if callable(self._credentials) else self._credentials
         token = attempt.presented.token if attempt.presented is not None else None
         tokens = [token.access_token, token.refresh_token] if token is not None else []
-        hidden = _leaves([given, sent, *tokens, *dict(self._headers).values()])
-        return tuple(sorted(set(hidden), key=len, reverse=True))
+        return tuple(_leaves([given, sent, *tokens, *dict(self._headers).values()]))
 
     def _read(
         self, response: ServerResponse, sent_at: float, secrets: tuple[str, ...], previous: Token | None
@@ -278,7 +279,7 @@ class SessionLogin:
         self, response: ServerResponse, body: Any, now: float, secrets: tuple[str, ...], *, is_login: bool
     ) -> TokenFlowError:
         status, what = response.status, "login" if is_login else "refresh"
-        told = read_refusal(_in_oauth_words(response), now, secrets)
+        told = read_refusal(_in_oauth_words(response), now, secrets, what=f"the {what} endpoint")
         if not isinstance(told, TokenRequestError):
             return told
         is_success = 200 <= status < 300
@@ -289,9 +290,11 @@ class SessionLogin:
                 status=status,
             )
         if is_success and not _says_no(body):  # its words are not quoted: one of them may be the token
+            where = "name its place in fields="
+            if self.cookie is not None:
+                where = f"it set no cookie {self.cookie}, or one that is none by RFC 6265 §4.1.1; {where}"
             return TokenRequestError(
-                f"the {what} endpoint answered {status} without an access token: name its place in fields=",
-                status=status,
+                f"the {what} endpoint answered {status} without an access token: {where}", status=status
             )
         facts: dict[str, Any] = {
             "status": status,
@@ -334,14 +337,14 @@ def _is_json(value: object) -> bool:
 
 
 def _leaves(value: object) -> Generator[str, None, None]:
-    """Every text and number in `value`, as it is and as JSON would write it: what no error may quote."""
+    """Every text and number in `value`: what no error may quote."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for one in value:
             yield from _leaves(one)
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        yield from (json.dumps(str(value))[1:-1], str(value))
+        yield str(value)
 
 
 def _header(name: object, value: object) -> tuple[str, str]:
