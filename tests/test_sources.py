@@ -297,3 +297,11 @@ def test_a_listener_is_not_kept_alive(stage: Stage) -> None:
     gc.collect()
     assert gone() is None
     assert len(kept.auth._source._listeners) == 1
+
+
+def test_after_a_fork_nothing_is_checked_again(stage: Stage) -> None:
+    """What the program expects may fail in the child: the token at hand was checked, and the locks are made anew."""
+    answers = iter([True])
+    stage.source.expect(lambda _: next(answers, False))
+    stage.source._after_fork()
+    assert stage.source.held.value == "Bearer one"

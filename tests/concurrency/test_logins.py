@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -9,12 +10,15 @@ import pytest
 from concurrency.stage import DRIVERS, LIFETIME, Stage, asent, auntil, run, start, until
 from concurrency.test_cancellation import WAYS
 
-from httpx_tokenflow import ReauthenticationRequired, Token, TokenAuth
-from httpx_tokenflow._steps import Call, Patience
+from httpx_tokenflow import ReauthenticationRequired, StoreError, Token, TokenAuth
+from httpx_tokenflow._drivers import LoopDriver
+from httpx_tokenflow._renewal import LEASE_GRACE
+from httpx_tokenflow._steps import Call, Lease, Patience
 from httpx_tokenflow._tokens import Minted
+from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import AsyncIterator, Callable, Generator, Mapping
 
 
 class Door:
@@ -37,7 +41,7 @@ class Door:
     def obtain(self, attempt: Any) -> Generator[Any, Any, Minted]:
         if not attempt.may_log_in:
             raise ReauthenticationRequired("log in again")
-        yield Patience(self.login_timeout)
+        yield Patience(1000.0)  # longer than anybody could know before
         self.asked += 1
         yield Call(self.await_person if self.is_async else self.wait_for_person, "person", 300.0)
         if self.refuses:
@@ -102,7 +106,7 @@ async def test_the_leader_hangs_up_while_the_login_waits(backend: str, way: Any)
             for _ in range(10):
                 tasks.start_soon(other)
             await auntil(lambda: stage.waiting() == 10)
-            stage.hands.move(200.0)  # longer than any renewal may take
+            stage.hands.move(500.0)  # longer than any renewal, and its lease, may take
             tasks.start_soon(other)
             await auntil(lambda: stage.waiting() == 11)
             door.is_open = True
@@ -177,3 +181,21 @@ def test_a_token_that_is_set_does_not_wait_for_a_person(driver: str) -> None:
         assert run(driver, story) == [200]
     assert stage.auth._source.held.entry.token is token
     assert stage.stored.token is token
+
+
+@pytest.mark.parametrize("backend", DRIVERS[:-1])
+async def test_the_lease_of_a_login_is_waited_for(backend: str) -> None:
+    """A lease may be waited for as long as the work under it may take, which is more than the budget of a renewal."""
+
+    class Slow(MemoryStore):
+        @asynccontextmanager
+        async def alease(self, fingerprint: str, seconds: float) -> AsyncIterator[None]:
+            await anyio.sleep(0.3)
+            yield
+
+    stage = Stage("refresh", backend, "nothing", store=Slow(), policy={"budget": 0.1})
+    driver = stage.auth._driver(LoopDriver)
+    async with AsyncExitStack() as leases:
+        await driver.perform(Lease(0.1 + LEASE_GRACE + 20.0), leases)
+        with pytest.raises(StoreError):
+            await driver.perform(Lease(0.1 + LEASE_GRACE), leases)
