@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from httpx_tokenflow import (
     ConfigurationError,
     InvalidCredential,
+    OriginNotAllowed,
     ReauthenticationRequired,
     RenewalPolicy,
     StoreError,
@@ -512,6 +513,26 @@ def test_a_refresh_cookie_goes_back_as_it_came() -> None:
     fields = {"refresh_token": "cookie:rt"}
     token = minted(said({"token": "t"}, cookies=('rt="a=b"; HttpOnly',)), fields=fields).token
     assert asked(Entry(token, NOW, 60.0), fields=fields).headers == (("Cookie", 'rt="a=b"'),)
+
+
+@pytest.mark.parametrize("value", ["a b", "a,b", 'a"b', "a\\b"])
+def test_a_cookie_that_no_cookie_should_have(value: str) -> None:
+    """It could not be sent back: an access token of that kind is missing, a refresh token is none."""
+    with pytest.raises(TokenRequestError, match="it set no cookie sid") as caught:
+        minted(said(cookies=(f"sid={value}",)), fields=COOKIES)
+    assert value not in str(caught.value)
+    assert minted(said(cookies=("sid=a", f"rt={value}")), fields=COOKIES).token.refresh_token is None
+
+
+def test_a_token_from_outside_that_would_be_two_cookies() -> None:
+    """Neither a refresh nor a logout presents it."""
+    for token in (Token("a", refresh_token="SENTINEL; admin=1"), Token("SENTINEL; admin=1")):
+        entry, grant = Entry(token, NOW, 60.0), session(fields=COOKIES)
+        flows = [grant.revoke(attempt(entry)), *([grant.obtain(attempt(entry))] if token.refresh_token else [])]
+        for flow in flows:
+            with pytest.raises(InvalidCredential, match="RFC 6265") as caught:
+                next(flow)
+            assert "SENTINEL" not in str(caught.value)
 
 
 # ── what a refusal means ───────────────────────────────────────────────────────────────────────────────────────────
@@ -1028,6 +1049,106 @@ def test_the_service_of_the_articles(sandbox: Sandbox, base: str) -> None:
         assert auth.warm()
         assert api.get("/api/profile").status_code == 200
     assert (sandbox.session_logins, sandbox.session_refreshes, sandbox.session_logouts) == (2, 1, 1)
+
+
+class Rolling:
+    """An API whose session is a cookie that it sets anew with each answer; its login is in the same place."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+        self.logins = 0
+        self.good: set[str] = set()
+        self.seen: list[tuple[str, str | None]] = []
+
+    def __call__(self, request: Any) -> Any:
+        if request.url.path == "/login":
+            self.logins += 1
+            self.good = {f"sid=S{self.logins}"}
+            return self.library.Response(200, json={}, headers={"Set-Cookie": f"sid=S{self.logins}; Path=/"})
+        cookie = request.headers.get("Cookie")
+        self.seen.append((request.url.host, cookie))
+        ours = self.good & set((cookie or "").split("; "))
+        status = 401 if not ours else 307 if request.url.path == "/moved" else 200
+        headers = {"Set-Cookie": f"{next(iter(ours))}; Path=/"} if status == 200 else {}
+        return self.library.Response(status, headers={**headers, "Location": "/x"})
+
+    def auth(self, **options: Any) -> TokenAuth:
+        grant = SessionLogin(LOGIN, credentials={"user": "ann"}, fields={"access_token": "cookie:sid"})
+        return TokenAuth(grant, client=self.library.Client(transport=self.library.MockTransport(self)), **options)
+
+    def client(self) -> Any:
+        return self.library.Client(transport=self.library.MockTransport(self), follow_redirects=True)
+
+
+API = "https://api.example.com/x"
+
+
+@LIBRARIES
+def test_an_api_that_sets_the_cookie_itself(library: Any) -> None:
+    """What is in the caller's jar stands in nobody's way: renewals go on, and a logout is one."""
+    api = Rolling(library)
+    auth = api.auth()
+    with api.client() as client:
+        client.cookies.set("mine", "1", domain="api.example.com")
+        assert client.get(API, auth=auth).status_code == 200
+        assert client.cookies["sid"] == "S1"
+        api.good.clear()  # the session ends at the server
+        assert client.get(API, auth=auth).status_code == 200
+        assert [cookie for _, cookie in api.seen] == [f"mine=1; sid={sid}" for sid in ("S1", "S1", "S2")]
+        client.cookies.set("sid", "S1", domain="api.example.com")
+        assert client.get("https://api.example.com/moved", auth=auth).status_code == 200, "a redirect takes the jar's"
+        auth.revoke()
+        api.seen.clear()
+        with pytest.raises(ReauthenticationRequired):
+            client.get(API, auth=auth)
+        assert api.seen == []
+        client.get(API, auth=auth, extensions={"tokenflow": {"auth": False}})
+        assert "sid=S2" in str(api.seen), "the caller's jar is the caller's"
+        assert auth.warm()
+        assert client.get(API, auth=auth).status_code == 200
+        assert api.seen[1:] == [("api.example.com", "mine=1; sid=S3")]
+    assert api.logins == 3
+
+
+def test_where_a_cookie_may_go() -> None:
+    """To the origin that it is from, as from a browser; a bearer token, wherever `origins=` says."""
+    cookie = {"access_token": "cookie:sid"}
+    assert session(fields=cookie).origins == ("https://api.example.com",)
+    assert session(fields=cookie, login_url="http://[::1]:8000/a?b").origins == ("http://[::1]:8000",)
+    assert session().origins is session(fields={"refresh_token": "cookie:rt"}).origins is None
+
+
+@LIBRARIES
+def test_a_cookie_goes_to_nobody_else(library: Any) -> None:
+    """Without `origins=` to the origin of the login alone; with it, to those that it names (F15)."""
+    api = Rolling(library)
+    with api.client() as client:
+        for url in ("https://evil.example.net/x", "https://api.example.com:8443/x"):
+            with pytest.raises(OriginNotAllowed):
+                client.get(url, auth=api.auth())
+        assert api.seen == []
+        assert client.get("https://API.example.com:443/x", auth=api.auth()).status_code == 200
+        other = api.auth(origins=("https://www.example.com",))
+        assert client.get("https://www.example.com/x", auth=other).status_code == 200
+        with pytest.raises(OriginNotAllowed):
+            client.get(API, auth=other)
+
+
+@LIBRARIES
+def test_a_token_that_would_be_two_cookies_is_not_sent(library: Any) -> None:
+    """Neither as the first token nor by `set_token`, which changes nothing (RFC 6265 §4.1.1)."""
+    api, store = Rolling(library), MemoryStore()
+    auth = api.auth(store=store)
+    with api.client() as client:
+        client.get(API, auth=auth)
+        before = auth.token()
+        with pytest.raises(InvalidCredential, match="cookie") as caught:
+            auth.set_token(Token("SENTINEL; admin=1"))
+        assert "SENTINEL" not in str(caught.value)
+        assert auth.token() == before
+        with pytest.raises(InvalidCredential):
+            client.get(API, auth=api.auth(token=Token("SENTINEL; admin=1")))
+    assert "SENTINEL" not in str(api.seen)
 
 
 def test_fields_are_plain_data() -> None:

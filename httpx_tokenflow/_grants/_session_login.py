@@ -10,6 +10,8 @@ Rules.
 4. These endpoints speak no OAuth errors. A status says what it is: 5xx, 408, 425 and 429 are "not now", any other
    4xx is a no, and so is a 2xx without a token whose body has an `error` or a `success` that is false.
 5. What is said of a refusal is bounded, and what we sent is taken out of it.
+6. An access token that is a cookie goes to the origin of `login_url`, as from a browser (RFC 6265 §5.4), unless the
+   program says otherwise.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ class SessionLogin:
             ``expires_in_ms``, ``expires_at`` (Unix seconds, milliseconds, or ISO 8601 with its offset) and ``scope``,
             each with a path such as ``"data.tokens.0.accessToken"``, or several in the order to look. A token may be
             ``"cookie:NAME"``, a cookie that the answer sets; an access token of that kind is presented as that cookie,
-            in the place of one of that name in the client's jar.
+            in the place of one of that name in the client's jar, and without `origins=` to the origin of `login_url`
+            alone.
         refresh_as: how the refresh token is presented: the name of a member of the JSON body, ``"cookie:NAME"``, or
             ``"bearer"`` for ``Authorization: Bearer``. None: as it came.
         subject: the program's name for whose session this is. Without it the credentials stand in, by hash; where
@@ -139,6 +142,14 @@ class SessionLogin:
     def cookie(self) -> str | None:
         """The name of the cookie as which the access token is presented; None: it is a bearer token."""
         return self._fields.access_cookie
+
+    @property
+    def origins(self) -> tuple[str, ...] | None:
+        """Where the access token may go if the program does not say: a cookie, to whom it is from; None: no limit."""
+        if self.cookie is None:
+            return None
+        parts = urlsplit(self._login_url)
+        return (f"{parts.scheme}://{parts.netloc}",)
 
     def identity(self) -> Mapping[str, Any]:
         """With the person, or the credentials that stand in; without where it only ends."""
