@@ -169,8 +169,7 @@ def _checked(claims: Any) -> Mapping[str, Any]:
 def _seconds(lifetime: Any) -> float:
     if lifetime is None:
         return LIFETIME
-    is_number = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
-    if not (is_number and math.isfinite(lifetime) and lifetime > BACKDATED):
+    if not (isinstance(lifetime, int | float) and math.isfinite(lifetime) and lifetime > BACKDATED):
         raise ConfigurationError(
             f"lifetime must be a number, more than {BACKDATED} seconds: assertions begin so far in the past"
         )
