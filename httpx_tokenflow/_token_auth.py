@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from ._auth import CredentialAuth
-from ._credentials import InCookie, bearer
+from ._credentials import InCookie, bearer, cookie_value
 from ._dpop import DPoP, InDPoP
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
@@ -93,7 +93,7 @@ class TokenAuth(CredentialAuth):
         _check_arguments(grant, token, store, policy, should_renew)
         if dpop is not None and not isinstance(dpop, DPoP):
             raise ConfigurationError("dpop= must be a DPoP: DPoP() or DPoP(key)")
-        self._token = token
+        origins = getattr(grant, "origins", None) if origins is None else origins
         self._store = store if store is not None else MemoryStore()
         self._kinds = _BEARER if dpop is None else _BEARER | {"dpop"}
         seed = None if token is None else _entry_of(token, policy, self._kinds)
@@ -103,7 +103,7 @@ class TokenAuth(CredentialAuth):
             self._placement = InCookie(cookie)
         elif dpop is not None:
             self._placement = InDPoP(dpop, policy.clock)
-        present = _plain if cookie is not None else _bearer_of if dpop is None else _dpop_of
+        present = _cookie_of if cookie is not None else _bearer_of if dpop is None else _dpop_of
         source = source_for(name, fingerprint(grant, token, dpop), self._store, present, seed)
         source.expect(expect)
         self._own = Renewals(source, grant, policy, dpop, step_up)
@@ -284,8 +284,8 @@ def _dpop_of(token: Token) -> str:
     return f"DPoP {check_credential(token.access_token, 'the token')}"
 
 
-def _plain(token: Token) -> str:
-    return check_credential(token.access_token, "the token")
+def _cookie_of(token: Token) -> str:
+    return cookie_value(token.access_token)
 
 
 def fingerprint(grant: Grant, token: Token | None, dpop: DPoP | None = None) -> str:

@@ -434,7 +434,7 @@ def _check_id_token(id_token: str | None, login: Login, client_id: str) -> None:
 
 def _read_pushed(response: ServerResponse, now: float, secrets: tuple[str, ...]) -> str:
     """What stands for an authorization request that was pushed (RFC 9126 §2.2)."""
-    request_uri = read_json(response, now, secrets).get("request_uri")
+    request_uri = read_json(response, now, secrets, what="the pushed authorization request endpoint").get("request_uri")
     if not isinstance(request_uri, str) or not request_uri:
         raise TokenRequestError("the server took a pushed authorization request and gave no request_uri for it")
     return request_uri

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from httpx_tokenflow._answers import read_json, read_nothing, read_token_response
@@ -164,7 +165,7 @@ class TokenEndpoint:
         for value, hint in [*pairs, (token.access_token, "access_token")]:
             form = (("token", value), ("token_type_hint", hint))
             try:
-                yield from self._post(attempt, server, "revocation_endpoint", form, read_nothing)
+                yield from self._post(attempt, server, "revocation_endpoint", form, _read_revoked)
             except Exception as error:  # noqa: BLE001 - whatever a transport raises: the other token has its turn
                 failures.append(error)
             else:
@@ -177,7 +178,9 @@ class TokenEndpoint:
     def introspect(self, attempt: Attempt, token: str) -> Generator[Step, Any, dict[str, Any]]:
         """What the server says of `token` (RFC 7662 §2.2)."""
         server = yield from self._server.find(attempt)
-        return (yield from self._post(attempt, server, "introspection_endpoint", (("token", token),), read_json))
+        return (
+            yield from self._post(attempt, server, "introspection_endpoint", (("token", token),), _read_introspected)
+        )
 
     def _ask(
         self,
@@ -356,6 +359,10 @@ class TokenEndpoint:
         if not isinstance(self._secret, str) and not callable(self._secret):
             self._secret = (secret, *(other for other in self._secret if other != secret))
         return replace(value, fell_back="client_secret") if isinstance(value, Minted) else value
+
+
+_read_revoked = partial(read_nothing, what="the revocation endpoint")
+_read_introspected = partial(read_json, what="the introspection endpoint")
 
 
 def _secrets_of(request: ServerRequest) -> Iterable[str]:

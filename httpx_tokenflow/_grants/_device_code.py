@@ -188,7 +188,7 @@ def _over(error: TokenRequestError) -> ReauthenticationRequired:
 
 def _read_device(response: ServerResponse, now: float, secrets: tuple[str, ...]) -> _Device:
     """What a device authorization endpoint answers (RFC 8628 §3.2), fit to be shown (rule 1)."""
-    answer = read_json(response, now, secrets)
+    answer = read_json(response, now, secrets, what="the device authorization endpoint")
     code, user_code = answer.get("device_code"), answer.get("user_code")
     # Some servers say `verification_url`, from a draft.
     uri = answer.get("verification_uri", answer.get("verification_url"))
