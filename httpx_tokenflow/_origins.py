@@ -140,6 +140,6 @@ class Origins:
     def _decide(self, scheme: str, host: str, port: int | None) -> None:
         shown = f"{scheme}://{host}{'' if port is None else f':{port}'}"
         if self._allowed is not None and (scheme, host, port) not in self._allowed:
-            raise OriginNotAllowed(f"this credential may not go to {shown}: it is bound to its origins=")
+            raise OriginNotAllowed(f"this credential may not go to {shown}: name that in origins= if it may")
         if scheme != "https" and not is_loopback(host):
             raise OriginNotAllowed(f"a credential does not go over plain {scheme} to {shown}: use https")

@@ -52,7 +52,7 @@ class TokenAuth(CredentialAuth):
             of its own.
         policy: when and how hard to renew.
         origins: where the credential may go, such as ``("https://api.example.com",)``; None: any https origin, and
-            loopback.
+            loopback; but a token that is a cookie goes to where it is from alone (RFC 6265 §5.4).
         dpop: binds tokens to a key, which every request proves to have (RFC 9449); None: bearer tokens.
         client: a client of httpx or httpx2, sync or async, for the token endpoint. It is used as it is, without its
             auth and without redirects, and never closed; a sync one serves async requests from a thread.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from httpx_tokenflow._answers import read_json, read_nothing, read_token_response
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretPost
-from httpx_tokenflow._errors import ConfigurationError, TokenFlowError, TokenRequestError
+from httpx_tokenflow._errors import ConfigurationError, ReauthenticationRequired, TokenFlowError, TokenRequestError
 from httpx_tokenflow._metadata import Server
 from httpx_tokenflow._steps import Fetch, ServerRequest, Step
 from httpx_tokenflow._tokens import Minted, digest
@@ -374,7 +374,8 @@ def _secrets_of(request: ServerRequest) -> Iterable[str]:
 
 def _is_about_us(error: TokenRequestError) -> bool:
     """Whether the server did not believe that it is us (RFC 6749 §5.2): some say so by the status alone."""
-    return error.error == "invalid_client" or (error.status == 401 and error.error != "invalid_grant")
+    is_about_the_token = isinstance(error, ReauthenticationRequired)
+    return error.error == "invalid_client" or (error.status == 401 and not is_about_the_token)
 
 
 def claims_of(challenge: Challenge | None) -> str | None:
