@@ -142,7 +142,9 @@ class Entry:
         """
         left = None if token.expires_at is None else token.expires_at - now
         lifetime = 0.0 if left is not None and left < LEAST_LIFETIME else left
-        return cls(token, now, lifetime, session=token.session)
+        issuer = token.extra.get("issuer")  # as a login has left it there
+        known = issuer if isinstance(issuer, str) else None
+        return cls(token, now, lifetime, session=token.session, issuer=known)
 
     def age(self, now: float) -> float:
         """Seconds since it was issued; none, if whoever wrote it has a clock that is ahead of ours."""

@@ -156,10 +156,13 @@ class TokenEndpoint:
         Returns:
             Whether the server agreed; False, too, if it has no endpoint for that.
         """
-        server = yield from self._server.find(attempt)
-        if attempt.presented is None or not server.has("revocation_endpoint"):
+        presented = attempt.presented
+        if presented is None or self._server.is_unknown(presented.issuer):
             return False
-        token = attempt.presented.token
+        server = yield from self._server.find(attempt)
+        if not server.has("revocation_endpoint"):
+            return False
+        token = presented.token
         pairs = [(token.refresh_token, "refresh_token")] if token.refresh_token else []
         failures: list[Exception | None] = []
         for value, hint in [*pairs, (token.access_token, "access_token")]:
