@@ -33,7 +33,15 @@ from ._tokens import MAX_LIFETIME, Minted, Token
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["ServerResponse", "read_json", "read_nothing", "read_refusal", "read_seconds", "read_token_response"]
+__all__ = [
+    "ServerResponse",
+    "read_json",
+    "read_nothing",
+    "read_refusal",
+    "read_seconds",
+    "read_token_response",
+    "words",
+]
 
 MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
 
@@ -211,7 +219,7 @@ def _refusal(
     hidden = tuple(secrets)
     code = body.get("error")
     # A code that everybody knows is no secret, even if the secret happens to be a part of it.
-    error = code if isinstance(code, str) and code in _CODES else _words(code, hidden)
+    error = code if isinstance(code, str) and code in _CODES else words(code, hidden)
     if 300 <= status < 400:
         return ConfigurationError(
             f"{what} answered with a redirect ({status}), which is not followed: "
@@ -231,7 +239,7 @@ def _refusal(
             retry_after=parse_retry_after(response.headers.get("retry-after"), now=now),
             status=status,
         )
-    description = _words(body.get("error_description"), hidden)
+    description = words(body.get("error_description"), hidden)
     told = f": {error}{f' ({description})' if description else ''}" if error else f" ({_content_type(response)})"
     kind = ReauthenticationRequired if error in _ENDED else TokenRequestError
     return kind(
@@ -239,7 +247,7 @@ def _refusal(
         status=status,
         error=error,
         error_description=description,
-        error_uri=_words(body.get("error_uri"), hidden),
+        error_uri=words(body.get("error_uri"), hidden),
     )
 
 
@@ -251,7 +259,7 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _words(value: object, secrets: tuple[str, ...]) -> str | None:
+def words(value: object, secrets: tuple[str, ...]) -> str | None:
     """A server's words, printable, without the secrets that we sent, and not too many (rule 3)."""
     if not isinstance(value, str) or not value:
         return None
@@ -273,8 +281,8 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def _quoted(text: str) -> str:
-    return repr(_words(text, ()) or "")
+    return repr(words(text, ()) or "")
 
 
 def _content_type(response: ServerResponse) -> str:
-    return _words(response.headers.get("content-type"), ()) or "no content type"
+    return words(response.headers.get("content-type"), ()) or "no content type"

@@ -368,13 +368,22 @@ class LoopDriver(_Driver):
                 await flight.landing(running_loop(), anyio.Event, call_soon).wait()
 
     async def in_order(self, flow: Generator[Step, Any, Any]) -> Any:
-        """Perform a flow that changes the source's state from outside, after the flight in the air if that is short.
+        """Perform a flow that changes the source's state from outside, in order: one at a time on this loop.
 
-        A login may wait for a person: what comes from outside does not, and has the last word all the same.
+        It comes after the flight in the air, if that is short. A login may wait for a person: what comes from outside
+        does not, and has the last word all the same.
         """
         self._check_reentry(self.source.flight)
-        await self.settle()
-        return await self.run(flow)
+        async with self._order():
+            await self.settle()
+            return await self.run(flow)
+
+    def _order(self) -> anyio.Lock:
+        locks, loop = self.source.locks, running_loop()
+        lock: anyio.Lock | None = locks.get(loop)
+        if lock is None:
+            lock = locks[loop] = anyio.Lock()
+        return lock
 
     def _launch(self, flight: Flight, renewal: Renewing) -> None:
         flight.home = running_loop()

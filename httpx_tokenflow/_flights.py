@@ -115,8 +115,8 @@ class Flight:
     """One renewal in the air and everybody who waits for it."""
 
     __slots__ = ("asked", "began", "brought", "brought_along", "demand", "elsewhere", "errand", "fell_back", "future",
-                 "generation", "grounded", "home", "in_vain", "landings", "lasts", "minted", "policy", "replaces",
-                 "requests", "waited", "waiting", "why")  # fmt: skip
+                 "generation", "grounded", "home", "in_vain", "is_login_refused", "landings", "lasts", "minted",
+                 "policy", "replaces", "requests", "waited", "waiting", "why")  # fmt: skip
 
     def __init__(
         self,
@@ -145,6 +145,7 @@ class Flight:
         self.fell_back: str | None = None  # what had to give way to the next of its sequence
         self.asked = False  # a person was asked to log in
         self.in_vain = False  # and has refused, or was not there
+        self.is_login_refused = False  # credentials that the program keeps were refused
         self.waiting = 0
         self.waited = 0  # in all
         self.lasts = -math.inf

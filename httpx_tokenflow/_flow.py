@@ -29,6 +29,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ._answers import words
 from ._challenges import Challenge, parse_challenges
 from ._errors import ReauthenticationRequired, StepUpRequired, TokenFlowError, TokenRequestError
 from ._flights import Demand
@@ -121,7 +122,7 @@ def authorize(
         if not (yield from life.mend(what, challenge)):
             break
         life.answer = yield Send(life.held)
-    _tell(source, life.answer, challenge, stands=True)
+    _tell(source, life.held, life.answer, challenge, stands=True)
 
 
 def _first(
@@ -189,7 +190,7 @@ class _Request:
         if not self.sending.replayable:
             yield from _renew_aside(source, policy, renewals, held, demand)
             return False
-        _tell(source, self.answer, challenge, stands=False)
+        _tell(source, self.held, self.answer, challenge, stands=False)
         yield Drain()
         self.held = source.newer(held, policy.clock)
         if self.held is None:
@@ -208,14 +209,14 @@ class _Request:
             if challenge.error == "insufficient_scope":
                 return False
             yield Drain()
-            raise _step_up_required(challenge)
-        _tell(self.source, self.answer, challenge, stands=False)
+            raise _step_up_required(challenge, held)
+        _tell(self.source, self.held, self.answer, challenge, stands=False)
         yield Drain()
         demand = Demand(challenge, self.answer.url)
         try:
             self.held, is_new = yield from _stronger(self.source, self.policy, renewals, held, demand)
         except TokenRequestError as error:
-            raise _step_up_required(challenge) from error
+            raise _step_up_required(challenge, held) from error
         if is_new:
             self.budget.discard(Verdict.STEP_UP)
         self.sends += 1
@@ -322,23 +323,28 @@ def _renew_aside(
         yield Launch(ticket.flight, renewals.lead(ticket.flight))
 
 
-def _step_up_required(challenge: Challenge) -> StepUpRequired:
+def _step_up_required(challenge: Challenge, held: Held | None) -> StepUpRequired:
+    scope, acr_values = _said(challenge.scope, held), _said(challenge.acr_values, held)
     if challenge.error == "insufficient_scope":
         return StepUpRequired(
-            f"the API wants the scope {challenge.scope!r}, and no token with it is to be had (RFC 6750 §3.1)",
-            scope=challenge.scope,
+            f"the API wants the scope {scope!r}, and no token with it is to be had (RFC 6750 §3.1)", scope=scope
         )
-    wants = [f"acr_values={challenge.acr_values}"] if challenge.acr_values else []
+    wants = [f"acr_values={acr_values}"] if acr_values else []
     wants += [f"max_age={challenge.max_age}"] if challenge.max_age is not None else []
     return StepUpRequired(
         f"the API wants a stronger or fresher login ({', '.join(wants) or 'it does not say which'}; RFC 9470)",
-        acr_values=challenge.acr_values,
+        acr_values=acr_values,
         max_age=challenge.max_age,
-        scope=challenge.scope,
+        scope=scope,
     )
 
 
-def _tell(source: TokenSource, answer: Answer, challenge: Challenge | None, *, stands: bool) -> None:
+def _said(text: str | None, held: Held | None) -> str | None:
+    """An API's words, bounded and printable, without the token that it got."""
+    return words(text, () if held is None else (held.entry.token.access_token,))
+
+
+def _tell(source: TokenSource, held: Held | None, answer: Answer, challenge: Challenge | None, *, stands: bool) -> None:
     if not answer.ours or not (answer.status == 401 or answer.expired or challenge is not None):
         return
     level = logging.WARNING if stands else logging.DEBUG
@@ -348,8 +354,8 @@ def _tell(source: TokenSource, answer: Answer, challenge: Challenge | None, *, s
             level,
             origin=str(answer.origin),
             status=answer.status,
-            error=challenge.error if challenge else None,
-            scope=challenge.scope if challenge else None,
+            error=_said(challenge.error, held) if challenge else None,
+            scope=_said(challenge.scope, held) if challenge else None,
             stands=stands,
         )
 

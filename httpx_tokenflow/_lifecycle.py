@@ -66,6 +66,7 @@ YOUNG = 30.0  # seconds; a token refused at this age was not refused because it 
 FLIGHT_GRACE = 5.0  # seconds beyond the budget after which a flight counts as lost with its loop
 
 _FIRST_PAUSE, _MAX_PAUSE, _MAX_TERMINAL_PAUSE = 1.0, 30.0, 5.0  # seconds (rule 7)
+_FIRST_LOGIN_PAUSE, _MAX_LOGIN_PAUSE = 30.0, 900.0  # after credentials were refused: servers lock accounts
 _FIRST_EARLY_PAUSE, _MAX_EARLY_PAUSE = 5.0, 300.0
 _FIRST_BREAK, _MAX_BREAK = 1.0, 60.0  # seconds (rule 8)
 _REFUSALS = 2  # of young tokens, in a row, that open the breaker
@@ -248,8 +249,10 @@ class Pause(NamedTuple):
     early_failures: int = 0
 
 
-def pause_after(before: Pause | None, error: TokenFlowError, *, is_early: bool, now: float, random: float) -> Pause:
-    """The pause after one more failure; `random` from 0 to 1."""
+def pause_after(
+    before: Pause | None, error: TokenFlowError, *, is_early: bool, now: float, random: float, is_login: bool = False
+) -> Pause:
+    """The pause after one more failure; `random` from 0 to 1; `is_login`: credentials were refused."""
     pause = Pause(error) if before is None else before._replace(error=error)
     asked = min(getattr(error, "retry_after", None) or 0.0, MAX_RETRY_AFTER)
     if is_early:
@@ -259,7 +262,10 @@ def pause_after(before: Pause | None, error: TokenFlowError, *, is_early: bool, 
         return pause._replace(early=now + wait, until=max(pause.until, now + asked), early_failures=failures)
     failures = pause.failures + 1
     may_pass = isinstance(error, TokenEndpointUnavailable | StoreError)
-    wait = max(asked, _doubling(_FIRST_PAUSE, _MAX_PAUSE if may_pass else _MAX_TERMINAL_PAUSE, failures, random))
+    first, most = _FIRST_PAUSE, _MAX_PAUSE if may_pass else _MAX_TERMINAL_PAUSE
+    if is_login:
+        first, most = _FIRST_LOGIN_PAUSE, _MAX_LOGIN_PAUSE
+    wait = max(asked, _doubling(first, most, failures, random))
     return pause._replace(until=now + wait, early=max(pause.early, now + wait), failures=failures)
 
 

@@ -215,6 +215,7 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
             if presents and entry is not None:
                 yield from _forget(source, policy, entry)
             if was_login or entry is None or not renewals.may_log_in(flight):
+                flight.is_login_refused = was_login and not flight.asked and renewals.may_log_in(flight)
                 raise
             lost = entry.stamp
             logger.debug("%s: %s; a new session is opened", source.name, error)

@@ -89,7 +89,7 @@ class TokenSource(Teller):
     """
 
     __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "breakers", "checks", "declined", "denied",
-                 "fingerprint", "held", "left", "logged_out", "orphans", "pause", "present", "seed", "store",
+                 "fingerprint", "held", "left", "locks", "logged_out", "orphans", "pause", "present", "seed", "store",
                  "unsaved")  # fmt: skip
 
     def __init__(
@@ -113,6 +113,7 @@ class TokenSource(Teller):
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
         self.left = ""  # the session that was given up last
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
+        self.locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # event loop -> anyio lock
         self.orphans: list[Entry] = []  # what renewals have brought for a session that had been given up
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
         self._siblings: weakref.WeakSet[TokenSource] = weakref.WeakSet()
@@ -125,6 +126,7 @@ class TokenSource(Teller):
         super()._after_fork()
         self._lock = threading.Lock()
         self._flight = None
+        self.locks = weakref.WeakKeyDictionary()
         if self.held is not None and self._policy is not None:
             self.held = self._hold(self.held.entry, self._policy)  # each process draws its own early moment
 
@@ -332,7 +334,8 @@ class TokenSource(Teller):
         if current is held and flight.why is not Why.ERRAND:
             self.tell(
                 "TokenObtained" if had is None else "TokenRenewed",
-                logging.INFO,
+                # To have looked into a file in which nothing has changed is no news.
+                logging.INFO if had is None or had.stamp != held.stamp else logging.DEBUG,
                 minted=flight.minted,
                 expires_in=held.left(flight.policy.clock),
                 **flight.facts(),
@@ -360,8 +363,14 @@ class TokenSource(Teller):
                 denied = pause_after(before, error, is_early=False, now=now, random=policy.random())
                 self.denied = flight.demand, denied
             elif counts:
-                is_early = flight.why is Why.EARLY
-                self.pause = pause_after(self.pause, error, is_early=is_early, now=now, random=policy.random())
+                self.pause = pause_after(
+                    self.pause,
+                    error,
+                    is_early=flight.why is Why.EARLY,
+                    now=now,
+                    random=policy.random(),
+                    is_login=flight.is_login_refused,
+                )
             # A token was set meanwhile: whoever waited is served with that.
             instead = None if counts else self.held
             pause, usable = self.denied[1] if is_step_up and self.denied else self.pause, self.usable(policy.clock)
