@@ -12,12 +12,12 @@ demo: $(STAMP)
 	$(BIN)/tokenflow demo
 
 test: $(STAMP) $(PROVIDER) lint types
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
 
 # Apart from `test`, which it would make half as long again.
 coverage: $(STAMP) $(PROVIDER)
 	rm -f .coverage*
-	$(BIN)/coverage run -m pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/coverage run -m pytest -m "not slow" -n 4 --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
