@@ -283,8 +283,7 @@ class CredentialAuth(_Base):
                 expired = bool(self._should_renew(response))
         challenges = tuple(response.headers.get_list("WWW-Authenticate"))
         origin = origin_of(response.request.url)
-        url = str(response.request.url)
-        return Answer(response.status_code, challenges, ours, expired, origin, has_nonce, url)
+        return Answer(response.status_code, challenges, ours, expired, origin, has_nonce, response.request.url)
 
     def _driver(self, kind: type[_D]) -> _D:
         return kind(self._source, self._policy, self._client, httpx)

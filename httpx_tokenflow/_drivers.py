@@ -24,7 +24,7 @@ import logging
 import math
 import threading
 from concurrent import futures
-from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -71,6 +71,8 @@ __all__ = ["LoopDriver", "ThreadDriver"]
 logger = logging.getLogger("httpx_tokenflow")
 
 CLOSING_PATIENCE = 5.0  # seconds for which closing waits for a flight in the air
+
+_ALONE = nullcontext()  # whoever waits is no flight
 
 _flying: ContextVar[tuple[Flight, ...]] = ContextVar("httpx_tokenflow_flying", default=())
 
@@ -273,7 +275,7 @@ class ThreadDriver(_Driver):
                 "use an async client, or call the sync one in a thread"
             )
         else:
-            with self._as_long_as(flight), flight.joined():
+            with self._as_long_as(flight) if _flying.get() else _ALONE, flight.joined():
                 for patience in self._patiently(step):
                     futures.wait([flight.future], timeout=patience)
         return _outcome(step)
@@ -399,7 +401,7 @@ class LoopDriver(_Driver):
         if step.renewal is not None:
             self._launch(flight, step.renewal)
         landed = flight.landing(here, anyio.Event, call_soon)
-        with self._as_long_as(flight), flight.joined():
+        with self._as_long_as(flight) if _flying.get() else _ALONE, flight.joined():
             if flight.home is here and step.until == math.inf:
                 await landed.wait()
             else:

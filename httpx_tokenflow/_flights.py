@@ -6,7 +6,6 @@ import dataclasses
 import math
 import threading
 from concurrent.futures import Future, InvalidStateError
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ from ._forks import renew_after_fork
 from ._lifecycle import ENDED, FLIGHT_GRACE, MAX_COVERED_SHARE, Life, RenewalPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ._challenges import Challenge
     from ._lifecycle import Why
@@ -95,7 +94,7 @@ class Demand(NamedTuple):
     """
 
     challenge: Challenge
-    url: str
+    url: object
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Demand) and self.challenge == other.challenge
@@ -162,17 +161,9 @@ class Flight:
         other = self.elsewhere
         return self.lasts if other is None else max(self.lasts, other.deadline + FLIGHT_GRACE)
 
-    @contextmanager
-    def joined(self) -> Iterator[None]:
+    def joined(self) -> _Joined:
         """One more waits, for as long as this lasts."""
-        with _locks.counting:
-            self.waiting += 1
-            self.waited += 1
-        try:
-            yield
-        finally:
-            with _locks.counting:
-                self.waiting -= 1
+        return _Joined(self)
 
     def facts(self) -> dict[str, Any]:
         """What there is to tell of it, however it has ended."""
@@ -193,6 +184,24 @@ class Flight:
 
     def __repr__(self) -> str:
         return f"<Flight {'landed' if self.future.done() else 'in the air'}, {self.waiting} waiting>"
+
+
+class _Joined:
+    """One who waits for a flight: a class of its own, since a storm has thousands."""
+
+    __slots__ = ("_flight",)
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+
+    def __enter__(self) -> None:
+        with _locks.counting:
+            self._flight.waiting += 1
+            self._flight.waited += 1
+
+    def __exit__(self, *_exc: object) -> None:
+        with _locks.counting:
+            self._flight.waiting -= 1
 
 
 class Ticket(NamedTuple):

@@ -120,7 +120,7 @@ class Renewals:
             clock.monotonic() + timeout,
             clock,
             challenge=demand.challenge if demand is not None else None,
-            url=demand.url if demand is not None else "",
+            url=str(demand.url) if demand is not None else "",
             dpop=self.dpop,
             may_log_in=flight is not None and self.may_log_in(flight),
         )

@@ -85,7 +85,7 @@ class Answer:
     expired: bool = False
     origin: object = ""
     nonce: bool = False
-    url: str = ""
+    url: object = ""
 
 
 class Step:
