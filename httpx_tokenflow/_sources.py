@@ -299,9 +299,11 @@ class TokenSource(Teller):
 
     def _give_up_lost(self, now: float) -> None:
         """A flight whose time is over is in nobody's way (rule 5)."""
+        lost = self._flight
+        if lost is None or now < lost.deadline:
+            return
         with self._lock:
-            lost = self._flight
-            if lost is None or now < lost.deadline:
+            if lost is not self._flight:
                 return
             self._flight = None
             self._generation += 1  # should it land after all, it has nothing to say
