@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ._errors import TokenEndpointUnavailable
+from ._errors import TokenEndpointUnavailable, TokenFlowError
+from ._steps import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from ._challenges import Challenge
     from ._dpop import DPoP
+    from ._steps import Step
     from ._times import Clock
     from ._tokens import Entry
 
-__all__ = ["Attempt", "unavailable"]
+__all__ = ["Attempt", "called", "unavailable"]
 
 _NOT_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError"}
@@ -52,6 +56,22 @@ class Attempt:
     def timeout(self) -> float:
         """Seconds that are left."""
         return max(0.0, self.deadline - self.clock.monotonic())
+
+
+def called(function: Callable[[], Any], what: str, timeout: float) -> Generator[Step, Any, Any]:
+    """What a callable of the program's returns.
+
+    Raises:
+        TokenEndpointUnavailable: the callable raised; what it raised is the cause.
+    """
+    try:
+        return (yield Call(function, what, timeout))
+    except TokenFlowError:
+        raise
+    except Exception as error:
+        raise TokenEndpointUnavailable(
+            f"the callable given as {what} raised {type(error).__name__}", outcome="not sent", retryable=False
+        ) from error
 
 
 def unavailable(error: Exception, what: str = "the token endpoint", *, sent: bool = True) -> TokenEndpointUnavailable:

@@ -13,7 +13,6 @@ Rules.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import ssl
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ._errors import ConfigurationError, TokenEndpointUnavailable
 from ._forks import renew_after_fork
+from ._signing import base64url
 
 if TYPE_CHECKING:
     import os
@@ -62,7 +62,7 @@ class CertificateFiles:
         ends = _ends(der)
         if ends is not None and ends <= datetime.now(UTC):
             raise ConfigurationError(f"the client's certificate {self._cert} has expired on {ends.date()}: renew it")
-        self.thumbprint = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode("ascii")
+        self.thumbprint = base64url(hashlib.sha256(der).digest())
         """Of the certificate (RFC 8705 §3.1, `x5t#S256`)."""
         self._after_fork()
         renew_after_fork(self)

@@ -12,7 +12,6 @@ Rules.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
 import threading
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 from ._errors import ConfigurationError
 from ._forks import renew_after_fork
 from ._sealing import seal, unseal
+from ._signing import base64url, key_from_json, make_key, read_key
 from ._tokens import check_credential
 
 if TYPE_CHECKING:
@@ -92,8 +92,6 @@ class DPoP:
     __slots__ = ("__weakref__", "_given", "_keys", "_lock", "_made", "_nonces")
 
     def __init__(self, key: str | bytes | Mapping[str, Any] | None = None, *, alg: str | None = None) -> None:
-        from ._signing import make_key, read_key
-
         if key is None and alg is not None:
             raise ConfigurationError("alg= is for a key that is given")
         self._given = None if key is None else read_key(key, alg=alg, what="DPoP's key")
@@ -127,8 +125,6 @@ class DPoP:
             return self._made
         key = self._keys.get(entry.key)
         if key is None:
-            from ._signing import key_from_json
-
             key = key_from_json(entry.key)
             self._keys = {entry.key: key}
         return key
@@ -143,7 +139,7 @@ class DPoP:
 
     def proof_for_api(self, key: Key, method: str, url: str, now: float, access_token: str) -> str:
         """A proof for a request with a token (§7.1)."""
-        ath = _base64url(hashlib.sha256(check_credential(access_token, "the token").encode()).digest())
+        ath = base64url(hashlib.sha256(check_credential(access_token, "the token").encode()).digest())
         return self._proof(key, method, url, now, self._nonces.get(("api", _origin(url))), {"ath": ath})
 
     def heed_server(self, url: str, nonce: str | None) -> None:
@@ -177,7 +173,3 @@ class DPoP:
 def _origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")

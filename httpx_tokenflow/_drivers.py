@@ -39,7 +39,6 @@ from ._loops import call_soon, running_loop, spawn, work
 from ._renewal import LEASE_GRACE
 from ._steps import (
     Call,
-    Delete,
     Drain,
     Elsewhere,
     Fetch,
@@ -138,8 +137,6 @@ class _Driver:
             return partial(self._verb(f"{prefix}load"), fingerprint)
         if isinstance(step, Save):
             return partial(self._verb(f"{prefix}save"), fingerprint, step.entry, replaces=step.replaces)
-        if isinstance(step, Delete):
-            return partial(self._verb(f"{prefix}delete"), fingerprint, stamp=step.stamp)
         return None
 
     def _be_patient(self, step: Patience) -> None:

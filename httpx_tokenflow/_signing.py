@@ -25,14 +25,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from ._errors import ConfigurationError, InvalidCredential, TokenEndpointUnavailable, TokenFlowError
+from ._attempt import called
+from ._errors import ConfigurationError, InvalidCredential
 from ._secrets import EnvSecret, FileSecret
 from ._steps import Call, Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["GivenKey", "Key", "Signer", "join", "key_from_json", "make_key", "read_key", "read_signer", "signing_input"]
+__all__ = [
+    "GivenKey",
+    "Key",
+    "Signer",
+    "base64url",
+    "join",
+    "key_from_json",
+    "make_key",
+    "read_key",
+    "read_signer",
+    "signing_input",
+]
 
 GivenKey = str | bytes | Mapping[str, Any] | EnvSecret | FileSecret | Callable[[bytes], Any]
 """A private key: PEM text, a JWK, or where one of them is; or a callable (sync or async) that gets what is to be
@@ -154,14 +166,7 @@ class Signer:
             return key.sign(header, claims)
         alg = self.alg or ""  # a callable has one
         data = signing_input(alg, header, claims)
-        try:
-            returned = yield Call(partial(key, data), self.what, timeout)
-        except TokenFlowError:
-            raise
-        except Exception as error:
-            raise TokenEndpointUnavailable(
-                f"the callable given as {self.what} raised {type(error).__name__}", outcome="not sent", retryable=False
-            ) from error
+        returned = yield from called(partial(key, data), self.what, timeout)
         return join(data, _checked(returned, alg, self.what))
 
 
@@ -251,16 +256,17 @@ def key_from_json(text: str) -> Key:
 
 def signing_input(alg: str, header: Mapping[str, Any], claims: Mapping[str, Any]) -> bytes:
     """What is signed (RFC 7515 §5.1)."""
-    protected = _base64url(_encode({**header, "alg": alg}).encode("ascii"))
-    return f"{protected}.{_base64url(_encode(claims).encode('ascii'))}".encode("ascii")
+    protected = base64url(_encode({**header, "alg": alg}).encode("ascii"))
+    return f"{protected}.{base64url(_encode(claims).encode('ascii'))}".encode("ascii")
 
 
 def join(data: bytes, signature: bytes) -> str:
     """A compact JWS: what was signed, and its signature (RFC 7515 §7.1)."""
-    return f"{data.decode('ascii')}.{_base64url(signature)}"
+    return f"{data.decode('ascii')}.{base64url(signature)}"
 
 
-def _base64url(data: bytes) -> str:
+def base64url(data: bytes) -> str:
+    """`data` as JSON Web Signatures have it: base64url without padding (RFC 7515 §2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
@@ -372,7 +378,7 @@ def _ready(private: Any, alg: str | None, kid: str | None, what: str) -> Key:
         )
     whole = _algorithm(alg).to_jwk(private.public_key(), as_dict=True)
     public = {name: whole[name] for name in sorted(_PUBLIC & whole.keys())}
-    thumbprint = _base64url(hashlib.sha256(_encode(public).encode("ascii")).digest())  # RFC 7638 §3: sorted by name
+    thumbprint = base64url(hashlib.sha256(_encode(public).encode("ascii")).digest())  # RFC 7638 §3: sorted by name
     return Key(alg, kid, thumbprint, public, private, _prepared(private, alg))
 
 

@@ -12,7 +12,6 @@
     Work      a function of ours that blocks                 -> whatever it returns
     Patience  a person has to act: this takes longer         -> None
     Save      compare and set in the store                   -> bool: it was set
-    Delete    compare and delete in the store                -> bool: it was deleted
     Release   the lease                                      -> None
     Sleep     for so many seconds                            -> None
     Settle    wait a while for a flight in the air           -> None
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from ._tokens import Entry
 
 __all__ = [
-    "Answer", "Call", "Delete", "Drain", "Elsewhere", "Fetch", "Launch", "Lease", "Load", "Patience", "Read",
+    "Answer", "Call", "Drain", "Elsewhere", "Fetch", "Launch", "Lease", "Load", "Patience", "Read",
     "Release", "Renewing", "Save", "Send", "ServerRequest", "Settle", "Sleep", "Step", "Wait", "Work",
 ]  # fmt: skip
 
@@ -180,11 +179,6 @@ class Patience(Step):
 class Save(Step):
     entry: Entry
     replaces: str | None
-
-
-@dataclass(slots=True)
-class Delete(Step):
-    stamp: str
 
 
 @dataclass(slots=True)

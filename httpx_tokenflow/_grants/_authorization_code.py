@@ -41,6 +41,7 @@ from httpx_tokenflow._errors import (
     TokenRequestError,
 )
 from httpx_tokenflow._origins import is_loopback
+from httpx_tokenflow._signing import base64url
 from httpx_tokenflow._steps import Patience, Sleep, Work
 from httpx_tokenflow._tokens import Token, digest
 
@@ -101,7 +102,7 @@ class Login:
     def to_text(self) -> str:
         """For the program to keep."""
         text = json.dumps({"version": _STATE_VERSION, **asdict(self)}, separators=(",", ":"))
-        return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode("ascii")
+        return base64url(text.encode())
 
     @classmethod
     def from_text(cls, text: str) -> Login:
@@ -257,7 +258,7 @@ class CodeGrant(Session):
             grant=self._digest(),
             asked=asked,
         )
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(login.verifier.encode()).digest()).rstrip(b"=")
+        challenge = base64url(hashlib.sha256(login.verifier.encode()).digest())
         said = {name for name, value in wanted if value}
         pairs: Pairs = [
             ("response_type", "code"),
@@ -265,7 +266,7 @@ class CodeGrant(Session):
             *wanted,
             ("state", login.state),
             ("nonce", login.nonce),
-            ("code_challenge", challenge.decode("ascii")),
+            ("code_challenge", challenge),
             ("code_challenge_method", "S256"),
             ("dpop_jkt", attempt.dpop.thumbprint if attempt.dpop is not None else None),
             *((name, value) for name, value in extra.items() if name not in said),

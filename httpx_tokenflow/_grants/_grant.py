@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from httpx_tokenflow._errors import TokenEndpointUnavailable, TokenFlowError
-from httpx_tokenflow._steps import Call
+from httpx_tokenflow._attempt import called
 from httpx_tokenflow._tokens import check_credential
 
 if TYPE_CHECKING:
@@ -51,12 +50,5 @@ def ask(function: Callable[[], Any], what: str, timeout: float) -> Generator[Ste
         InvalidCredential: it cannot go on the wire.
         TokenEndpointUnavailable: the callable raised; what it raised is the cause.
     """
-    try:
-        value = yield Call(function, what, timeout)
-    except TokenFlowError:
-        raise
-    except Exception as error:
-        raise TokenEndpointUnavailable(
-            f"the callable given as {what} raised {type(error).__name__}", outcome="not sent", retryable=False
-        ) from error
+    value = yield from called(function, what, timeout)
     return check_credential(value, f"what the callable given as {what} returned")

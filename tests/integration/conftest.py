@@ -63,8 +63,11 @@ oidc-provider: server/grants.mjs. Nor are `interval` and slow_down of the device
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import httpx
 import pytest
+from host.hands import FOUR, Hand
 from integration.rig import running
 
 
@@ -93,3 +96,10 @@ def alice(_rig):
     """A person with a browser of her own."""
     with _rig.person() as person:
         yield person
+
+
+@pytest.fixture(params=FOUR)
+def hand(request):
+    """Each of the four clients."""
+    with ExitStack() as stack:
+        yield Hand(*FOUR[request.param], stack)

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import jwt
 import pytest
-from host.hands import FOUR, SIX, Hand
+from host.hands import SIX, Hand
 from integration import byhand
 from integration.clients import WEB
 
@@ -27,13 +27,6 @@ from httpx_tokenflow import (
 from httpx_tokenflow._logins import AuthorizationCode
 
 SCOPE = "openid offline_access read"
-
-
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
 
 
 @pytest.fixture

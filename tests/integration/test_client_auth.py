@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from contextlib import ExitStack
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from host.hands import FOUR, Hand
 from integration import byhand
 
 from httpx_tokenflow import (
@@ -28,13 +26,6 @@ from httpx_tokenflow import (
 )
 
 ALGS = ["ES256", "RS256", "EdDSA"]
-
-
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
 
 
 def _auth(rig, name, method, *, by_issuer=True, trust=None, **options):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import pytest
-from host.hands import FOUR, Hand
 
 from httpx_tokenflow import (
     ClientCredentials,
@@ -15,13 +12,6 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     TokenRequestError,
 )
-
-
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
 
 
 def _auth(rig, name, **options):

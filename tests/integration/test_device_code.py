@@ -7,20 +7,13 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from host.hands import FOUR, SIX, Hand
+from host.hands import SIX, Hand
 
 from httpx_tokenflow import ClientSecretPost, DPoP, ReauthenticationRequired, TokenAuth
 from httpx_tokenflow._grants import DeviceCode
 from httpx_tokenflow._grants import _device_code as module
 
 SCOPE = "openid offline_access read"
-
-
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
 
 
 class Screen:

@@ -28,13 +28,6 @@ OPENID = "/.well-known/openid-configuration"
 KINDS = {"client credentials": ClientCredentials, "refresh token": RefreshToken}
 
 
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
-
-
 @pytest.fixture
 def one_hand():
     """One client, where it makes no difference which."""

@@ -13,13 +13,6 @@ from httpx_tokenflow import ClientCredentials, ConfigurationError, DPoP, Refresh
 from httpx_tokenflow.stores import MemoryStore
 
 
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
-
-
 def _auth(rig, name="dpop", dpop=None, **options):
     client = rig.clients[name]
     grant = ClientCredentials(issuer=rig.issuer, client_id=client.id, client_secret=client.secret)

@@ -6,11 +6,9 @@ import asyncio
 import itertools
 import secrets
 import time
-from contextlib import ExitStack
 
 import jwt
 import pytest
-from host.hands import FOUR, Hand
 from integration import byhand
 
 from httpx_tokenflow import (
@@ -25,13 +23,6 @@ from httpx_tokenflow import (
 )
 
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
-
-
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
 
 
 @pytest.fixture

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 
 import pytest
-from host.hands import FOUR, Hand
 from integration import byhand
 
 from httpx_tokenflow import ClientCredentials, RefreshToken, Token, TokenAuth, TokenRequestError
-
-
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
 
 
 @pytest.fixture

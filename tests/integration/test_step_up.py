@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
-import pytest
-from host.hands import FOUR, Hand
-
 from httpx_tokenflow import ClientCredentials, StepUpRequired, TokenAuth
-
-
-@pytest.fixture(params=FOUR)
-def hand(request):
-    """Each of the four clients."""
-    with ExitStack() as stack:
-        yield Hand(*FOUR[request.param], stack)
 
 
 def _auth(rig, **options):
