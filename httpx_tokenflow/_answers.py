@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
+from ._entries import Minted
 from ._errors import (
     ConfigurationError,
     ReauthenticationRequired,
@@ -28,7 +29,7 @@ from ._errors import (
     TokenRequestError,
 )
 from ._times import parse_date, parse_retry_after
-from ._tokens import MAX_LIFETIME, Minted, Token
+from ._tokens import MAX_LIFETIME, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from ._challenges import Challenge
     from ._dpop import DPoP
+    from ._entries import Entry
     from ._steps import Step
     from ._times import Clock
-    from ._tokens import Entry
 
 __all__ = ["Attempt", "called", "unavailable"]
 

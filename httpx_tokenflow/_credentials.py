@@ -16,7 +16,7 @@ from ._sealing import seal, unseal, veil
 from ._tokens import check_credential
 
 if TYPE_CHECKING:
-    from ._tokens import Entry
+    from ._entries import Entry
 
 __all__ = [
     "COOKIE_VALUE", "InAuthorization", "InCookie", "InHeader", "InQuery", "Placement", "Presented", "as_field",

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ._credentials import Presented
+    from ._entries import Entry
     from ._signing import Key
     from ._times import Clock
-    from ._tokens import Entry
 
 __all__ = ["DPoP", "InDPoP"]
 

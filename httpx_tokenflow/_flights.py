@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._challenges import Challenge
+    from ._entries import Entry, Minted
     from ._lifecycle import Why
     from ._times import Clock
-    from ._tokens import Entry, Minted
 
 __all__ = ["Demand", "Flight", "Held", "Ticket", "land", "torn"]
 

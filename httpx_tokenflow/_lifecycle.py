@@ -48,8 +48,9 @@ from ._tokens import MAX_LIFETIME
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._entries import Entry
     from ._errors import TokenFlowError
-    from ._tokens import Entry, Token
+    from ._tokens import Token
 
 __all__ = [
     "Breaker", "Life", "Pause", "RenewalPolicy", "State", "Why", "backoff", "classify", "life_of", "lifetime_of",

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from ._dpop import DPoP
+    from ._entries import Minted
     from ._steps import Step
-    from ._tokens import Minted, Token
+    from ._tokens import Token
 
     _Half = Callable[[Attempt], Generator[Step, Any, Any]]
 

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._attempt import Attempt, unavailable
+from ._entries import Entry
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
 from ._lifecycle import Why, backoff, life_of
 from ._steps import Elsewhere, Lease, Load, Release, Save, Settle, Sleep, Step
-from ._tokens import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from ._attempt import Attempt
+    from ._entries import Minted
     from ._grants import Grant
     from ._renewal import Renewals
     from ._steps import Step
-    from ._tokens import Minted
 
 __all__ = ["Errand"]
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from ._attempt import called
 from ._errors import ConfigurationError, InvalidCredential
+from ._extras import need_extra
 from ._secrets import EnvSecret, FileSecret
 from ._steps import Call, Step
 
@@ -271,10 +272,8 @@ def base64url(data: bytes) -> str:
 
 
 def _need_crypto() -> None:
-    try:
+    with need_extra("crypto", "a key"):
         import cryptography  # noqa: F401 - whether it is there
-    except ImportError:
-        raise ConfigurationError("keys need the extra crypto: pip install 'httpx-tokenflow[crypto]'") from None
 
 
 def _check_alg(alg: object, what: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._auth import CredentialAuth
 from ._credentials import InHeader, InQuery, bearer
+from ._entries import Entry
 from ._errors import ConfigurationError
 from ._grants._callable import AskProgram
 from ._grants._keys import KeysInTurn, check_sequence
@@ -14,7 +15,7 @@ from ._lifecycle import RenewalPolicy
 from ._renewal import Renewals
 from ._sources import TokenSource
 from ._token_client import TokenClient
-from ._tokens import MAX_LIFETIME, Entry, Token, check_credential
+from ._tokens import MAX_LIFETIME, Token, check_credential
 from .stores import MemoryStore
 
 if TYPE_CHECKING:

@@ -48,9 +48,10 @@ from ._telling import Teller
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._entries import Entry
     from ._secrets import Expect
     from ._times import Clock
-    from ._tokens import Entry, Token
+    from ._tokens import Token
 
 __all__ = ["Status", "TokenSource", "Unsaved", "source_for"]
 

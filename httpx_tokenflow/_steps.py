@@ -6,7 +6,7 @@
     Wait      for a flight (and fly it, if it is ours)       -> Held | None
     Launch    a flight that nobody here waits for            -> None
     Load      what the store holds                           -> Entry | None
-    Lease     the right to renew, among processes            -> None
+    Lease     the right to renew, among processes            -> bool: False, look again
     Fetch     one request to an authorization server         -> ServerResponse
     Call      a callable of the program's, sync or async     -> whatever it returns
     Work      a function of ours that blocks                 -> whatever it returns
@@ -29,9 +29,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._entries import Entry
     from ._flights import Flight, Held
     from ._sources import TokenSource
-    from ._tokens import Entry
 
 __all__ = [
     "Answer", "Call", "Drain", "Elsewhere", "Fetch", "Launch", "Lease", "Load", "Patience", "Read",
@@ -141,7 +141,10 @@ class Load(Step):
 
 @dataclass(slots=True)
 class Lease(Step):
+    """The right to renew, for `seconds` at most; who has it now is waited for, `patience` seconds."""
+
     seconds: float
+    patience: float
 
 
 @dataclass(slots=True)
@@ -178,7 +181,7 @@ class Patience(Step):
 @dataclass(slots=True)
 class Save(Step):
     entry: Entry
-    replaces: str | None
+    replaces: str | None  # a fence
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from ._auth import CredentialAuth
 from ._credentials import InCookie, bearer, cookie_value
 from ._dpop import DPoP, InDPoP
 from ._drivers import LoopDriver, ThreadDriver
+from ._entries import Entry
 from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
 from ._flow import current
 from ._lifecycle import RenewalPolicy
@@ -18,7 +19,7 @@ from ._renewal import Renewals, guarded, keep, leave
 from ._siblings import Errand
 from ._sources import source_for
 from ._token_client import TokenClient
-from ._tokens import Entry, Token, check_credential
+from ._tokens import Token, check_credential
 from .stores import MemoryStore
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""Token, and the entry that a store keeps of it.
-
-A Token is immutable and shows no secret: not in its repr, not through `dataclasses.asdict`, not in a pickle.
-"""
+"""Token. It is immutable and shows no secret: not in its repr, not through `dataclasses.asdict`, not in a pickle."""
 
 from __future__ import annotations
 
@@ -16,13 +13,10 @@ from ._errors import ConfigurationError, InvalidCredential
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Entry", "Minted", "Token", "check_credential", "digest"]
+__all__ = ["Token", "check_credential", "digest"]
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
-LEAST_LIFETIME = 1.0  # seconds that a token from outside must have left to be used
-MAX_PRESENTATIONS = 2  # of one refresh token: once, and once more if the answer was lost
 _LATEST = 1e12  # Unix seconds, of some 30,000 years from now: more are milliseconds, or nonsense
-_GIVEN_UP = "given-up"
 
 
 def digest(text: str) -> str:
@@ -104,117 +98,6 @@ _FIELDS = tuple(item.name for item in dataclasses.fields(Token))
 # dataclasses.asdict() and its friends in loggers and serialisers would spell every secret out: to_dict() is the
 # explicit way, so Token stops being a dataclass to them (rule 4).
 del Token.__dataclass_fields__
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A token as a store keeps it: with what another clock needs to judge it.
-
-    Args:
-        token: the token.
-        issued_at: Unix seconds at which the request for it was sent.
-        lifetime: seconds from then on, or None if nobody said.
-        presented: how often its refresh token has been presented without an answer that we know of.
-        session: names the login that it descends from, through however many renewals.
-        refresh_in: seconds after which the server would have it renewed, or None.
-        skew: seconds by which the server's clock was ahead of ours when it was issued.
-        asked: the scope that was asked for, where an API wanted a wider one than the grant's own, or None.
-        issuer: the authorization server that issued it, where the API had to say which it is, or None.
-        key: the private key that it is bound to, as a JWK in JSON, where it was made for the occasion, or None.
-    """
-
-    token: Token
-    issued_at: float
-    lifetime: float | None
-    presented: int = 0
-    session: str = ""
-    refresh_in: float | None = None
-    skew: float = 0.0
-    asked: str | None = None
-    issuer: str | None = None
-    key: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def of_login(cls, token: Token, now: float) -> Self:
-        """`token` as it comes from outside and is first seen at `now`: its lifetime is what is left of it.
-
-        Less than a second is nothing: it would end on its way (failures F59).
-        """
-        left = None if token.expires_at is None else token.expires_at - now
-        lifetime = 0.0 if left is not None and left < LEAST_LIFETIME else left
-        issuer = token.extra.get("issuer")  # as a login has left it there
-        known = issuer if isinstance(issuer, str) else None
-        return cls(token, now, lifetime, session=token.session, issuer=known)
-
-    def age(self, now: float) -> float:
-        """Seconds since it was issued; none, if whoever wrote it has a clock that is ahead of ours."""
-        return max(0.0, now - self.issued_at)
-
-    @property
-    def stamp(self) -> str:
-        """Names the pair of tokens, not the notes on it: what compare-and-set compares."""
-        return digest(f"{self.token.access_token} {self.token.refresh_token or ''}")
-
-    @property
-    def wire_stamp(self) -> str:
-        """Names what an API sees of it: the access token alone."""
-        return digest(self.token.access_token)
-
-    @property
-    def is_spent(self) -> bool:
-        """Its refresh token buys nothing any more: it was refused, or its answer was lost once too often."""
-        return self.presented >= MAX_PRESENTATIONS
-
-    def marked(self, presented: int) -> Entry:
-        """The same token with another count of presentations."""
-        return dataclasses.replace(self, presented=presented)
-
-    @classmethod
-    def mark(cls, now: float, session: str) -> Self:
-        """What is left of a session that was given up: no token, and word of it to everybody who shares the store."""
-        return cls(Token(_GIVEN_UP), now, 0.0, presented=MAX_PRESENTATIONS, session=session)
-
-    @property
-    def is_mark(self) -> bool:
-        """Whether it is no token, but what is left of one that was given up."""
-        return self.token.access_token == _GIVEN_UP
-
-    def spent(self) -> Entry:
-        """The same token, of no more use: what is left in the store tells everybody who shares it."""
-        return self.marked(MAX_PRESENTATIONS)
-
-
-@dataclass(frozen=True, slots=True)
-class Minted:
-    """A token that a grant has just brought.
-
-    Args:
-        token: the token.
-        lifetime: seconds since the request was sent, or None if the answer does not say.
-        refresh_in: seconds after which the server would have it renewed, or None.
-        skew: seconds by which the server's clock is ahead of ours.
-        fell_back: what had to give way to the next of its sequence ("client_secret", "key"), or None.
-        asked: as in `Entry`.
-        issuer: as in `Entry`.
-        key: as in `Entry`.
-        sent_at: Unix seconds at which the request for it was sent; None: when the grant was asked for it.
-    """
-
-    token: Token
-    lifetime: float | None
-    refresh_in: float | None = None
-    skew: float = 0.0
-    fell_back: str | None = None
-    asked: str | None = None
-    issuer: str | None = None
-    key: str | None = field(default=None, repr=False)
-    sent_at: float | None = None
-
-    def parted(self, session: Entry) -> tuple[Minted, Entry]:
-        """The access token alone; and `session` with the refresh token that came along, where it was rotated."""
-        rotated = session.token.with_refresh_token(self.token.refresh_token)
-        alone = self.token.with_refresh_token(None)
-        return dataclasses.replace(self, token=alone), dataclasses.replace(session, token=rotated, presented=0)
 
 
 def check_credential(value: object, what: str) -> str:

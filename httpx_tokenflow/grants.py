@@ -53,10 +53,11 @@ from __future__ import annotations
 from ._answers import ServerResponse, read_json, read_seconds, read_token_response
 from ._attempt import Attempt
 from ._challenges import Challenge
+from ._entries import Entry, Minted
 from ._grants import Grant
 from ._origins import check_endpoint
 from ._steps import Call, Fetch, Patience, ServerRequest, Sleep, Step, Work
-from ._tokens import Entry, Minted, Token, check_credential
+from ._tokens import Token, check_credential
 
 __all__ = [
     "Attempt",

@@ -9,6 +9,7 @@ from world import REVOCATION, Login
 
 from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, StoreError, Token, TokenFlowError
 from httpx_tokenflow._answers import ServerResponse
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import current
 from httpx_tokenflow._renewal import Renewals
 from httpx_tokenflow._siblings import Errand
@@ -25,7 +26,6 @@ from httpx_tokenflow._steps import (
     Wait,
 )
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import Entry
 from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:

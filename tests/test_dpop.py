@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from httpx_tokenflow import ClientCredentials, DPoP, Token, TokenAuth
-from httpx_tokenflow._tokens import Entry
+from httpx_tokenflow._entries import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

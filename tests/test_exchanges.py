@@ -32,12 +32,12 @@ from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._challenges import Challenge
 from httpx_tokenflow._client_auth import NoClientAuth
 from httpx_tokenflow._dpop import DPoP
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._grants import JWTBearer, TokenExchange
 from httpx_tokenflow._signing import make_key
 from httpx_tokenflow._steps import Call, Fetch
 from httpx_tokenflow._times import SYSTEM_CLOCK
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow._tokens import Entry
 
 URL = "https://auth.example.com/token"
 ISSUER = "https://auth.example.com"

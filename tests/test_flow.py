@@ -22,13 +22,13 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._answers import ServerResponse
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flights import Flight, Held
 from httpx_tokenflow._flow import Verdict, authorize, current, verdict
 from httpx_tokenflow._renewal import Renewals, keep, renew
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import Answer, Drain, Fetch, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import Entry
 from httpx_tokenflow.events import Why
 from httpx_tokenflow.stores import MemoryStore
 

@@ -30,10 +30,10 @@ from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._challenges import Challenge
 from httpx_tokenflow._client_auth import Client, NoClientAuth
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest
 from httpx_tokenflow._times import SYSTEM_CLOCK
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow._tokens import Entry
 from httpx_tokenflow.stores import MemoryStore
 
 URL = "https://auth.example.com/token"

@@ -17,10 +17,12 @@ PACKAGE = Path(httpx_tokenflow.__file__).parent
 # From the bottom up: a module imports those before it, and no other.
 ORDER = [
     "_errors",
+    "_extras",
     "_forks",
     "_loops",
     "_times",
     "_tokens",
+    "_entries",
     "_answers",
     "_challenges",
     "_origins",

@@ -6,9 +6,9 @@ import pytest
 from hand import Hand, ReadTimeout
 
 from httpx_tokenflow import ReauthenticationRequired, StoreError
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._renewal import keep, leave
 from httpx_tokenflow._steps import Fetch, Load, Save, Settle
-from httpx_tokenflow._tokens import Entry
 from httpx_tokenflow.events import Revoked
 
 

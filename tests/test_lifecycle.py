@@ -17,6 +17,7 @@ from httpx_tokenflow import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._lifecycle import (
     Breaker,
     Life,
@@ -27,7 +28,6 @@ from httpx_tokenflow._lifecycle import (
     lifetime_of,
     pause_after,
 )
-from httpx_tokenflow._tokens import Entry
 
 HOUR = Life(early=2700.0, due=3540.0, end=3600.0)
 DOWN = TokenEndpointUnavailable("down", outcome="not sent")

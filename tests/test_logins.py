@@ -32,12 +32,12 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._challenges import Challenge
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._grants import DeviceCode, DevicePrompt
 from httpx_tokenflow._logins import AuthorizationCode
 from httpx_tokenflow._loopback import Closed, Listener, Stray
 from httpx_tokenflow._steps import Fetch, Patience, Work
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow._tokens import Entry
 
 NOT_NOW = ServerResponse(503, {}, b"{}")
 PENDING = ServerResponse(400, {}, b'{"error": "authorization_pending"}')
@@ -160,7 +160,7 @@ def test_a_part_of_a_session_says_which(stage: Stage, either: Any) -> None:
     [
         (None, {}),
         (entry().spent(), {}),
-        (replace(entry(), token=Token("old")), {}),
+        (entry().having(token=Token("old")), {}),
         (entry(), {"challenge": challenge("insufficient_user_authentication")}),
         (entry(), {"challenge": challenge("insufficient_scope", scope="d")}),
     ],
@@ -232,7 +232,7 @@ def test_a_subject_that_names_nobody(either: Any, subject: Any) -> None:
 
 def test_a_session_that_could_never_go_on_says_so(stage: Stage, code: Any, device: Any) -> None:
     """The server issued no refresh token: what to ask for is said there, and nowhere else."""
-    without = replace(entry(), token=Token("old"))
+    without = entry().having(token=Token("old"))
     wider = challenge("insufficient_scope", scope="b")
     for grant in (code(), code(redirect_uri=PAGE), device()):
         error = fails(stage, grant, ReauthenticationRequired, without, may_log_in=False)

@@ -23,10 +23,10 @@ from httpx_tokenflow import (
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._challenges import Challenge
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._logins import AuthorizationCode
 from httpx_tokenflow._metadata import LEAST_AGE, MAX_AGE, READ_TIMEOUT, Metadata, Server
 from httpx_tokenflow._steps import Fetch
-from httpx_tokenflow._tokens import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -797,7 +797,7 @@ def test_nor_is_it_revoked_anywhere(kind: Any) -> None:
     for given in (entry := Entry.of_login(Token("a", refresh_token="r"), 0.0), entry.spent()):
         web.fails(grant.revoke(replace(web.attempt(given), may_log_in=False)), ConfigurationError)
         assert web.asked == []
-    assert web.play(grant.revoke(web.attempt(replace(entry, issuer=ISSUER))))
+    assert web.play(grant.revoke(web.attempt(entry.having(issuer=ISSUER))))
 
 
 def test_a_token_from_outside_may_say_whose_it_is() -> None:

@@ -27,12 +27,13 @@ from httpx_tokenflow import (
     TokenFlowError,
 )
 from httpx_tokenflow._attempt import Attempt
+from httpx_tokenflow._entries import Entry, Minted
 from httpx_tokenflow._grants import SessionLogin
 from httpx_tokenflow._grants._callable import AskProgram
 from httpx_tokenflow._lifecycle import life_of
 from httpx_tokenflow._secrets import EnvSecret, FileSecret, expectation
 from httpx_tokenflow._times import SYSTEM_CLOCK
-from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted
+from httpx_tokenflow._tokens import MAX_LIFETIME
 from httpx_tokenflow.testing import Sandbox, serve
 
 KEY = "SENTINEL-key-for-tests-of-32-bytes!!"

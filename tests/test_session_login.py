@@ -34,12 +34,13 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._answers import ServerResponse, read_json, read_nothing, read_refusal, read_token_response
 from httpx_tokenflow._attempt import Attempt
+from httpx_tokenflow._entries import Entry, Minted
 from httpx_tokenflow._grants import SessionLogin
 from httpx_tokenflow._grants._fields import Fields, json_of
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted
+from httpx_tokenflow._tokens import MAX_LIFETIME
 from httpx_tokenflow.stores import MemoryStore
 from httpx_tokenflow.testing import DropAfter, DropBefore, Garbage, Html, Sandbox, Status, serve
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -309,7 +308,7 @@ def test_a_login_that_failed_after_a_token_was_set_changes_nothing() -> None:
     """Who was asked in vain while the program set a token may be asked again when that is over."""
     hand = Hand("person")
     hand.answers = [NO]
-    due = replace(hand.entry("2"), issued_at=hand.now - 3590)
+    due = hand.entry("2").having(issued_at=hand.now - 3590)
     hand.before[Fetch] = lambda: hand.source.replace(hand.source.hold(due, hand.policy))
     flight = hand.source.board(hand.policy).flight
     hand.fly(flight)

@@ -22,8 +22,9 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._answers import ServerResponse, read_token_response
+from httpx_tokenflow._entries import Entry, Minted
 from httpx_tokenflow._times import parse_retry_after
-from httpx_tokenflow._tokens import MAX_LIFETIME, Entry, Minted
+from httpx_tokenflow._tokens import MAX_LIFETIME
 
 SECRETS = {"access_token": "SENTINEL-at", "refresh_token": "SENTINEL-rt", "id_token": "SENTINEL-id"}
 NOW = 1_000_000.0

@@ -29,6 +29,7 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._drivers import CLOSING_PATIENCE
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import authorize
 from httpx_tokenflow._renewal import LEASE_GRACE, Renewals, keep, leave
 from httpx_tokenflow._siblings import Errand
@@ -50,7 +51,6 @@ from httpx_tokenflow._steps import (
     Wait,
 )
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._tokens import Entry
 from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:

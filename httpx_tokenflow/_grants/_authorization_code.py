@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from httpx_tokenflow._attempt import Attempt
+    from httpx_tokenflow._entries import Minted
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Minted
 
     from ._options import ClientOptions
     from ._session import Pairs

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 from httpx_tokenflow._answers import read_json, read_nothing, read_token_response
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretPost
+from httpx_tokenflow._entries import Minted
 from httpx_tokenflow._errors import ConfigurationError, ReauthenticationRequired, TokenFlowError, TokenRequestError
 from httpx_tokenflow._metadata import Server
 from httpx_tokenflow._steps import Fetch, ServerRequest, Step
-from httpx_tokenflow._tokens import Minted, digest
+from httpx_tokenflow._tokens import digest
 
 from ._grant import ask
 from ._options import Secret, as_audience, as_extra, as_proof, as_resources, as_scope, is_text
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from httpx_tokenflow._answers import ServerResponse
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._challenges import Challenge
+    from httpx_tokenflow._entries import Entry
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._signing import Key
-    from httpx_tokenflow._tokens import Entry, Token
+    from httpx_tokenflow._tokens import Token
 
 __all__ = ["TokenEndpoint", "claims_of"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from httpx_tokenflow._entries import Minted
 from httpx_tokenflow._secrets import is_seconds
-from httpx_tokenflow._tokens import MAX_LIFETIME, Minted, Token
+from httpx_tokenflow._tokens import MAX_LIFETIME, Token
 
 from ._grant import ask
 

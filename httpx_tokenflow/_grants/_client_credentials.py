@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt
+    from httpx_tokenflow._entries import Minted
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Minted
 
     from ._options import ClientOptions
 

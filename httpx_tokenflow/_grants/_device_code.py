@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow._answers import ServerResponse
     from httpx_tokenflow._attempt import Attempt
+    from httpx_tokenflow._entries import Minted
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Minted
 
     from ._options import ClientOptions
 

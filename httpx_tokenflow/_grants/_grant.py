@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from httpx_tokenflow._attempt import Attempt
+    from httpx_tokenflow._entries import Minted
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Minted
 
 __all__ = ["Grant", "ask"]
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow._attempt import Attempt
     from httpx_tokenflow._client_auth import Client
+    from httpx_tokenflow._entries import Minted
     from httpx_tokenflow._signing import GivenKey, Signer
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Minted
 
     from ._options import ClientOptions
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from httpx_tokenflow._entries import Minted
 from httpx_tokenflow._errors import ConfigurationError
-from httpx_tokenflow._tokens import MAX_LIFETIME, Minted, Token, check_credential
+from httpx_tokenflow._tokens import MAX_LIFETIME, Token, check_credential
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence

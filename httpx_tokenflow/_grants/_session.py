@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from httpx_tokenflow._attempt import Attempt
+    from httpx_tokenflow._entries import Entry, Minted
     from httpx_tokenflow._metadata import Metadata
     from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._tokens import Entry, Minted, Token
+    from httpx_tokenflow._tokens import Token
 
     from ._options import ClientOptions
 

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from httpx_tokenflow._answers import read_refusal
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._credentials import cookie_value
+from httpx_tokenflow._entries import Minted
 from httpx_tokenflow._errors import (
     ConfigurationError,
     InvalidCredential,
@@ -39,7 +40,7 @@ from httpx_tokenflow._errors import (
 from httpx_tokenflow._origins import check_endpoint
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
 from httpx_tokenflow._times import parse_date
-from httpx_tokenflow._tokens import Minted, Token, check_credential, digest
+from httpx_tokenflow._tokens import Token, check_credential, digest
 
 from ._fields import COOKIE, FIELD_NAME, Fields, cookie_of, json_of
 

@@ -6,7 +6,7 @@ A store has four verbs, each with an async twin: `load`, `save` (compare and set
 
 from __future__ import annotations
 
-from httpx_tokenflow._tokens import Entry
+from httpx_tokenflow._entries import Entry
 
 from ._base import AsyncStore, Store
 from ._memory import MemoryStore

@@ -3,9 +3,12 @@
 Rules.
 
 1. `save` and `delete` compare first: they act only if what the store holds is what the caller says it holds, named by
-   `Entry.stamp`. That is what keeps the loser of a race from overwriting, or deleting, the winner's token.
-2. Both happen at once or not at all: nobody ever loads half an entry.
-3. A lease belongs to one holder at a time among all that share the store, and ends by itself.
+   `Entry.fence`. That is what keeps the loser of a race from overwriting, or deleting, the winner's token, and a holder
+   whose lease has lapsed from presenting a refresh token that somebody else is about to present.
+2. Both happen at once or not at all: nobody ever loads half an entry. What `save` has said is saved outlives a crash,
+   as far as the store outlives one.
+3. A lease belongs to one holder at a time among all that share the store, and ends by itself when its holder does.
+4. A store may forget an entry after `Entry.kept_for` seconds, never before.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from httpx_tokenflow._tokens import Entry
+    from httpx_tokenflow._entries import Entry
 
 __all__ = ["AsyncStore", "Store"]
 
@@ -27,13 +30,17 @@ class Store(Protocol):
         """What is held for `fingerprint`, or None."""
 
     def save(self, fingerprint: str, entry: Entry, *, replaces: str | None) -> bool:
-        """Hold `entry`, if the stamp of what is held now is `replaces` (None: nothing is held). Whether it did."""
+        """Hold `entry`, if the fence of what is held now is `replaces` (None: nothing is held). Whether it did."""
 
-    def delete(self, fingerprint: str, *, stamp: str) -> bool:
-        """Forget what is held, if its stamp is `stamp`. Whether it did."""
+    def delete(self, fingerprint: str, *, fence: str) -> bool:
+        """Forget what is held, if its fence is `fence`. Whether it did."""
 
-    def lease(self, fingerprint: str, seconds: float) -> AbstractContextManager[None]:
-        """The right to renew, while the context lasts, for `seconds` at most; waits for who has it now."""
+    def lease(self, fingerprint: str, seconds: float, patience: float) -> AbstractContextManager[bool]:
+        """The right to renew, while the context lasts, for `seconds` at most.
+
+        Waits `patience` seconds for whoever has it now, and fails after that. It may stop waiting when another token
+        than before is held: the context is False then, and brings no right.
+        """
 
 
 class AsyncStore(Protocol):
@@ -45,8 +52,8 @@ class AsyncStore(Protocol):
     async def asave(self, fingerprint: str, entry: Entry, *, replaces: str | None) -> bool:
         """As `Store.save`."""
 
-    async def adelete(self, fingerprint: str, *, stamp: str) -> bool:
+    async def adelete(self, fingerprint: str, *, fence: str) -> bool:
         """As `Store.delete`."""
 
-    def alease(self, fingerprint: str, seconds: float) -> AbstractAsyncContextManager[None]:
+    def alease(self, fingerprint: str, seconds: float, patience: float) -> AbstractAsyncContextManager[bool]:
         """As `Store.lease`."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from httpx_tokenflow._forks import renew_after_fork
 
 if TYPE_CHECKING:
-    from httpx_tokenflow._tokens import Entry
+    from httpx_tokenflow._entries import Entry
 
 __all__ = ["MemoryStore"]
 
@@ -36,26 +36,26 @@ class MemoryStore:
         return self._entries.get(fingerprint)
 
     def save(self, fingerprint: str, entry: Entry, *, replaces: str | None) -> bool:
-        """Hold `entry`, if the stamp of what is held now is `replaces` (None: nothing is held). Whether it did."""
+        """Hold `entry`, if the fence of what is held now is `replaces` (None: nothing is held). Whether it did."""
         with self._lock:
             held = self._entries.get(fingerprint)
-            if (None if held is None else held.stamp) != replaces:
+            if (None if held is None else held.fence) != replaces:
                 return False
             self._entries[fingerprint] = entry
             return True
 
-    def delete(self, fingerprint: str, *, stamp: str) -> bool:
-        """Forget what is held, if its stamp is `stamp`. Whether it did."""
+    def delete(self, fingerprint: str, *, fence: str) -> bool:
+        """Forget what is held, if its fence is `fence`. Whether it did."""
         with self._lock:
             held = self._entries.get(fingerprint)
-            if held is None or held.stamp != stamp:
+            if held is None or held.fence != fence:
                 return False
             del self._entries[fingerprint]
             return True
 
-    def lease(self, fingerprint: str, seconds: float) -> nullcontext[None]:  # noqa: ARG002 - the protocol
+    def lease(self, fingerprint: str, seconds: float, patience: float) -> nullcontext[bool]:  # noqa: ARG002 - the protocol
         """Nothing to do: see the class."""
-        return nullcontext()
+        return nullcontext(True)
 
     async def aload(self, fingerprint: str) -> Entry | None:
         """As `load`."""
@@ -65,10 +65,10 @@ class MemoryStore:
         """As `save`."""
         return self.save(fingerprint, entry, replaces=replaces)
 
-    async def adelete(self, fingerprint: str, *, stamp: str) -> bool:
+    async def adelete(self, fingerprint: str, *, fence: str) -> bool:
         """As `delete`."""
-        return self.delete(fingerprint, stamp=stamp)
+        return self.delete(fingerprint, fence=fence)
 
-    def alease(self, fingerprint: str, seconds: float) -> nullcontext[None]:
+    def alease(self, fingerprint: str, seconds: float, patience: float) -> nullcontext[bool]:
         """As `lease`."""
-        return self.lease(fingerprint, seconds)
+        return self.lease(fingerprint, seconds, patience)

@@ -12,9 +12,9 @@ from concurrency.test_cancellation import WAYS
 
 from httpx_tokenflow import ReauthenticationRequired, StoreError, Token, TokenAuth
 from httpx_tokenflow._drivers import LoopDriver
+from httpx_tokenflow._entries import Minted
 from httpx_tokenflow._renewal import LEASE_GRACE
 from httpx_tokenflow._steps import Call, Lease, Patience
-from httpx_tokenflow._tokens import Minted
 from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from httpx_tokenflow import (
     Token,
     TokenAuth,
 )
-from httpx_tokenflow._tokens import Entry
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow.testing import Answer, DropAfter, DropBefore, Garbage, Html, Refuse, Slow, Status, Truncated
 
 
