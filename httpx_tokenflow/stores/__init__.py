@@ -1,14 +1,52 @@
 """Where tokens outlive the object that fetched them.
 
 A store has four verbs, each with an async twin: `load`, `save` (compare and set), `delete` (compare and delete) and
-`lease`. `Store` says what they promise; `MemoryStore` is the example, in thirty lines.
+`lease`. `Store` says what they promise; `MemoryStore` is the example, in thirty lines. Those that leave the process are
+loaded when they are first named.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow._entries import Entry
 
 from ._base import AsyncStore, Store
 from ._memory import MemoryStore
 
-__all__ = ["AsyncStore", "Entry", "MemoryStore", "Store"]
+if TYPE_CHECKING:
+    from ._file import FileStore
+    from ._key_value import KeyValueStore
+    from ._keyring import KeyringStore
+    from ._redis import RedisStore
+
+__all__ = [
+    "AsyncStore",
+    "Entry",
+    "FileStore",
+    "KeyValueStore",
+    "KeyringStore",
+    "MemoryStore",
+    "RedisStore",
+    "Store",
+]
+
+_LAZY = {
+    "FileStore": "._file",
+    "KeyValueStore": "._key_value",
+    "KeyringStore": "._keyring",
+    "RedisStore": "._redis",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
