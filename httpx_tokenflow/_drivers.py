@@ -12,8 +12,8 @@ Rules.
 3. A flight is over whatever happens to its task: it lands, fails or is abandoned in the same breath, without an await.
 4. A sync caller on the very loop that flies would wait for itself: that is an error that says so (design rule 10). So
    is a callable, asked for a credential, that sends a request through the auth that asks (failures F29).
-5. A store gets the renewal's budget for each of its verbs, and for a lease the time that the work under it may take:
-   one that hangs longer has failed.
+5. A store gets 5 s for each of its verbs, and for a lease as long as there is patience for its holder: one that hangs
+   longer has failed. In a thread nothing can stop it: there a store has to see to that itself.
 6. Whoever flies, and waits for a flight on another source, has as much time as that.
 """
 
@@ -36,9 +36,9 @@ from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
 from ._lifecycle import Why
 from ._loops import call_soon, running_loop, spawn, work
-from ._renewal import LEASE_GRACE
 from ._steps import (
     Call,
+    Delete,
     Drain,
     Elsewhere,
     Fetch,
@@ -70,6 +70,7 @@ __all__ = ["LoopDriver", "ThreadDriver"]
 logger = logging.getLogger("httpx_tokenflow")
 
 CLOSING_PATIENCE = 5.0  # seconds for which closing waits for a flight in the air
+STORE_PATIENCE = 5.0  # seconds that a store may take for what is asked of it
 
 _ALONE = nullcontext()  # whoever waits is no flight
 
@@ -137,6 +138,8 @@ class _Driver:
             return partial(self._verb(f"{prefix}load"), fingerprint)
         if isinstance(step, Save):
             return partial(self._verb(f"{prefix}save"), fingerprint, step.entry, replaces=step.replaces)
+        if isinstance(step, Delete):
+            return partial(self._verb(f"{prefix}delete"), fingerprint, fence=step.fence)
         return None
 
     def _be_patient(self, step: Patience) -> None:
@@ -225,7 +228,7 @@ class ThreadDriver(_Driver):
                 return call()
             assert leases is not None  # noqa: S101 - only renewals lease
             if isinstance(step, Lease):
-                return leases.enter_context(self._verb("lease")(self.source.fingerprint, step.seconds))
+                return leases.enter_context(self._verb("lease")(self.source.fingerprint, step.seconds, step.patience))
             assert isinstance(step, Release)  # noqa: S101 - the last of the steps
             return leases.close()
         except TokenFlowError:
@@ -343,14 +346,13 @@ class LoopDriver(_Driver):
         if isinstance(step, Elsewhere):
             return await self._on(step.source).run(step.flow)
         try:
-            # A lease may be waited for as long as it may be held by somebody else who does the same.
-            limit = step.seconds - LEASE_GRACE if isinstance(step, Lease) else self.policy.budget
+            limit = STORE_PATIENCE + (step.patience if isinstance(step, Lease) else 0.0)
             with anyio.fail_after(limit):
                 if (call := self._store_call(step, "a")) is not None:
                     return await call()
                 assert leases is not None  # noqa: S101 - only renewals lease
                 if isinstance(step, Lease):
-                    lease = self._verb("alease")(self.source.fingerprint, step.seconds)
+                    lease = self._verb("alease")(self.source.fingerprint, step.seconds, step.patience)
                     return await leases.enter_async_context(lease)
                 assert isinstance(step, Release)  # noqa: S101 - the last of the steps
                 return await leases.aclose()

@@ -115,7 +115,7 @@ class Flight:
 
     __slots__ = ("asked", "began", "brought", "brought_along", "demand", "elsewhere", "errand", "fell_back", "future",
                  "generation", "grounded", "home", "in_vain", "is_login_refused", "landings", "lasts", "minted",
-                 "policy", "replaces", "requests", "waited", "waiting", "why")  # fmt: skip
+                 "policy", "replaces", "requests", "waited", "waiting", "why", "without_store")  # fmt: skip
 
     def __init__(
         self,
@@ -145,15 +145,16 @@ class Flight:
         self.asked = False  # a person was asked to log in
         self.in_vain = False  # and has refused, or was not there
         self.is_login_refused = False  # credentials that the program keeps were refused
+        self.without_store = False  # which has failed it once
         self.waiting = 0
         self.waited = 0  # in all
         self.lasts = -math.inf
         self.last(policy.budget)
 
-    def last(self, seconds: float) -> None:
-        """It may take `seconds` from now, at least."""
+    def last(self, seconds: float, *, anew: bool = False) -> None:
+        """It may take `seconds` from now, at least; or, `anew`, no more than that."""
         until = self.policy.clock.monotonic() + seconds + FLIGHT_GRACE
-        self.lasts = max(self.lasts, until)
+        self.lasts = until if anew else max(self.lasts, until)
 
     @property
     def deadline(self) -> float:

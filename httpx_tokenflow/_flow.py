@@ -307,7 +307,7 @@ def _is_about_something_else(
     if flight.why is Why.BACKED_OFF:
         pause = source.pause  # it was about to look into the store and no more
         return pause is None or policy.clock.monotonic() >= pause.until
-    if flight.why in {Why.STEP_UP, Why.ERRAND}:
+    if flight.why in {Why.STEP_UP, Why.ERRAND, Why.UNSAVED}:
         return True
     # A token that no session stands behind was given up while it was renewed: there is another to be had.
     is_given_up = isinstance(error, ReauthenticationRequired) and source.is_outdated(flight)

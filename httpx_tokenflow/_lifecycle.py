@@ -64,6 +64,7 @@ APART = 1.0  # seconds between two renewals of a token that has not ended (rule 
 MAX_COVERED_SHARE = 1 / 3  # of the lifetime (rule 6)
 FIRST_BACKOFF = 0.5  # seconds between the attempts of one renewal
 YOUNG = 30.0  # seconds; a token refused at this age was not refused because it ended
+LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
 FLIGHT_GRACE = 5.0  # seconds beyond the budget after which a flight counts as lost with its loop
 
 _FIRST_PAUSE, _MAX_PAUSE, _MAX_TERMINAL_PAUSE = 1.0, 30.0, 5.0  # seconds (rule 7)
@@ -73,10 +74,10 @@ _FIRST_BREAK, _MAX_BREAK = 1.0, 60.0  # seconds (rule 8)
 _REFUSALS = 2  # of young tokens, in a row, that open the breaker
 
 _LEAST = {
-    "due_window": 0.0, "early_window": 0.0, "jitter": 0.0, "budget": 0.001, "connect_timeout": 0.001, "attempts": 1,
-    "default_lifetime": 0.0,
+    "due_window": 0.0, "early_window": 0.0, "jitter": 0.0, "budget": 0.001, "lease": 0.001, "connect_timeout": 0.001,
+    "attempts": 1, "default_lifetime": 0.0,
 }  # fmt: skip
-_RECKONED = frozenset({"early_window", "jitter"})  # None: from the lifetime
+_RECKONED = frozenset({"early_window", "jitter", "lease"})  # None: from the lifetime, or from the budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,8 @@ class RenewalPolicy:
         jitter: the early moment is put off by up to so much, at random. None, the default: half of the time between
             early and due. 0 switches it off.
         budget: for all attempts of one renewal together. Default 30.
+        lease: for which a process that renews keeps others that share the store from it, if it dies meanwhile. It must
+            be longer than `budget`. None, the default: `budget` and 10 more.
         connect_timeout: for one connection to the token endpoint. Default 5.
         attempts: token requests in one renewal at most. Default 3.
         default_lifetime: of a token whose server does not say. Default 3600.
@@ -109,6 +112,7 @@ class RenewalPolicy:
     early_window: float | None = None
     jitter: float | None = None
     budget: float = 30.0
+    lease: float | None = None
     connect_timeout: float = 5.0
     attempts: int = 3
     default_lifetime: float = 3600.0
@@ -126,6 +130,16 @@ class RenewalPolicy:
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
                 what = "a whole number" if name == "attempts" else "a number of seconds"
                 raise ConfigurationError(f"RenewalPolicy: {name} must be {what}, {least:g} or more")
+        if self.lease_seconds <= self.budget:
+            raise ConfigurationError(
+                f"RenewalPolicy: lease ({self.lease:g} s) must be longer than budget ({self.budget:g} s): "
+                "else another process renews beside one that is still at it"
+            )
+
+    @property
+    def lease_seconds(self) -> float:
+        """Seconds of a lease: `lease`, or what it is by default."""
+        return self.budget + LEASE_GRACE if self.lease is None else self.lease
 
 
 class State(enum.StrEnum):
@@ -153,6 +167,8 @@ class Why(enum.StrEnum):
     """An API wants more of a token than this one has: scope, or a stronger login."""
     ERRAND = "errand"
     """Its refresh token buys another access token, for a sibling."""
+    UNSAVED = "unsaved"
+    """The store would not take the token: it is tried again."""
     BACKED_OFF = "backed off"
     """A renewal has just failed: the store was asked whether it holds something newer, and nobody else was."""
 

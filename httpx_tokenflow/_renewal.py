@@ -6,14 +6,16 @@
 
 Rules.
 
-1. Load: somebody else may have renewed. Lease, and load again: somebody may have done so while we waited.
+1. Load: somebody else may have renewed. Lease, and load again: somebody may have done so while we waited. A lease is
+   waited for as long as its holder may have it, if the grant spends refresh tokens; else as long as a renewal may take.
 2. A refresh token that may rotate is marked as presented in the store before it is. One whose answer was lost is
    presented once more at most (also marked), by whoever finds it: then the session is lost, and we say so.
 3. A token request that was not sent, or was answered with "not now", is tried again within one budget. One that left
    and was not answered is tried again only if that can cost nothing, that is, if it spends no refresh token. While
    there is a token that has not ended, one attempt is enough.
-4. The answer is saved before it is used. A store that will not take it does not cost the token: it is kept here and
-   the next renewal tries again.
+4. The answer is saved before it is used; over another entry only if that is of the very pair that was presented. A
+   store that will not take it does not cost the token: it is kept here, and saved as soon as that works: tried again
+   aside every few seconds while there are requests, before the next renewal, and when the program closes.
 5. `invalid_grant`: first look whether somebody else has renewed. Only then is the refresh token forgotten, and only
    if it is still the one that was presented. The access token is used until it ends, unless it was refused.
 6. A grant that can open a session does so where there is none, or none that can be renewed; a person is asked only when
@@ -21,7 +23,10 @@ Rules.
    again before the program says so.
 7. What is given up leaves a mark in the store, without any token in it. A renewal under way, here or elsewhere, that
    finds the mark cannot bring the session back: what it has brought it gives back to the server. Whoever has the
-   session in memory, and finds the mark, forgets it. What siblings have bought with it goes as well.
+   session in memory, and finds the mark, forgets it. What siblings have bought with it goes as well. A grant that
+   spends no refresh token has no session: what is given up is deleted, and nobody need know.
+8. A store that fails is no reason to fail, where a token costs nothing but a request: such a renewal goes on without,
+   and asks nothing more of a store that has failed it once. Where a refresh token is spent it is (design rule 9).
 """
 
 from __future__ import annotations
@@ -34,7 +39,8 @@ from ._attempt import Attempt, unavailable
 from ._entries import Entry
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
 from ._lifecycle import Why, backoff, life_of
-from ._steps import Elsewhere, Lease, Load, Release, Save, Settle, Sleep, Step
+from ._sources import Unsaved
+from ._steps import Delete, Elsewhere, Lease, Load, Release, Save, Settle, Sleep, Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,17 +50,17 @@ if TYPE_CHECKING:
     from ._flights import Flight, Held
     from ._grants import Grant
     from ._lifecycle import RenewalPolicy
-    from ._sources import TokenSource, Unsaved
+    from ._sources import TokenSource
     from ._steps import Renewing
 
-__all__ = ["Renewals", "guarded", "keep", "leave", "renew"]
+__all__ = ["Renewals", "guarded", "keep", "leave", "renew", "save_unsaved"]
 
 _T = TypeVar("_T")
 
 logger = logging.getLogger("httpx_tokenflow")
 
 MAX_ROUNDS = 10  # of load and compare-and-set; a store that disagrees more often will never agree
-LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
+TAKEOVER = 1.0  # seconds within which somebody takes over when a lease has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,9 @@ class Renewals:
 def renew(flight: Flight, renewals: Renewals) -> Renewing:
     """One renewal: the token that it brings, ready to be used."""
     source, policy = renewals.source, renewals.policy
-    entry, _ = yield from _load(flight, renewals)
+    entry, stored = yield from _load(flight, renewals)
+    if source.unsaved is not None and not flight.without_store:
+        yield from _save_late(source, entry, stored)
     if entry is not None and _serves(entry, source, policy, flight):
         return source.hold(entry, policy)
     if entry is not None and source.is_expected(entry) and not flight.replaces & {entry.stamp, entry.wire_stamp}:
@@ -137,10 +145,8 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     pause = source.pause
     if flight.why is Why.BACKED_OFF and pause is not None:
         raise pause.error.with_traceback(None)  # the very error: each who waits raises one of their own from it
-    asks = _asks_person(entry, flight, renewals)
-    yield from _lease(flight, renewals, asks=asks)
     try:
-        entry = yield from _under_lease(flight, renewals, asks=asks)
+        entry = yield from _under_lease(flight, renewals, asks=_asks_person(entry, flight, renewals))
     except Exception as error:
         flight.in_vain = flight.asked and isinstance(error, ReauthenticationRequired)  # rule 6
         yield from _release(source)
@@ -159,24 +165,31 @@ def _asks_person(entry: Entry | None, flight: Flight, renewals: Renewals) -> boo
     return renewals.login_timeout > 0 and renewals.may_log_in(flight) and not _can_refresh(entry, flight)
 
 
-def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step, Any, None]:
-    """The right to renew, for as long as a person may take if one is to be asked."""
-    seconds = renewals.policy.budget + (renewals.login_timeout if asks else 0.0)
-    if asks:
-        flight.last(seconds)  # in another process a person may be sitting before a login
+def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step, Any, bool]:
+    """The right to renew, for as long as a person may take if one is to be asked. False: look again first."""
+    policy, spends = renewals.policy, renewals.grant.spends
+    more = renewals.login_timeout if asks else 0.0
+    seconds = policy.lease_seconds + more
+    patience = seconds + TAKEOVER if spends else policy.budget + more
+    if flight.without_store:
+        return True
+    flight.last(patience)  # somebody may have died with it; or sits before a login, in another process
     try:
-        yield Lease(seconds + LEASE_GRACE)
-    except StoreError:
-        if renewals.grant.spends:
+        leased = (yield Lease(seconds, patience)) is not False
+    except StoreError as error:
+        if spends:
             raise
-        _tell_store(renewals.source, "there is no lease to be had, and the renewal goes on without")
+        _go_on_without(flight, renewals.source, error, "there is no lease to be had, and the renewal goes on without")
+        leased = True
+    flight.last(policy.budget + more, anew=True)
+    return leased
 
 
 def _release(source: TokenSource) -> Generator[Step, Any, None]:
     try:
         yield Release()
-    except StoreError:
-        _tell_store(source, "the lease was not given back, and ends by itself")
+    except StoreError as error:
+        _tell_store(source, error, "the lease was not given back, and ends by itself")
 
 
 def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
@@ -184,16 +197,17 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
 ) -> Generator[Step, Any, Entry]:
     source, grant, policy = renewals.source, renewals.grant, renewals.policy
     lost: str | None = None  # the stamp of what was refused under this very lease
+    leased = yield from _lease(flight, renewals, asks=asks)
     for _ in range(MAX_ROUNDS):
         entry, stored = yield from _load(flight, renewals)
         if entry is not None and _serves(entry, source, policy, flight):
             return entry
         if entry is not None and entry.stamp == lost:
             entry = entry.spent()
-        if not asks and _asks_person(entry, flight, renewals):
-            asks = True  # the lease has to outlive the login
+        if not leased or (not asks and _asks_person(entry, flight, renewals)):
+            asks = asks or _asks_person(entry, flight, renewals)  # the lease has to outlive the login
             yield from _release(source)
-            yield from _lease(flight, renewals, asks=asks)
+            leased = yield from _lease(flight, renewals, asks=asks)
             continue
         presents = grant.spends and entry is not None and _can_refresh(entry, flight)
         if entry is not None and entry.is_spent and entry.token.refresh_token is not None and not renewals.logs_in:
@@ -201,9 +215,10 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
                 "the refresh token was refused, or the answers to two requests with it were lost: log in again"
             )
         if presents and entry is not None:
-            if not (yield from _mark(source, entry, stored)):
-                continue  # somebody has logged in meanwhile: the store holds something else
-            stored = entry.stamp
+            marked = entry.marked(entry.presented + 1)
+            if not (yield from _mark(source, marked, stored)):
+                continue  # somebody has logged in meanwhile, or our lease has lapsed: the store holds something else
+            stored = marked
         try:
             new = yield from _attempts(flight, renewals, entry)
         except ReauthenticationRequired as error:
@@ -212,16 +227,16 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
             was_login = not presents or flight.asked
             if newer is not None and is_newer and (not was_login or _serves(newer, source, policy, flight)):
                 continue  # somebody else has renewed (rule 5)
-            if presents and entry is not None:
-                yield from _forget(source, policy, entry)
+            if presents and stored is not None:
+                yield from _forget(source, policy, stored)
             if was_login or entry is None or not renewals.may_log_in(flight):
                 flight.is_login_refused = was_login and not flight.asked and renewals.may_log_in(flight)
                 raise
             lost = entry.stamp
             logger.debug("%s: %s; a new session is opened", source.name, error)
         except TokenFlowError as error:
-            if presents and entry is not None and not error.may_have_spent:
-                yield from _unmark(source, entry)
+            if presents and entry is not None and stored is not None and not error.may_have_spent:
+                yield from _unmark(source, entry, stored)
             raise
         else:
             flight.minted = True
@@ -231,20 +246,20 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
     raise _never_agrees()
 
 
-def _load(flight: Flight, renewals: Renewals) -> Generator[Step, Any, tuple[Entry | None, str | None]]:
-    """What to go by, and the stamp of what the store holds."""
-    source = renewals.source
+def _load(flight: Flight, renewals: Renewals) -> Generator[Step, Any, tuple[Entry | None, Entry | None]]:
+    """What to go by, and what the store holds."""
+    source, loaded = renewals.source, None
     try:
-        loaded: Entry | None = yield Load()
-    except StoreError:
+        if not flight.without_store:
+            loaded = yield Load()
+    except StoreError as error:
         if renewals.grant.spends:
             raise  # never risk presenting what somebody else has spent (design rule 9)
-        _tell_store(source, "it cannot be read, and the renewal goes on without")
-        loaded = None
+        _go_on_without(flight, source, error, "it cannot be read, and the renewal goes on without")
     entry = source.newest(loaded)
     if entry is not None and entry.is_mark:
         source.found_mark(flight)
-    return entry, loaded.stamp if loaded else None
+    return entry, loaded
 
 
 def _serves(entry: Entry, source: TokenSource, policy: RenewalPolicy, flight: Flight) -> bool:
@@ -257,28 +272,28 @@ def _serves(entry: Entry, source: TokenSource, policy: RenewalPolicy, flight: Fl
     return entry.age(policy.clock.wall()) < life_of(entry, policy, 0.0).due
 
 
-def _mark(source: TokenSource, entry: Entry, stored: str | None) -> Generator[Step, Any, bool]:
+def _mark(source: TokenSource, marked: Entry, stored: Entry | None) -> Generator[Step, Any, bool]:
     """Note in the store that the refresh token is about to be presented (rule 2); False: it holds another by now."""
-    saved: bool = yield Save(entry.marked(entry.presented + 1), stored)
+    saved: bool = yield Save(marked, _fence(stored))
     if saved:
         source.unsaved = None
     return saved
 
 
-def _unmark(source: TokenSource, entry: Entry) -> Generator[Step, Any, None]:
+def _unmark(source: TokenSource, entry: Entry, marked: Entry) -> Generator[Step, Any, None]:
     try:
-        yield Save(entry, entry.stamp)
-    except StoreError:
-        _tell_store(source, "it did not take back the note that the refresh token was presented")
+        yield Save(entry, marked.fence)
+    except StoreError as error:
+        _tell_store(source, error, "it did not take back the note that the refresh token was presented")
 
 
-def _forget(source: TokenSource, policy: RenewalPolicy, presented: Entry) -> Generator[Step, Any, None]:
+def _forget(source: TokenSource, policy: RenewalPolicy, marked: Entry) -> Generator[Step, Any, None]:
     """Nobody is to present this refresh token again: leave that in the store, if it is still what the store holds."""
-    source.forget(presented.stamp, policy.clock)
+    source.forget(marked.stamp, policy.clock)
     try:
-        yield Save(presented.spent(), presented.stamp)
-    except StoreError:
-        _tell_store(source, "it was not told that a refresh token is of no more use")
+        yield Save(marked.spent(), marked.fence)
+    except StoreError as error:
+        _tell_store(source, error, "it was not told that a refresh token is of no more use")
 
 
 def _attempts(flight: Flight, renewals: Renewals, presented: Entry | None) -> Generator[Step, Any, Entry]:
@@ -331,31 +346,66 @@ def _attempts(flight: Flight, renewals: Renewals, presented: Entry | None) -> Ge
         yield Sleep(pause)
 
 
-def _save(flight: Flight, renewals: Renewals, entry: Entry, replaces: str | None) -> Generator[Step, Any, Entry]:
+def _save(flight: Flight, renewals: Renewals, entry: Entry, stored: Entry | None) -> Generator[Step, Any, Entry]:
     """Save before use (rule 4); what somebody else has published meanwhile wins.
 
     Raises:
         ReauthenticationRequired: the session was given up meanwhile (rule 7).
     """
     source, spends = renewals.source, renewals.grant.spends
+    theirs: Entry | None = stored
+    presented = None if stored is None else stored.stamp
     try:
-        saved = yield Save(entry, replaces)
-        theirs: Entry | None = None if saved else (yield Load())
-        if theirs is not None and theirs.is_mark and not spends:
-            yield Save(entry, theirs.stamp)  # it is no part of what was given up
-    except StoreError:
-        source.keep_unsaved(flight, entry, replaces)
-        _tell_store(source, "it did not take the new token, which is kept in memory")
-        return entry
-    if theirs is not None and theirs.is_mark and spends:
-        source.found_mark(flight)
-        yield from _give_back(renewals, entry)
-        raise ReauthenticationRequired("the session was given up while it was renewed")
-    return theirs if theirs is not None and _serves(theirs, source, renewals.policy, flight) else entry
+        for _ in range(MAX_ROUNDS if not flight.without_store else 0):
+            if (yield Save(entry, _fence(theirs))):
+                return entry
+            theirs = yield Load()
+            if theirs is not None and theirs.is_mark and spends:
+                source.found_mark(flight)
+                yield from _give_back(renewals, entry)
+                raise ReauthenticationRequired("the session was given up while it was renewed")
+            if theirs is not None and _serves(theirs, source, renewals.policy, flight):
+                return theirs
+            if theirs is not None and theirs.stamp != presented and spends:
+                return entry  # another session: what it holds is not ours to replace
+    except StoreError as error:
+        _tell_store(source, error, "it did not take the new token, which is kept in memory")
+    source.keep_unsaved(flight, entry, presented)
+    return entry
 
 
-def _tell_store(source: TokenSource, consequence: str) -> None:
-    source.tell("StoreFailed", logging.WARNING, consequence=consequence)
+def _save_late(source: TokenSource, entry: Entry | None, stored: Entry | None) -> Generator[Step, Any, None]:
+    """Save what the store would not take before (rule 4); what it has taken from somebody else meanwhile wins."""
+    try:
+        if entry is None or not source.is_unsaved(entry) or (yield Save(entry, _fence(stored))):
+            source.unsaved = None
+    except StoreError as error:
+        _tell_store(source, error, "it still does not take the token that is kept in memory")
+
+
+def save_unsaved(source: TokenSource) -> Generator[Step, Any, None]:
+    """What the store would not take, before the program closes."""
+    if source.unsaved is None:
+        return
+    try:
+        loaded: Entry | None = yield Load()
+    except StoreError as error:
+        _tell_store(source, error, "what it would not take may be lost when the program ends")
+        return
+    yield from _save_late(source, source.newest(loaded), loaded)
+
+
+def _fence(stored: Entry | None) -> str | None:
+    return None if stored is None else stored.fence
+
+
+def _tell_store(source: TokenSource, error: StoreError, consequence: str) -> None:
+    source.tell("StoreFailed", logging.WARNING, error=error, consequence=consequence)
+
+
+def _go_on_without(flight: Flight, source: TokenSource, error: StoreError, consequence: str) -> None:
+    flight.without_store = True  # rule 8
+    _tell_store(source, error, consequence)
 
 
 def keep(source: TokenSource, entry: Entry, policy: RenewalPolicy) -> Generator[Step, Any, Held]:
@@ -363,7 +413,7 @@ def keep(source: TokenSource, entry: Entry, policy: RenewalPolicy) -> Generator[
     held = source.hold(entry, policy)
     for _ in range(MAX_ROUNDS):
         loaded: Entry | None = yield Load()
-        if (yield Save(entry, loaded.stamp if loaded else None)):
+        if (yield Save(entry, _fence(loaded))):
             source.replace(held)
             return held
     raise _never_agrees()
@@ -386,7 +436,7 @@ def leave(renewals: Renewals) -> Generator[Step, Any, bool]:
     be given back as well.
     """
     source = renewals.source
-    had = yield from _forgotten(source, renewals.policy)
+    had = yield from _forgotten(source, renewals.policy, marks=renewals.grant.spends)
     agreed = True
     for entry in {entry.stamp: entry for entry in had if not entry.is_mark}.values():
         agreed = (yield from _give_back(renewals, entry)) and agreed
@@ -394,35 +444,38 @@ def leave(renewals: Renewals) -> Generator[Step, Any, bool]:
     return agreed
 
 
-def _forgotten(source: TokenSource, policy: RenewalPolicy) -> Generator[Step, Any, list[Entry]]:
+def _forgotten(source: TokenSource, policy: RenewalPolicy, *, marks: bool) -> Generator[Step, Any, list[Entry]]:
     """Forget the session of `source`, here and in the store, and what siblings have bought with it. What there was."""
     had, generation = source.leave()
     yield Settle()
-    stored, mark = yield from _bury(source, policy, had)
+    stored, mark = yield from _bury(source, policy, had, marks=marks)
     # Nor does it come back with what took off before the mark was in the store.
     had += [*stored, *source.leave(generation, mark)[0]]
     for sibling in source.siblings():
-        had += yield Elsewhere(sibling, _forgotten(sibling, policy))
+        had += yield Elsewhere(sibling, _forgotten(sibling, policy, marks=True))
     return had
 
 
 def _bury(
-    source: TokenSource, policy: RenewalPolicy, had: list[Entry]
+    source: TokenSource, policy: RenewalPolicy, had: list[Entry], *, marks: bool
 ) -> Generator[Step, Any, tuple[list[Entry], Unsaved | None]]:
     """Put a mark in the place of what the store holds (rule 7). What it held, and the mark if it would not take it."""
     session, replaces = source.left, had[0].stamp if had else None
     try:
         for _ in range(MAX_ROUNDS):
             loaded: Entry | None = yield Load()
-            if loaded is not None and loaded.is_mark:
-                return [], None
-            session, replaces = (loaded.session, loaded.stamp) if loaded is not None else (session, None)
-            if (yield Save(Entry.mark(policy.clock.wall(), session), replaces)):
+            if loaded is not None:
+                session, replaces = loaded.session or session, loaded.stamp
+            if marks:
+                done = yield Save(Entry.mark(policy.clock.wall(), session), _fence(loaded))
+            else:
+                done = loaded is None or (yield Delete(loaded.fence))
+            if done:
                 return ([] if loaded is None else [loaded]), None
         raise _never_agrees()
-    except StoreError:
-        _tell_store(source, "a session that was given up may still be in it")
-    return [], (Entry.mark(policy.clock.wall(), session), replaces)
+    except StoreError as error:
+        _tell_store(source, error, "what was given up may still be in it")
+    return [], Unsaved(Entry.mark(policy.clock.wall(), session), replaces) if marks else None
 
 
 def _give_back(renewals: Renewals, entry: Entry) -> Generator[Step, Any, bool]:

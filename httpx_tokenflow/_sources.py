@@ -15,16 +15,19 @@ Rules.
 6. The lock is held for a few lines of bookkeeping, never while anybody waits (design rule 10), nor while anybody is
    told of anything.
 7. After a renewal has failed, who asks for a token in vain does no more than look into the store (failures F56).
+8. What the store would not take is the only copy of a session: a flight aside tries it again, after 5 s, doubling to
+   a minute, for as long as there are requests (failures F04).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._credentials import as_field
 from ._errors import InvalidCredential, ReauthenticationRequired, TokenFlowError
@@ -56,8 +59,24 @@ if TYPE_CHECKING:
 __all__ = ["Status", "TokenSource", "Unsaved", "source_for"]
 
 MAX_BREAKERS = 64  # origins of which a source remembers that they refuse young tokens: the latest
-Unsaved = tuple["Entry", "str | None"]  # what the store would not take, and the stamp of what it was to replace
+FIRST_SAVE, LAST_SAVE = 5.0, 60.0  # seconds between two tries to save what the store would not take (rule 8)
 SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
+
+
+class Unsaved(NamedTuple):
+    """What the store would not take.
+
+    Args:
+        entry: that.
+        replaces: the stamp of what it was to replace.
+        again: monotonic seconds at which to try again.
+        tries: in vain, so far.
+    """
+
+    entry: Entry
+    replaces: str | None
+    again: float = math.inf
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +263,7 @@ class TokenSource(Teller):
             state = classify(life, age, pause=self.pause, now=now, timeout=timeout)
             usable = held if held is not None and life is not None and age < life.end else None
             if usable is not None and state in {State.FRESH, State.BACKED_OFF}:
-                return Ticket(usable)
+                return self._board_to_save(policy, usable, now)
             if flight is not None:
                 if state is State.EARLY:
                     return Ticket(usable)
@@ -259,6 +278,21 @@ class TokenSource(Teller):
             elif usable is not None:
                 self.held = usable.looked_after(usable.life.due)
         return Ticket(usable if state is State.EARLY else None, flight, leads=True)
+
+    def _board_to_save(self, policy: RenewalPolicy, usable: Held, now: float) -> Ticket:
+        if self._flight is not None or self.unsaved is None or now < self.unsaved.again:
+            return Ticket(usable)
+        self._flight = flight = Flight(self._generation, policy, Why.UNSAVED, frozenset())
+        return Ticket(usable, flight, leads=True)
+
+    def _until_saved(self, held: Held, clock: Clock) -> Held:
+        """`held`, to be looked after when what the store would not take is to be tried again (rule 8)."""
+        if self.unsaved is None:
+            return held
+        tries = self.unsaved.tries
+        wait = min(LAST_SAVE, FIRST_SAVE * 2.0**tries)
+        self.unsaved = self.unsaved._replace(again=clock.monotonic() + wait, tries=min(tries + 1, 10))
+        return held.looked_after(min(held.life.early, held.age(clock) + wait))
 
     def step_up(self, policy: RenewalPolicy, refused: Held, demand: Demand) -> Ticket:
         """As `board`, for a token that is good, and that an API wants more of than it has.
@@ -322,6 +356,7 @@ class TokenSource(Teller):
                 self._flight = None
             had = flight.grounded or self.held
             if flight.generation == self._generation:
+                held = self._until_saved(held, flight.policy.clock)
                 self.held, self.pause, self.logged_out = held, None, False
                 self.denied = None if flight.why is Why.STEP_UP else self.denied
             else:
@@ -348,7 +383,7 @@ class TokenSource(Teller):
         """`flight` has failed with `error`, which answers for a while instead of another flight."""
         policy = flight.policy
         now = policy.clock.monotonic()
-        is_look, is_step_up = flight.why in {Why.BACKED_OFF, Why.ERRAND}, flight.why is Why.STEP_UP
+        is_look, is_step_up = flight.why in _LOOKS, flight.why is Why.STEP_UP
         with self._lock:
             if flight is self._flight:
                 self._flight = None
@@ -359,27 +394,15 @@ class TokenSource(Teller):
                 self.declined = error
             elif counts and flight.in_vain:
                 self.logged_out = True
-            if is_look:
-                error = self.pause.error if self.pause is not None and flight.why is Why.BACKED_OFF else error
-            elif is_step_up and flight.demand is not None:
-                before = self.denied[1] if self.denied is not None and self.denied[0] == flight.demand else None
-                denied = pause_after(before, error, is_early=False, now=now, random=policy.random())
-                self.denied = flight.demand, denied
-            elif counts:
-                self.pause = pause_after(
-                    self.pause,
-                    error,
-                    is_early=flight.why is Why.EARLY,
-                    now=now,
-                    random=policy.random(),
-                    is_login=flight.is_login_refused,
-                )
+            error = self._paused(flight, error, now, counts=counts)
             # A token was set meanwhile: whoever waited is served with that.
             instead = None if counts else self.held
             pause, usable = self.denied[1] if is_step_up and self.denied else self.pause, self.usable(policy.clock)
             if usable is not None and pause is not None and not is_step_up:
                 age = usable.age(policy.clock)
                 usable = self.held = usable.looked_after(age + pause.early - now)
+            elif usable is not None and flight.why is Why.UNSAVED:
+                usable = self.held = self._until_saved(usable, policy.clock)
         land(flight, error, instead)
         if counts and not is_look and pause is not None:
             self.tell(
@@ -390,6 +413,26 @@ class TokenSource(Teller):
                 expires_in=None if usable is None else usable.left(policy.clock),
                 **flight.facts(),
             )
+
+    def _paused(self, flight: Flight, error: TokenFlowError, now: float, *, counts: bool) -> TokenFlowError:
+        """Note when to try again after `flight` has failed with `error`. What those who wait are told."""
+        policy, is_step_up = flight.policy, flight.why is Why.STEP_UP
+        if flight.why in _LOOKS:
+            return self.pause.error if self.pause is not None and flight.why is Why.BACKED_OFF else error
+        if is_step_up and flight.demand is not None:
+            before = self.denied[1] if self.denied is not None and self.denied[0] == flight.demand else None
+            denied = pause_after(before, error, is_early=False, now=now, random=policy.random())
+            self.denied = flight.demand, denied
+        elif counts:
+            self.pause = pause_after(
+                self.pause,
+                error,
+                is_early=flight.why is Why.EARLY,
+                now=now,
+                random=policy.random(),
+                is_login=flight.is_login_refused,
+            )
+        return error
 
     def abandon(self, flight: Flight, error: BaseException | None = None) -> None:
         """If `flight` is still up, it was torn (its loop closes, its thread was interrupted): wake everybody."""
@@ -440,7 +483,11 @@ class TokenSource(Teller):
         """The store would not take what `flight` has brought, in the place of the entry with the stamp `replaces`."""
         with self._lock:
             if flight.generation == self._generation:
-                self.unsaved = entry, replaces
+                self.unsaved = Unsaved(entry, replaces)
+
+    def is_unsaved(self, entry: Entry | None) -> bool:
+        """Whether `entry` is what the store would not take."""
+        return self.unsaved is not None and entry is self.unsaved.entry
 
     def has_sibling(self, sibling: TokenSource) -> None:
         """What `sibling` holds is bought with the refresh token of this source."""
@@ -467,7 +514,7 @@ class TokenSource(Teller):
         with self._lock:
             if since is not None and since != self._generation:
                 return [], self._generation
-            unsaved = self.unsaved[0] if self.unsaved is not None else None
+            unsaved = self.unsaved.entry if self.unsaved is not None else None
             held = self.held.entry if self.held is not None else None
             had = [entry for entry in (held, unsaved, self.seed, *self.orphans) if entry is not None]
             self._replace(None)
@@ -501,8 +548,8 @@ class TokenSource(Teller):
         stored is spent, and the program came with a token of another login.
         """
         unsaved, held = self.unsaved, self.held
-        if unsaved is not None and unsaved[1] == (loaded.stamp if loaded else None):
-            return unsaved[0]
+        if unsaved is not None and unsaved.replaces == (loaded.stamp if loaded else None):
+            return unsaved.entry
         if loaded is None:
             return held.entry if held else self.seed
         # A mark is news to who has a session in memory, whatever the program came with before that.
@@ -544,6 +591,9 @@ class TokenSource(Teller):
             self.breakers = {other: one for other, one in self.breakers.items() if other != origin}
         if breaker.is_open:
             self.tell("BreakerClosed", logging.INFO, origin=str(origin))
+
+
+_LOOKS = frozenset({Why.BACKED_OFF, Why.ERRAND, Why.UNSAVED})  # flights whose failure is none of a renewal
 
 
 def _stamps(held: Held | None, refused: Held | None) -> frozenset[str]:

@@ -12,6 +12,7 @@
     Work      a function of ours that blocks                 -> whatever it returns
     Patience  a person has to act: this takes longer         -> None
     Save      compare and set in the store                   -> bool: it was set
+    Delete    compare and delete in the store                -> bool: it was deleted
     Release   the lease                                      -> None
     Sleep     for so many seconds                            -> None
     Settle    wait a while for a flight in the air           -> None
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ._sources import TokenSource
 
 __all__ = [
-    "Answer", "Call", "Drain", "Elsewhere", "Fetch", "Launch", "Lease", "Load", "Patience", "Read",
+    "Answer", "Call", "Delete", "Drain", "Elsewhere", "Fetch", "Launch", "Lease", "Load", "Patience", "Read",
     "Release", "Renewing", "Save", "Send", "ServerRequest", "Settle", "Sleep", "Step", "Wait", "Work",
 ]  # fmt: skip
 
@@ -182,6 +183,11 @@ class Patience(Step):
 class Save(Step):
     entry: Entry
     replaces: str | None  # a fence
+
+
+@dataclass(slots=True)
+class Delete(Step):
+    fence: str
 
 
 @dataclass(slots=True)

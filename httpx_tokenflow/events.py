@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ._lifecycle import Why
 
 if TYPE_CHECKING:
-    from ._errors import TokenFlowError
+    from ._errors import StoreError, TokenFlowError
 
 __all__ = [
     "BreakerClosed", "BreakerOpened", "Event", "RenewalFailed", "RequestRefused", "Revoked", "SecretFellBack",
@@ -212,10 +212,12 @@ class StoreFailed(Event):
     """The store of tokens has failed, and what was done about it.
 
     Attributes:
+        error: how.
         consequence: in words.
     """
 
+    error: StoreError
     consequence: str
 
     def __str__(self) -> str:
-        return f"{self.source}: the store failed; {self.consequence}"
+        return f"{self.source}: {self.error}; {self.consequence}"

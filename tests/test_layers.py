@@ -58,7 +58,7 @@ ORDER = [
     "__init__",
 ]
 EDGES = {"testing", "cli"}
-CRYPTO = {"_signing"}  # that imports its extra where it is used
+CRYPTO = {"_signing", "stores"}  # that imports its extra where it is used
 HTTP = {"_auth"}  # the only module of the core that imports an HTTP library when it is imported
 
 

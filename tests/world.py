@@ -31,7 +31,7 @@ from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._drivers import CLOSING_PATIENCE
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import authorize
-from httpx_tokenflow._renewal import LEASE_GRACE, Renewals, keep, leave
+from httpx_tokenflow._renewal import Renewals, keep, leave
 from httpx_tokenflow._siblings import Errand
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
@@ -456,7 +456,7 @@ class World:
             self._then(actor, lambda: None)
         elif isinstance(step, Lease):
             what = source.fingerprint
-            limit = actor.alarm = self.now + step.seconds - LEASE_GRACE
+            limit = actor.alarm = self.now + step.patience
             actor.wake = lambda: self._is_free(what) or self.now >= limit
             self._then(actor, lambda: self._lease(actor, what, step.seconds))
         elif isinstance(step, Release):

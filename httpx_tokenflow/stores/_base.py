@@ -35,7 +35,7 @@ class Store(Protocol):
     def delete(self, fingerprint: str, *, fence: str) -> bool:
         """Forget what is held, if its fence is `fence`. Whether it did."""
 
-    def lease(self, fingerprint: str, seconds: float, patience: float) -> AbstractContextManager[bool]:
+    def lease(self, fingerprint: str, seconds: float, patience: float) -> AbstractContextManager[bool | None]:
         """The right to renew, while the context lasts, for `seconds` at most.
 
         Waits `patience` seconds for whoever has it now, and fails after that. It may stop waiting when another token
@@ -55,5 +55,5 @@ class AsyncStore(Protocol):
     async def adelete(self, fingerprint: str, *, fence: str) -> bool:
         """As `Store.delete`."""
 
-    def alease(self, fingerprint: str, seconds: float, patience: float) -> AbstractAsyncContextManager[bool]:
+    def alease(self, fingerprint: str, seconds: float, patience: float) -> AbstractAsyncContextManager[bool | None]:
         """As `Store.lease`."""

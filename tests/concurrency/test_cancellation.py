@@ -110,7 +110,7 @@ class HeldStore(MemoryStore):
         return self.save(fingerprint, entry, replaces=replaces)
 
     @asynccontextmanager
-    async def alease(self, fingerprint: str, seconds: float) -> AsyncIterator[None]:
+    async def alease(self, fingerprint: str, seconds: float, patience: float) -> AsyncIterator[None]:
         await self._hold("alease")
         yield
         await self._hold("release")

@@ -278,10 +278,10 @@ class Failing(MemoryStore):
             raise OSError("no")
         return super().save(fingerprint, entry, replaces=replaces)
 
-    def lease(self, fingerprint: str, seconds: float) -> Any:
+    def lease(self, fingerprint: str, seconds: float, patience: float) -> Any:
         if self.fails == "lease":
             raise OSError("no")
-        return super().lease(fingerprint, seconds)
+        return super().lease(fingerprint, seconds, patience)
 
 
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])

@@ -340,7 +340,7 @@ class FailingStore(MemoryStore):
         return super().save(fingerprint, entry, replaces=replaces)
 
     @contextmanager
-    def lease(self, fingerprint: str, seconds: float) -> Iterator[None]:
+    def lease(self, fingerprint: str, seconds: float, patience: float) -> Iterator[None]:
         self._fail("lease")
         yield
         self._fail("release")
@@ -354,7 +354,7 @@ class FailingStore(MemoryStore):
         return MemoryStore.save(self, fingerprint, entry, replaces=replaces)
 
     @asynccontextmanager
-    async def alease(self, fingerprint: str, seconds: float) -> AsyncIterator[None]:
+    async def alease(self, fingerprint: str, seconds: float, patience: float) -> AsyncIterator[None]:
         await self._afail("lease")
         yield
         await self._afail("release")

@@ -189,7 +189,7 @@ async def test_the_lease_of_a_login_is_waited_for(backend: str) -> None:
 
     class Slow(MemoryStore):
         @asynccontextmanager
-        async def alease(self, fingerprint: str, seconds: float) -> AsyncIterator[None]:
+        async def alease(self, fingerprint: str, seconds: float, patience: float) -> AsyncIterator[None]:
             await anyio.sleep(0.3)
             yield
 

@@ -46,10 +46,10 @@ class Store(MemoryStore):
         self._check("save")
         return super().save(fingerprint, entry, replaces=replaces)
 
-    def lease(self, fingerprint: str, seconds: float) -> nullcontext[None]:
+    def lease(self, fingerprint: str, seconds: float, patience: float) -> nullcontext[None]:
         self._check("lease")
         self.leased.append(seconds)
-        return super().lease(fingerprint, seconds)
+        return super().lease(fingerprint, seconds, patience)
 
     def _check(self, verb: str) -> None:
         if verb in self.failing:
