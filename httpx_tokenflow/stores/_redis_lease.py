@@ -1,0 +1,197 @@
+"""The lease in Redis: redis-py's own lock, and how to wait for it.
+
+Rules.
+
+1. The first try costs one command. Who does not get the lease subscribes to the news, tries once more, so that nothing
+   is missed in between, and then waits for whichever comes first: word that another token was saved, which makes a
+   lease needless (the context is False: 100 who wait are not served one after the other), or a moment of 0.1 to 0.5 s,
+   since a holder that died says nothing. Without pub/sub the moments are enough.
+2. A claim has its token before Redis is asked. If the answer is lost, Redis may take the command later, after a pause
+   say, and hold the lease for nobody; or redis-py has sent it twice, and the second finds the first in its way. So
+   whoever is refused looks whether it is by their own claim; and a claim in doubt is given back before the next try.
+3. A lease that has ended meanwhile is no error to whoever gives it back: what they save is fenced.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from httpx_tokenflow._errors import StoreError
+from httpx_tokenflow._forks import renew_after_fork
+
+if TYPE_CHECKING:
+    from ._sides import Side
+
+__all__ = ["Claim", "Leases"]
+
+logger = logging.getLogger("httpx_tokenflow")
+
+_FIRST_MOMENT = 0.1  # seconds between two tries, growing
+_LAST_MOMENT = 0.5
+_SAYS_SO_WITHIN = 1.0  # seconds in which Redis confirms a subscription
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A lock and the token by which it is ours.
+
+    Args:
+        name: the key of the lock.
+        lock: redis-py's.
+        token: what the key holds if it is ours.
+        until: when Redis has forgotten it at the latest, of `time.monotonic`.
+    """
+
+    name: str
+    lock: Any
+    token: bytes
+    until: float
+
+    @classmethod
+    def of(cls, client: Any, name: str, seconds: float) -> Claim:
+        """A claim that nobody has heard of yet."""
+        lock = client.lock(name, timeout=seconds, thread_local=False)
+        return cls(name, lock, uuid.uuid4().hex.encode(), time.monotonic() + seconds)
+
+    async def made(self, side: Side) -> bool:
+        """Whether the lock is ours now (rule 2)."""
+        self.lock.local.token = self.token
+        if await side.ask(self.lock.acquire, blocking=False, token=self.token):
+            return True
+        return bool(await side.ask(self.lock.owned))
+
+    async def given_back(self, side: Side) -> bool:
+        """Give the lock back. Whether it was ours."""
+        self.lock.local.token = self.token
+        try:
+            await side.ask(self.lock.release)
+        except ValueError:  # LockError, of redis-py and of valkey-py
+            return False
+        return True
+
+
+class Leases:
+    """The leases of one store.
+
+    Args:
+        client: of redis-py, of either kind.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._doubts: list[Claim] = []
+        self._lock = threading.Lock()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._doubts = []  # the parent's claims
+        self._lock = threading.Lock()
+
+    async def take(self, side: Side, name: str, channel: str, times: tuple[float, float]) -> Claim | None:
+        """The lease, for the first of `times` in seconds, once it is free; None: there is news instead.
+
+        Raises:
+            StoreError: somebody else has it for longer than the second of `times`.
+        """
+        seconds, patience = times
+        claim = Claim.of(self._client, name, seconds)
+        until = time.monotonic() + patience
+        try:
+            if await self._try(side, claim) or await self._wait(side, claim, channel, until):
+                return claim
+        except BaseException:
+            self._doubt(claim, seconds)
+            raise
+        if time.monotonic() < until:
+            return None
+        raise StoreError(
+            "the lease to renew this token was not to be had in time: somebody has held it for longer than it may, or "
+            "many failed one after the other"
+        )
+
+    async def give_back(self, side: Side, claim: Claim | None) -> None:
+        """The lease to whoever wants it next."""
+        if claim is None:
+            return
+        try:
+            if not await claim.given_back(side):
+                logger.debug("the lease %s had ended before it was given back", claim.name)
+        except BaseException:
+            self._doubt(claim, 0.0)
+            raise
+
+    async def _try(self, side: Side, claim: Claim) -> bool:
+        for doubt in self._in_doubt(claim.name):
+            if await doubt.given_back(side):
+                self._settle(doubt)
+        return await claim.made(side)
+
+    async def _wait(self, side: Side, claim: Claim, channel: str, until: float) -> bool:
+        """Whether the lease is ours in the end; if not, there is news, or time is over."""
+        news, moment = await self._subscribe(side, channel), _FIRST_MOMENT
+        try:
+            while not await self._try(side, claim):
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                try:
+                    if await self._hears(side, news, min(left, moment * random.uniform(0.5, 1.0))):
+                        return False
+                except Exception as error:  # noqa: BLE001 - of whatever client; the next try tells what is the matter
+                    logger.debug("no news from Redis (%s): asking now and then instead", type(error).__name__)
+                    await self._leave(side, news)
+                    news = None
+                moment = min(moment * 1.5, _LAST_MOMENT)
+            return True
+        finally:
+            await self._leave(side, news)
+
+    async def _hears(self, side: Side, news: Any, seconds: float) -> bool:
+        """Whether there is news within `seconds`."""
+        if news is None:
+            await side.sleep(seconds)
+            return False
+        message = await side.ask(news.get_message, timeout=seconds, waits=seconds)
+        return message is not None and message["type"] == "message"
+
+    async def _subscribe(self, side: Side, channel: str) -> Any:
+        """What hears the news; None: that cannot be had."""
+        news = None
+        try:
+            news = self._client.pubsub()
+            await side.ask(news.subscribe, channel)
+            if await side.ask(news.get_message, timeout=_SAYS_SO_WITHIN, waits=_SAYS_SO_WITHIN) is not None:
+                return news  # Redis has said that it is so: nothing is missed from now on
+        except Exception as error:  # noqa: BLE001 - not allowed, not there, or Redis is: the next try tells
+            logger.debug("Redis lets us subscribe to no news (%s)", type(error).__name__)
+        await self._leave(side, news)
+        return None
+
+    async def _leave(self, side: Side, news: Any) -> None:
+        if news is not None:
+            with side.shield(), suppress(Exception):
+                await side.ask(getattr(news, "aclose", news.close))
+
+    def _in_doubt(self, name: str) -> list[Claim]:
+        if not self._doubts:
+            return []
+        with self._lock:
+            self._doubts = [doubt for doubt in self._doubts if doubt.until > time.monotonic()]
+            return [doubt for doubt in self._doubts if doubt.name == name]
+
+    def _doubt(self, claim: Claim, seconds: float) -> None:
+        """Redis may take the command as late as now: `seconds` begin anew."""
+        claim.until = max(claim.until, time.monotonic() + seconds)
+        with self._lock:
+            self._doubts.append(claim)
+
+    def _settle(self, claim: Claim) -> None:
+        with self._lock, suppress(ValueError):
+            self._doubts.remove(claim)
