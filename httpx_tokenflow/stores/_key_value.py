@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyValueStore"]
 
+_LONGEST = 10 * 365 * 86_400.0  # seconds; a server may say what no calendar can hold, and is kept for ever
+
 
 class _KeyValue(Protocol):
     """What is used of ``key_value.aio.protocols.AsyncKeyValue``."""
@@ -117,8 +119,9 @@ class KeyValueStore(AsyncCodedStore):
             if swap.new is None:
                 await self._store.delete(fingerprint, collection=self._collection)
             else:
-                value = {"entry": swap.new.decode()}
-                await self._store.put(fingerprint, value, collection=self._collection, ttl=swap.seconds)
+                value, seconds = {"entry": swap.new.decode()}, swap.seconds
+                ttl = None if seconds is None or seconds > _LONGEST else seconds
+                await self._store.put(fingerprint, value, collection=self._collection, ttl=ttl)
             return True
 
 
