@@ -2,6 +2,7 @@
 
     with authority.served():
         authority.token_requests        one `Asked` for each POST that reached the token endpoint, in order
+        authority.carriers[token]       the workers that the API accepted with that access token
         authority.presented             how often each refresh token was presented
         authority.expire()              the API refuses all access tokens issued so far
         hold = authority.hold("after")  the next token request is processed, and its answer held
@@ -19,7 +20,7 @@ import itertools
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -67,7 +68,7 @@ class Hold:
 
     async def here(self) -> None:
         self._reached.set()
-        while not self.released.is_set():
+        while not self.released.is_set():  # noqa: ASYNC110 - another thread releases
             await asyncio.sleep(0.01)
 
 
@@ -87,7 +88,10 @@ class Authority:
         self.token_requests: list[Asked] = []
         self.presented: Counter[str] = Counter()
         self.answered: Counter[int] = Counter()  # the API's answers by status
-        self.accepted: Counter[str] = Counter()  # requests to the API by access token
+        self.carriers: defaultdict[str, set[str]] = defaultdict(
+            set
+        )  # access token -> workers that the API accepted with it
+        self.newest = ""  # access token
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._good: dict[str, tuple[float, Family | None]] = {}  # access token -> its end, its family
@@ -139,7 +143,7 @@ class Authority:
         """All counters to zero."""
         with self._lock:
             self.token_requests, self.presented = [], Counter()
-            self.answered, self.accepted = Counter(), Counter()
+            self.answered, self.carriers = Counter(), defaultdict(set)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
@@ -158,7 +162,7 @@ class Authority:
         if scope["path"] == "/token":
             status, answer = await self._token_request(dict(parse_qsl(body.decode())))
         else:
-            status, answer = self._api(headers.get(b"authorization", ""))
+            status, answer = self._api(headers.get(b"authorization", ""), headers.get(b"x-worker", ""))
         fields = [(b"content-type", b"application/json")]
         if status == 401:
             fields.append((b"www-authenticate", b'Bearer error="invalid_token"'))
@@ -198,6 +202,7 @@ class Authority:
     def _issue(self, family: Family | None) -> dict[str, Any]:
         number = next(self._numbers)
         access, refresh = f"{self.prefix}access-{number}", f"{self.prefix}refresh-{number}"
+        self.newest = access
         self._good[access] = time.monotonic() + self.lifetime, family
         answer: dict[str, Any] = {"access_token": access, "token_type": "Bearer", "expires_in": self.lifetime}
         if family is not None:
@@ -206,7 +211,7 @@ class Authority:
             answer["refresh_token"] = refresh
         return answer
 
-    def _api(self, authorization: str) -> tuple[int, dict[str, Any]]:
+    def _api(self, authorization: str, worker: str) -> tuple[int, dict[str, Any]]:
         access = authorization.removeprefix("Bearer ")
         with self._lock:
             end, family = self._good.get(access, (0.0, None))
@@ -214,5 +219,5 @@ class Authority:
             status = 200 if is_good else 401
             self.answered[status] += 1
             if is_good:
-                self.accepted[access] += 1
+                self.carriers[access].add(worker)
         return status, {}

@@ -11,6 +11,7 @@ Points, at which a worker says `{"at": name}` and stops itself by SIGSTOP if it 
     leasing, leased     the lease is asked for; it is held
     marking, marked     the note that a refresh token is about to be presented is written
     saving, saved       the new token is
+    renaming            of a FileStore: the new file is written, and not yet in its place
     releasing, released
 """
 
@@ -30,13 +31,14 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import redis.asyncio  # noqa: F401 - so that no worker has to
 
 from httpx_tokenflow import ClientCredentials, Clock, RefreshToken, RenewalPolicy, Token, TokenAuth, _entries
-from httpx_tokenflow.stores import FileStore, MemoryStore
+from httpx_tokenflow.stores import FileStore, MemoryStore, RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -143,7 +145,8 @@ class Tally:
 class Worker:
     """What a worker can be told to do."""
 
-    def __init__(self, say: Any) -> None:
+    def __init__(self, name: str, say: Any) -> None:
+        self._headers = {"X-Worker": name}
         self._points = Points(say)
         self._events: list[dict[str, Any]] = []
         self._halted = False
@@ -188,6 +191,8 @@ class Worker:
                 refresh_token=token.get("refresh_token"),
                 expires_at=time.time() + token["expires_in"],
             )
+        if store["kind"] == "file":
+            _stop_before_renaming(self._points)
         self._auth = TokenAuth(
             grants[kind](f"{url}/token", client_id="client", client_secret=client_secret, **more),
             token=first,
@@ -197,7 +202,7 @@ class Worker:
         )
         self._api = f"{url}/api"
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        self._client = httpx.AsyncClient(auth=self._auth, timeout=60.0, limits=limits)
+        self._client = httpx.AsyncClient(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits)
 
     async def run(self, tasks: int = 1, requests: int = 1) -> dict[str, Any]:
         """So many asyncio tasks, each sends so many requests one after the other."""
@@ -238,7 +243,7 @@ class Worker:
                     tally.fail(error)
 
         loop = asyncio.get_running_loop()
-        with httpx.Client(auth=self._auth, timeout=60.0, limits=limits) as client:
+        with httpx.Client(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits) as client:
             await asyncio.gather(*(loop.run_in_executor(self._threads, work, client) for _ in range(threads)))
         return tally.result()
 
@@ -292,10 +297,18 @@ class Worker:
             self._events.append({"event": type(event).__name__, **facts})
 
 
+def _stop_before_renaming(points: Points) -> None:
+    rename = Path.replace
+
+    def replace(self: Path, target: Any) -> Path:
+        points.reached("renaming")
+        return rename(self, target)
+
+    Path.replace = replace  # type: ignore[method-assign]
+
+
 def _store(kind: str, address: str = "", **options: Any) -> Any:
     if kind == "redis":
-        from httpx_tokenflow.stores import RedisStore
-
         return RedisStore(address, **options)
     return FileStore(address, **options) if kind == "file" else MemoryStore()
 
@@ -309,7 +322,7 @@ async def _serve(path: str, name: str) -> None:
         with lock:  # whole, and out, before anything else happens: the process may stop or die in the next moment
             plug.sendall(json.dumps(what).encode() + b"\n")
 
-    worker = Worker(say)
+    worker = Worker(name, say)
     say({"name": name, "pid": os.getpid()})
     loop, tasks = asyncio.get_running_loop(), set()
 
