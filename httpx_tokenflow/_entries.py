@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from ._errors import StoreError, TokenFlowError
-from ._tokens import Token, digest
+from ._tokens import Token, Unpickled, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ _KEPT_SPENT = 30 * 86_400.0  # seconds for which word is kept of a session that 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Unpickled):
     """A token as a store keeps it: with what another clock needs to judge it.
 
     Args:

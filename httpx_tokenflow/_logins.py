@@ -165,17 +165,11 @@ class AuthorizationCode(CodeGrant):
 
     def _perform(self, half: _Half, client: Any, verify: Any, dpop: DPoP | None) -> Any:
         tokens = TokenClient(client, verify, _POLICY, getattr(self.client_auth, "certificate", None))
-        try:
-            return self._driver(ThreadDriver, tokens, client).run(guarded(half(_attempt(dpop))))
-        finally:
-            tokens.close()
+        return self._driver(ThreadDriver, tokens, client).run(guarded(half(_attempt(dpop))))
 
     async def _aperform(self, half: _Half, client: Any, verify: Any, dpop: DPoP | None) -> Any:
         tokens = TokenClient(client, verify, _POLICY, getattr(self.client_auth, "certificate", None))
-        try:
-            return await self._driver(LoopDriver, tokens, client).run(guarded(half(_attempt(dpop))))
-        finally:
-            await tokens.aclose()
+        return await self._driver(LoopDriver, tokens, client).run(guarded(half(_attempt(dpop))))
 
     def _driver(self, kind: type[_D], tokens: TokenClient, client: Any) -> _D:
         library = sys.modules["httpx"] if client is None else library_of(client)  # the package has imported it

@@ -8,6 +8,7 @@ Rules.
 
 1. Load: somebody else may have renewed. Lease, and load again: somebody may have done so while we waited. A lease is
    waited for as long as its holder may have it, if the grant spends refresh tokens; else as long as a renewal may take.
+   A holder that has stood still, so that its lease might end before its work, asks for it again.
 2. A refresh token that may rotate is marked as presented in the store before it is. One whose answer was lost is
    presented once more at most (also marked), by whoever finds it: then the session is lost, and we say so.
 3. A token request that was not sent, or was answered with "not now", is tried again within one budget. One that left
@@ -32,8 +33,9 @@ Rules.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ._attempt import Attempt, unavailable
 from ._entries import Entry
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from ._lifecycle import RenewalPolicy
     from ._sources import TokenSource
     from ._steps import Renewing
+    from ._times import Clock
 
 __all__ = ["Renewals", "guarded", "keep", "leave", "renew", "save_unsaved"]
 
@@ -90,6 +93,11 @@ class Renewals:
     def logs_in(self) -> bool:
         """Whether the grant can open a session where there is none."""
         return getattr(self.grant, "logs_in", False)
+
+    @property
+    def is_of_session(self) -> bool:
+        """Whether what it brings goes when a session is given up."""
+        return self.grant.spends or getattr(self.grant, "sibling_of", None) is not None
 
     @property
     def login_timeout(self) -> float:
@@ -165,14 +173,25 @@ def _asks_person(entry: Entry | None, flight: Flight, renewals: Renewals) -> boo
     return renewals.login_timeout > 0 and renewals.may_log_in(flight) and not _can_refresh(entry, flight)
 
 
-def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step, Any, bool]:
-    """The right to renew, for as long as a person may take if one is to be asked. False: look again first."""
+class _Right(NamedTuple):
+    """The right to renew: until when it may be used, by both clocks, one of which stops while a machine sleeps."""
+
+    until: float
+    until_wall: float
+
+    def is_good(self, clock: Clock) -> bool:
+        """Whether what takes a renewal's budget would still be over before the lease is."""
+        return clock.monotonic() <= self.until and clock.wall() <= self.until_wall
+
+
+def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step, Any, _Right | None]:
+    """The right to renew, for as long as a person may take if one is to be asked. None: look again first."""
     policy, spends = renewals.policy, renewals.grant.spends
     more = renewals.login_timeout if asks else 0.0
     seconds = policy.lease_seconds + more
     patience = seconds + TAKEOVER if spends else policy.budget + more
     if flight.without_store:
-        return True
+        return _Right(math.inf, math.inf)
     flight.last(patience)  # somebody may have died with it; or sits before a login, in another process
     try:
         leased = (yield Lease(seconds, patience)) is not False
@@ -182,7 +201,8 @@ def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step,
         _go_on_without(flight, renewals.source, error, "there is no lease to be had, and the renewal goes on without")
         leased = True
     flight.last(policy.budget + more, anew=True)
-    return leased
+    spare = seconds - policy.budget - more
+    return _Right(policy.clock.monotonic() + spare, policy.clock.wall() + spare) if leased else None
 
 
 def _release(source: TokenSource) -> Generator[Step, Any, None]:
@@ -197,17 +217,17 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
 ) -> Generator[Step, Any, Entry]:
     source, grant, policy = renewals.source, renewals.grant, renewals.policy
     lost: str | None = None  # the stamp of what was refused under this very lease
-    leased = yield from _lease(flight, renewals, asks=asks)
+    right = yield from _lease(flight, renewals, asks=asks)
     for _ in range(MAX_ROUNDS):
         entry, stored = yield from _load(flight, renewals)
         if entry is not None and _serves(entry, source, policy, flight):
             return entry
         if entry is not None and entry.stamp == lost:
             entry = entry.spent()
-        if not leased or (not asks and _asks_person(entry, flight, renewals)):
+        if right is None or not right.is_good(policy.clock) or (not asks and _asks_person(entry, flight, renewals)):
             asks = asks or _asks_person(entry, flight, renewals)  # the lease has to outlive the login
             yield from _release(source)
-            leased = yield from _lease(flight, renewals, asks=asks)
+            right = yield from _lease(flight, renewals, asks=asks)
             continue
         presents = grant.spends and entry is not None and _can_refresh(entry, flight)
         if entry is not None and entry.is_spent and entry.token.refresh_token is not None and not renewals.logs_in:
@@ -360,7 +380,7 @@ def _save(flight: Flight, renewals: Renewals, entry: Entry, stored: Entry | None
             if (yield Save(entry, _fence(theirs))):
                 return entry
             theirs = yield Load()
-            if theirs is not None and theirs.is_mark and spends:
+            if theirs is not None and theirs.is_mark and renewals.is_of_session:
                 source.found_mark(flight)
                 yield from _give_back(renewals, entry)
                 raise ReauthenticationRequired("the session was given up while it was renewed")

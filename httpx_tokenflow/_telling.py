@@ -32,6 +32,21 @@ class Listener(Protocol):
     def __hash__(self) -> int: ...
 
 
+class _Locks:
+    """The lock that belongs to no teller: there may be 100,000 of them."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        # Guards who listens, for a line or two, in which a collection may come upon a __del__ that tells something.
+        self.hearing = threading.RLock()
+
+
+_locks = _Locks()
+
+
 class Teller:
     """Tells everybody who listens, for as long as they live, and the log.
 
@@ -39,20 +54,21 @@ class Teller:
         name: of whose token it tells: client and server.
     """
 
-    __slots__ = ("__weakref__", "_hearing", "_listeners", "name")
+    __slots__ = ("__weakref__", "_listeners", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
-        Teller._after_fork(self)
+        self._listeners: weakref.WeakSet[Listener] | None = None  # 0.8 kB, and most have nobody who listens
         renew_after_fork(self)
 
     def _after_fork(self) -> None:
-        self._hearing = threading.Lock()
+        """Nothing: see `_Locks`. Subclasses have more to do."""
 
     def listen(self, listener: Listener) -> None:
         """Tell `listener` of everything, for as long as it lives."""
-        with self._hearing:
+        with _locks.hearing:
+            if self._listeners is None:
+                self._listeners = weakref.WeakSet()
             self._listeners.add(listener)
 
     def is_heard(self, level: int) -> bool:
@@ -67,8 +83,8 @@ class Teller:
 
         event: Event = getattr(events, kind)(source=self.name, **facts)
         logger.log(level, "%s", event)
-        with self._hearing:
-            listeners = [listener._on_event for listener in self._listeners]  # noqa: SLF001 - the protocol
+        with _locks.hearing:
+            listeners = [listener._on_event for listener in self._listeners or ()]  # noqa: SLF001 - the protocol
         for at, on_event in enumerate(listeners):
             if on_event in listeners[:at]:
                 continue  # two objects that share this source have the same handler

@@ -255,14 +255,12 @@ class TokenAuth(CredentialAuth):
         return (yield from guarded(asking))
 
     def close(self) -> None:
-        """Free what is ours; a later use opens it anew. A renewal in the air is waited for, 5 s at most."""
+        """Wait for a renewal in the air, 5 s at most. Nothing else is left open; a later use goes on as before."""
         self._driver(ThreadDriver).settle()
-        self._client.close()
 
     async def aclose(self) -> None:
-        """As `close`, and what is ours on this event loop."""
+        """As `close`."""
         await self._driver(LoopDriver).settle()
-        await self._client.aclose()
 
     def __enter__(self) -> Self:
         return self

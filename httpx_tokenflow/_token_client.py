@@ -11,17 +11,19 @@ Rules.
    a thread cannot be stopped, but our own client is closed under it.
 3. Our own keeps no connection open. Renewals are minutes apart, servers give idle connections up sooner, and a token
    request on a connection that has just been given up ends with the outcome unknown, the worst of the three.
+4. So our own lives for one request: it is nobody else's to close, and there is none among 100,000 idle tenants. What is
+   dear is the trust in the world's authorities (40 ms, half a megabyte): all share that.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 import threading
 import time
 import weakref
 import zlib
-from concurrent import futures
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -30,7 +32,7 @@ import anyio
 from ._answers import ServerResponse
 from ._errors import ConfigurationError, TokenEndpointUnavailable
 from ._forks import renew_after_fork
-from ._loops import begin, running_loop
+from ._loops import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenClient", "library_of"]
 
 _T = TypeVar("_T")
+_Key = tuple[str, str, str | None, str | None]
 
 
 class Certificate(Protocol):
@@ -61,7 +64,7 @@ _BARE: dict[str, Any] = {"auth": None, "follow_redirects": False}  # rule 1
 
 
 class TokenClient:
-    """Sends requests to an authorization server: through the program's client, or ours, one per loop and library.
+    """Sends requests to an authorization server: through the program's client, or through our own.
 
     Args:
         client: an httpx or httpx2 client, sync or async, used as it is and never closed; None for our own.
@@ -69,6 +72,8 @@ class TokenClient:
         policy: for `connect_timeout`.
         certificate: the client's own, for mutual TLS (RFC 8705 §2); or None.
     """
+
+    __slots__ = ("_certificate", "_client", "_connect_timeout", "_is_async", "_verify")
 
     def __init__(self, client: Any, verify: Any, policy: RenewalPolicy, certificate: Certificate | None = None) -> None:
         if client is not None and verify is not True:
@@ -84,36 +89,18 @@ class TokenClient:
         self._verify = verify
         self._certificate = certificate
         self._connect_timeout = policy.connect_timeout
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._trust: dict[str, Any] = {}  # library and scheme -> an SSL context
-        self._threads: dict[str, Any] = {}  # library and scheme -> our sync client
-        self._loops: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 
     def send(self, request: ServerRequest, timeout: float, library: ModuleType) -> ServerResponse:
         """Send `request` and read the answer, in `timeout` seconds; raises what the library raises."""
-        client, key = self._client, _key(library, request)
-        if client is None:
-            with self._lock:
-                client = self._threads.get(key)
-                if client is None:
-                    client = self._threads[key] = library.Client(**self._ours(key, library))
-                elif self._certificate is not None:
-                    self._certificate.load(self._trust[key])
-        elif self._is_async:
-            raise ConfigurationError("client= is an async client, and this is a sync use: give TokenAuth a sync client")
-        try:
+        if self._client is not None:
+            if self._is_async:
+                raise ConfigurationError(
+                    "client= is an async client, and this is a sync use: give TokenAuth a sync client"
+                )
+            return _within(timeout + LATE, self._exchange, self._client, request, timeout)
+        scheme = _scheme_of(request)
+        with library.Client(**_ours(library, scheme, self._tls(library, scheme))) as client:
             return _within(timeout + LATE, self._exchange, client, request, timeout)
-        except futures.TimeoutError:
-            if self._client is None:
-                with self._lock:
-                    if self._threads.get(key) is client:
-                        del self._threads[key]
-                client.close()
-            raise
 
     def _exchange(self, client: Any, request: ServerRequest, timeout: float) -> ServerResponse:
         deadline = time.monotonic() + timeout
@@ -133,19 +120,21 @@ class TokenClient:
 
     async def asend(self, request: ServerRequest, timeout: float, library: ModuleType) -> ServerResponse:  # noqa: ASYNC109
         """As `send`; a sync client works in a thread, so that the loop does not stop."""
-        client = self._client
-        if client is None:
-            key, clients = _key(library, request), self._loops.setdefault(running_loop(), {})
-            client = clients.get(key)
-            if client is None:
-                # Reading the certificates of the world takes 40 ms, in which no loop should stand still.
-                options = await _in_thread(self._ours, key, library)
-                client = clients[key] = library.AsyncClient(**options)
-            elif self._certificate is not None:
-                await _in_thread(self._certificate.load, self._trust[key])
+        if self._client is not None:
+            return await self._aexchange(self._client, request, timeout)
+        scheme = _scheme_of(request)
+        if self._certificate is not None or (self._verify is True and not _trust.has(library, scheme)):
+            # Reading the certificates of the world takes 40 ms, in which no loop should stand still.
+            tls = await _in_thread(self._tls, library, scheme)
+        else:
+            tls = self._tls(library, scheme)
+        async with library.AsyncClient(**_ours(library, scheme, tls)) as client:
+            return await self._aexchange(client, request, timeout)
+
+    async def _aexchange(self, client: Any, request: ServerRequest, timeout: float) -> ServerResponse:  # noqa: ASYNC109
         with anyio.fail_after(timeout + LATE):
-            if not self._is_async and self._client is not None:
-                return await _in_thread(self._exchange, self._client, request, timeout)
+            if self._client is not None and not self._is_async:
+                return await _in_thread(self._exchange, client, request, timeout)
             response = await client.send(self._build(client, request, timeout), stream=True, **_BARE)
             body = _Bounded()
             try:
@@ -159,23 +148,12 @@ class TokenClient:
                     await response.aclose()
             return _plain(response, body)
 
-    def _ours(self, key: str, library: ModuleType) -> dict[str, Any]:
-        """How our own clients are made (rule 3)."""
-        verify = self._trust.get(key)
-        if verify is None:
-            verify = self._verify
-            if verify is True:
-                # Over plain http, to loopback, nothing has to be trusted, and this context trusts nobody.
-                is_plain = key.endswith(" http")
-                verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else library.create_ssl_context()
-            if self._certificate is not None:
-                self._certificate.load(verify)
-            self._trust[key] = verify
-        limits = library.Limits(max_connections=None, max_keepalive_connections=0)
-        jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-        # What is for this machine alone goes through no proxy.
-        trusts = not key.endswith(" http")
-        return {"verify": verify, "limits": limits, "follow_redirects": False, "cookies": jar, "trust_env": trusts}
+    def _tls(self, library: ModuleType, scheme: str) -> Any:
+        """Whom our own clients trust, and what they present."""
+        context = _trust.of(library, scheme, self._certificate) if self._verify is True else self._verify
+        if self._certificate is not None:
+            self._certificate.load(context)
+        return context
 
     def _build(self, client: Any, request: ServerRequest, timeout: float) -> Any:
         connect = min(self._connect_timeout, timeout)
@@ -188,18 +166,36 @@ class TokenClient:
             timeout=library_of(client).Timeout(timeout, connect=connect),
         )
 
-    def close(self) -> None:
-        """Close our sync clients; they are opened anew when needed."""
-        with self._lock:
-            clients, self._threads = self._threads, {}
-        for client in clients.values():
-            client.close()
 
-    async def aclose(self) -> None:
-        """Close what is ours on this event loop, and our sync clients."""
-        for client in self._loops.pop(running_loop(), {}).values():
-            await client.aclose()
-        self.close()
+class _Trust:
+    """The SSL contexts of all who verify as their library does; each certificate has its own."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._everybodys: dict[_Key, ssl.SSLContext] = {}
+        self._by_certificate: weakref.WeakKeyDictionary[Certificate, dict[_Key, ssl.SSLContext]]
+        self._by_certificate = weakref.WeakKeyDictionary()
+
+    def has(self, library: ModuleType, scheme: str) -> bool:
+        """Whether it is at hand for who has no certificate."""
+        return _key(library, scheme) in self._everybodys
+
+    def of(self, library: ModuleType, scheme: str, certificate: Certificate | None) -> ssl.SSLContext:
+        """The one for `certificate`; over plain http, to loopback, nobody has to be trusted, and nobody is."""
+        key = _key(library, scheme)
+        with self._lock:
+            known = self._everybodys if certificate is None else self._by_certificate.setdefault(certificate, {})
+            if key not in known:
+                is_plain = scheme == "http"
+                known[key] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else library.create_ssl_context()
+            return known[key]
+
+
+_trust = _Trust()
 
 
 class _Bounded:
@@ -235,8 +231,21 @@ async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=limiter)
 
 
-def _key(library: ModuleType, request: ServerRequest) -> str:
-    return f"{library.__name__} {request.url.partition(':')[0]}"
+def _key(library: ModuleType, scheme: str) -> _Key:
+    """What an SSL context of the library's depends on: it heeds the environment, as OpenSSL does."""
+    return library.__name__, scheme, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+
+
+def _scheme_of(request: ServerRequest) -> str:
+    return request.url.partition(":")[0]
+
+
+def _ours(library: ModuleType, scheme: str, tls: Any) -> dict[str, Any]:
+    """How our own clients are made (rules 1 and 3); what is for this machine alone goes through no proxy."""
+    limits = library.Limits(max_connections=None, max_keepalive_connections=0)
+    jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    trusts = scheme != "http"
+    return {"verify": tls, "limits": limits, "follow_redirects": False, "cookies": jar, "trust_env": trusts}
 
 
 def _plain(response: Any, body: _Bounded) -> ServerResponse:

@@ -13,7 +13,7 @@ from ._errors import ConfigurationError, InvalidCredential
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Token", "check_credential", "digest"]
+__all__ = ["Token", "Unpickled", "check_credential", "digest"]
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
 _LATEST = 1e12  # Unix seconds, of some 30,000 years from now: more are milliseconds, or nonsense
@@ -24,8 +24,26 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+class Unpickled:
+    """Immutable, and so its own copy; never pickled."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} is not pickled: a pickle would carry its secrets wherever it goes; "
+            "use to_dict() and from_dict() where you mean to move it"
+        )
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+
 @dataclass(frozen=True, slots=True)
-class Token:
+class Token(Unpickled):
     """An access token with what came with it. Immutable; its repr shows no secret.
 
     Args:
@@ -80,18 +98,6 @@ class Token:
         """
         known = {name: data[name] for name in _FIELDS if data.get(name) is not None}
         return cls(**{"access_token": "", **known})
-
-    def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError(
-            "a Token is not pickled: a pickle would carry its secrets wherever it goes; "
-            "use Token.to_dict() and Token.from_dict() where you mean to move it"
-        )
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> Self:
-        return self
 
 
 _FIELDS = tuple(item.name for item in dataclasses.fields(Token))

@@ -10,7 +10,7 @@ from httpx_tokenflow import ReauthenticationRequired, StepUpRequired, StoreError
 QUICK = range(2_000)
 ALL = range(2_000, 12_000)
 FAULTS = {"hang up": 0.02, "not sent": 0.05, "not now": 0.05, "lost before": 0.03, "lost after": 0.03, "nonce": 0.2,
-          "refused login": 0.1}  # fmt: skip
+          "refused login": 0.1, "pause": 0.04, "store fails": 0.01}  # fmt: skip
 SENDS = 5  # three for renewals, one for more scope, one for a nonce
 FLIGHTS = 4
 OVER = (ReauthenticationRequired, StepUpRequired)

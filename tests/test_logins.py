@@ -7,7 +7,6 @@ import hashlib
 import json
 import ssl
 import webbrowser
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -64,7 +63,7 @@ def challenge(error: str, **params: str) -> Challenge:
 
 def entry(**options: Any) -> Entry:
     token = Token("old", refresh_token="refresh-0", scope="a b")
-    return replace(Entry(token, 0.0, 60.0), **options)
+    return Entry(token, 0.0, 60.0).having(**options)
 
 
 @pytest.fixture

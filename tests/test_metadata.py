@@ -805,7 +805,7 @@ def test_a_token_from_outside_may_say_whose_it_is() -> None:
     given = Entry.of_login(Token("a", refresh_token="r", extra={"issuer": OTHER}), 0.0)
     web, one = two(**{PLACE: trusts(ISSUER)}), open_server()
     assert web.find(one, given, PLACE).issuer == OTHER
-    assert web.find(one, replace(given, issuer=ISSUER), PLACE).issuer == ISSUER
+    assert web.find(one, given.having(issuer=ISSUER), PLACE).issuer == ISSUER
 
 
 def test_an_issuer_that_is_asked_for_by_name() -> None:

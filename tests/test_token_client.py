@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import ssl
 import threading
 import time
 import zlib
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
@@ -16,7 +18,7 @@ import httpx2
 import pytest
 
 from httpx_tokenflow import ClientCredentials, RenewalPolicy, TokenAuth, TokenEndpointUnavailable
-from httpx_tokenflow._token_client import MAX_RESPONSE, _within
+from httpx_tokenflow._token_client import MAX_RESPONSE, TokenClient, _Trust, _within
 from httpx_tokenflow.testing import Sandbox, serve
 
 if TYPE_CHECKING:
@@ -143,3 +145,49 @@ def test_what_is_for_this_machine_goes_through_no_proxy(monkeypatch: pytest.Monk
             assert TokenAuth(ClientCredentials(f"{url}/token", client_id="client", client_secret="secret")).token()
         with pytest.raises(TimeoutError):
             proxy.accept()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("side", ["sync", "async"])
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_our_own_client_lives_for_one_request(library: Any, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of our own is closed when its request is over, and the next has another: two auths share none."""
+    kind = library.Client if side == "sync" else library.AsyncClient
+    made: list[Any] = []
+
+    class Noted(kind):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(self)
+
+    monkeypatch.setattr(library, kind.__name__, Noted)
+    sandbox = Sandbox()
+    with serve(sandbox) as url:
+        for _ in range(2):
+            auth = TokenAuth(ClientCredentials(f"{url}/token", client_id="client", client_secret="secret"))
+            request = library.Request("GET", "https://api.example/x")
+            if side == "sync":
+                next(auth.sync_auth_flow(request))
+            else:
+                async with aclosing(auth.async_auth_flow(request)) as flow:
+                    await anext(flow)
+            assert request.headers["Authorization"].startswith("Bearer ")
+    assert len(made) == sandbox.token_requests == 2
+    assert all(one.is_closed for one in made)
+
+
+def test_trust_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many auths there are, the certificates of the world are read once for each library and environment."""
+    read: list[str] = []
+
+    def reading(library: Any) -> Any:
+        return lambda: read.append(library.__name__) or ssl.create_default_context()
+
+    for library in LIBRARIES:
+        monkeypatch.setattr(library, "create_ssl_context", reading(library))
+    monkeypatch.setattr("httpx_tokenflow._token_client._trust", _Trust())
+    contexts = [TokenClient(None, True, RenewalPolicy())._tls(one, "https") for one in LIBRARIES for _ in range(3)]
+    assert read == ["httpx", "httpx2"]
+    assert len(set(contexts)) == 2
+    monkeypatch.setenv("SSL_CERT_FILE", "another")
+    assert TokenClient(None, True, RenewalPolicy())._tls(httpx, "https") not in contexts

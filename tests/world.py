@@ -36,6 +36,7 @@ from httpx_tokenflow._siblings import Errand
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
     Answer,
+    Delete,
     Drain,
     Elsewhere,
     Fetch,
@@ -218,6 +219,8 @@ class World:
         self.policy = RenewalPolicy(clock=clock, random=self.random.random)
         self.server = Server(self.lifetime, rotates=self.grant_kind != "client")
         self.store = MemoryStore()
+        self.news: Counter[str] = Counter()
+        self.tells_news = self.seed % 3 > 0
         self.leases: dict[str, tuple[Actor, float]] = {}
         self.given_up: list[Any] = []  # families, access tokens
         self.has_left = False
@@ -456,15 +459,20 @@ class World:
             self._then(actor, lambda: None)
         elif isinstance(step, Lease):
             what = source.fingerprint
-            limit = actor.alarm = self.now + step.patience
-            actor.wake = lambda: self._is_free(what) or self.now >= limit
-            self._then(actor, lambda: self._lease(actor, what, step.seconds))
+            limit, before = self.now + step.patience, self.news[what]
+            actor.alarm = min([limit, *[until for _, until in self.leases.values() if until > self.now]])
+            actor.wake = lambda: self._is_free(what) or self.now >= limit or self._is_news(what, before)
+            self._then(actor, lambda: self._lease(actor, what, step.seconds, before))
         elif isinstance(step, Release):
             self._then(actor, lambda: self._release(actor, source.fingerprint))
         elif isinstance(step, Load):
+            self._maybe_pause(actor, is_lost=False)
             self._then(actor, lambda: self._load(actor, source.fingerprint))
         elif isinstance(step, Save):
-            self._then(actor, partial(self.store.save, source.fingerprint, step.entry, replaces=step.replaces))
+            self._maybe_pause(actor, is_lost=step.entry.presented == 0)
+            self._then(actor, lambda: self._save(actor, source.fingerprint, step))
+        elif isinstance(step, Delete):
+            self._then(actor, partial(self.store.delete, source.fingerprint, fence=step.fence))
         elif isinstance(step, Sleep):
             actor.until = self.now + step.seconds
             self._then(actor, lambda: None)
@@ -475,16 +483,52 @@ class World:
     def _is_free(self, what: str) -> bool:
         return what not in self.leases or self.leases[what][1] <= self.now
 
-    def _lease(self, actor: Actor, what: str, seconds: float) -> None:
+    def _is_news(self, what: str, before: int) -> bool:
+        return self.tells_news and self.news[what] != before
+
+    def _lease(self, actor: Actor, what: str, seconds: float, before: int) -> bool:
+        self._maybe_fail()
         if not self._is_free(what):
+            if self._is_news(what, before):
+                return False
             raise StoreError("there is no lease to be had")
         self.leases[what] = actor, self.now + seconds
+        return True
+
+    def _maybe_fail(self) -> None:
+        if self._happens("store fails"):
+            self.history.append("the store fails")
+            raise StoreError("down")
+
+    def _maybe_pause(self, actor: Actor, *, is_lost: bool) -> None:
+        """A renewal stands still until its lease is over: whoever comes next may take its answer for lost."""
+        if actor.name.startswith("renewal") and self._happens("pause"):
+            ends = [until for holder, until in self.leases.values() if holder is actor]
+            # Not much longer than its lease: it wakes up in the middle of what somebody else does with the next.
+            actor.until = max([self.now, *ends]) + self.random.random() * 0.2
+            self.lost_answers += is_lost
+            self.history.append(f"{actor.name} stands still")
 
     def _release(self, actor: Actor, what: str) -> None:
         if self.leases.get(what, (None,))[0] is actor:
             del self.leases[what]
 
+    def _save(self, actor: Actor, what: str, step: Save) -> bool:
+        before = self.store.load(what)
+        try:
+            self._maybe_fail()
+        except StoreError:
+            self.lost_answers += step.entry.presented == 0
+            raise
+        saved = self.store.save(what, step.entry, replaces=step.replaces)
+        holds = self.leases.get(what, (None,))[0] is actor
+        if saved and not holds and step.entry.presented > 0 and actor.name.startswith("renewal"):
+            self.lost_answers += 1  # it stood still in the one moment in which nobody can see that
+        self.news[what] += saved and (before is None or before.stamp != step.entry.stamp)
+        return saved
+
     def _load(self, actor: Actor, what: str) -> Entry | None:
+        self._maybe_fail()
         loaded = self.store.load(what)
         if loaded is not None and loaded.is_mark and what == "f" and actor.flight is not None:
             actor.process.banned = [*self.given_up]
@@ -506,6 +550,7 @@ class World:
     def _fetch(self, actor: Actor, step: Fetch) -> None:
         self.server.requests += 1
         form = dict(step.request.form)
+        self._maybe_pause(actor, is_lost=True)
         if step.request.url == REVOCATION:
             self._then(actor, lambda: self.server.revoke(form["token"]))
             return

@@ -243,8 +243,8 @@ async def test_closing_on_the_loop_that_flies(backend: str, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_what_was_closed_opens_anew(driver: str) -> None:
-    """`with` and `async with` free what is ours; closed twice, the auth still serves the next request."""
+def test_what_was_closed_goes_on(driver: str) -> None:
+    """`with` and `async with` end nothing for good; closed twice, the auth still serves the next request."""
     stage = Stage("refresh", driver, need="expired")
 
     async def on_a_loop(auth: Any) -> list[Any]:
@@ -253,8 +253,6 @@ def test_what_was_closed_opens_anew(driver: str) -> None:
             async with auth as same:
                 assert same is auth
                 answers.append(await asent(stage.client(auth), stage.api_url))
-                assert len(auth._client._loops) == 1
-            assert not auth._client._loops
             await auth.aclose()
             stage.hands.move(LIFETIME)
         return answers
@@ -265,8 +263,6 @@ def test_what_was_closed_opens_anew(driver: str) -> None:
             with auth as same:
                 assert same is auth
                 answers.append(sent(stage.client(auth), stage.api_url))
-                (ours,) = auth._client._threads.values()
-            assert ours.is_closed
             auth.close()
             stage.hands.move(LIFETIME)
         return answers

@@ -13,7 +13,6 @@ from concurrency.test_cancellation import WAYS
 from httpx_tokenflow import ReauthenticationRequired, StoreError, Token, TokenAuth
 from httpx_tokenflow._drivers import LoopDriver
 from httpx_tokenflow._entries import Minted
-from httpx_tokenflow._renewal import LEASE_GRACE
 from httpx_tokenflow._steps import Call, Lease, Patience
 from httpx_tokenflow.stores import MemoryStore
 
@@ -196,6 +195,6 @@ async def test_the_lease_of_a_login_is_waited_for(backend: str) -> None:
     stage = Stage("refresh", backend, "nothing", store=Slow(), policy={"budget": 0.1})
     driver = stage.auth._driver(LoopDriver)
     async with AsyncExitStack() as leases:
-        await driver.perform(Lease(0.1 + LEASE_GRACE + 20.0), leases)
+        await driver.perform(Lease(50.0, 20.0), leases)
         with pytest.raises(StoreError):
-            await driver.perform(Lease(0.1 + LEASE_GRACE), leases)
+            await driver.perform(Lease(50.0, -4.9), leases)
