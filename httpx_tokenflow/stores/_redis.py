@@ -39,6 +39,7 @@ __all__ = ["RedisStore"]
 
 _CLOCK_EVERY = 60.0  # seconds after which Redis is asked again what time it is
 _CLOCK_SLACK = 2.0  # seconds by which clocks may differ, and answers be late
+_CONNECTIONS = 10_000  # as many as there are threads: no more than 100, as by default, would be an error to the next
 _LONGEST = 10**12  # milliseconds: Redis takes no more than it can add to its clock
 
 # had, new ("": nothing), milliseconds ("": for ever), channel ("": nobody has to know)
@@ -66,7 +67,8 @@ class RedisStore(CodedStore):
     Args:
         client: a URL (``redis://``, ``rediss://``, ``unix://``); or a client of redis-py: ``Redis``, ``RedisCluster``,
             what ``Sentinel.master_for`` gives, or their twins of ``redis.asyncio``, which serve asyncio programs
-            alone. A client is used as it is, and never closed.
+            alone. A client is used as it is, and never closed; one that was made by ``from_url`` tries nothing twice,
+            so that after a restart of Redis the first question fails, unless it was given ``retry=``.
         prefix: of every key and channel.
         keys: encryption keys (urlsafe base64 of 32 bytes): the first encrypts, all decrypt. Without any, whoever can
             read Redis can read the tokens. Needs the extra ``crypto``.
@@ -230,7 +232,13 @@ def _client_of(url: str, timeout: float) -> Any:
         from redis.retry import Retry
     retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
     try:
-        return redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=retry,
+            max_connections=_CONNECTIONS,
+        )
     except (ValueError, TypeError):
         raise ConfigurationError(  # whose text may quote a password
             "RedisStore needs a URL such as redis://host:6379/0, rediss://user:password@host:6379/0 or "

@@ -5,7 +5,8 @@ Rules.
 1. The first try costs one command. Who does not get the lease subscribes to the news, tries once more, so that nothing
    is missed in between, and then waits for whichever comes first: word that another token was saved, which makes a
    lease needless (the context is False: 100 who wait are not served one after the other), or a moment of 0.1 to 0.5 s,
-   since a holder that died says nothing. Without pub/sub the moments are enough.
+   since a holder that died says nothing. Without pub/sub the moments are enough; so they are when as many of this
+   store listen as may: each takes a connection, of which redis-py's pools have no more than 100 by default.
 2. A claim has its token before Redis is asked. If the answer is lost, Redis may take the command later, after a pause
    say, and hold the lease for nobody; or redis-py has sent it twice, and the second finds the first in its way. So
    whoever is refused looks whether it is by their own claim; and a claim in doubt is given back before the next try.
@@ -35,7 +36,8 @@ logger = logging.getLogger("httpx_tokenflow")
 
 _FIRST_MOMENT = 0.1  # seconds between two tries, growing
 _LAST_MOMENT = 0.5
-_SAYS_SO_WITHIN = 1.0  # seconds in which Redis confirms a subscription
+_LISTENERS = 10  # of one store at a time
+_CONFIRMS_WITHIN = 1.0  # seconds: Redis says that a subscription is made
 
 
 @dataclass(slots=True, eq=False)
@@ -47,12 +49,14 @@ class Claim:
         lock: redis-py's.
         token: what the key holds if it is ours.
         until: when Redis has forgotten it at the latest, of `time.monotonic`.
+        is_late: nobody waits for Redis' answer any more.
     """
 
     name: str
     lock: Any
     token: bytes
     until: float
+    is_late: bool = False
 
     @classmethod
     def of(cls, client: Any, name: str, seconds: float) -> Claim:
@@ -63,9 +67,14 @@ class Claim:
     async def made(self, side: Side) -> bool:
         """Whether the lock is ours now (rule 2)."""
         self.lock.local.token = self.token
-        if await side.ask(self.lock.acquire, blocking=False, token=self.token):
-            return True
-        return bool(await side.ask(self.lock.owned))
+        return bool(await side.ask(self._acquire) or await side.ask(self.lock.owned))
+
+    def _acquire(self) -> Any:
+        """Whether it was free, or what to await for that; a thread that was left to itself gives it back at once."""
+        acquired = self.lock.acquire(blocking=False, token=self.token)
+        if acquired is True and self.is_late:
+            self.lock.release()
+        return acquired
 
     async def given_back(self, side: Side) -> bool:
         """Give the lock back. Whether it was ours."""
@@ -77,6 +86,50 @@ class Claim:
         return True
 
 
+class _News:
+    """What is published on a channel; nothing, where nobody may listen, or pub/sub fails."""
+
+    def __init__(self, client: Any, *, may_listen: bool) -> None:
+        self._client = client
+        self._may_listen = may_listen
+        self._pubsub: Any = None
+
+    async def begin(self, side: Side, channel: str) -> None:
+        """Subscribe; from then on nothing is missed."""
+        if not self._may_listen:
+            return
+        try:
+            self._pubsub = self._client.pubsub()
+            await side.ask(self._pubsub.subscribe, channel)
+        except Exception as error:  # noqa: BLE001 - of whatever client; the next try tells what is the matter
+            await self._give_up(side, error)
+        else:
+            await self.comes(side, _CONFIRMS_WITHIN)  # the first message is that Redis has done it
+
+    async def comes(self, side: Side, seconds: float) -> bool:
+        """Whether there is news within `seconds`."""
+        if self._pubsub is None:
+            await side.sleep(seconds)
+            return False
+        try:
+            message = await side.ask(self._pubsub.get_message, timeout=seconds, waits=seconds)
+        except Exception as error:  # noqa: BLE001 - as above
+            await self._give_up(side, error)
+            return False
+        return message is not None and message["type"] == "message"
+
+    async def end(self, side: Side) -> None:
+        """Leave the channel."""
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            with side.shield(), suppress(Exception):
+                await side.ask(getattr(pubsub, "aclose", pubsub.close))
+
+    async def _give_up(self, side: Side, error: Exception) -> None:
+        logger.debug("no news from Redis (%s): it is asked now and then instead", type(error).__name__)
+        await self.end(side)
+
+
 class Leases:
     """The leases of one store.
 
@@ -86,13 +139,13 @@ class Leases:
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._doubts: list[Claim] = []
-        self._lock = threading.Lock()
+        self._after_fork()
         renew_after_fork(self)
 
     def _after_fork(self) -> None:
-        self._doubts = []  # the parent's claims
         self._lock = threading.Lock()
+        self._doubts: list[Claim] = []  # the parent's claims are its own
+        self._waiting = 0
 
     async def take(self, side: Side, name: str, channel: str, times: tuple[float, float]) -> Claim | None:
         """The lease, for the first of `times` in seconds, once it is free; None: there is news instead.
@@ -135,49 +188,24 @@ class Leases:
 
     async def _wait(self, side: Side, claim: Claim, channel: str, until: float) -> bool:
         """Whether the lease is ours in the end; if not, there is news, or time is over."""
-        news, moment = await self._subscribe(side, channel), _FIRST_MOMENT
+        moment = _FIRST_MOMENT
+        news = _News(self._client, may_listen=self._count(1) <= _LISTENERS)
         try:
+            await news.begin(side, channel)
             while not await self._try(side, claim):
                 left = until - time.monotonic()
-                if left <= 0:
+                if left <= 0 or await news.comes(side, min(left, moment * random.uniform(0.5, 1.0))):
                     return False
-                try:
-                    if await self._hears(side, news, min(left, moment * random.uniform(0.5, 1.0))):
-                        return False
-                except Exception as error:  # noqa: BLE001 - of whatever client; the next try tells what is the matter
-                    logger.debug("no news from Redis (%s): asking now and then instead", type(error).__name__)
-                    await self._leave(side, news)
-                    news = None
                 moment = min(moment * 1.5, _LAST_MOMENT)
             return True
         finally:
-            await self._leave(side, news)
+            self._count(-1)
+            await news.end(side)
 
-    async def _hears(self, side: Side, news: Any, seconds: float) -> bool:
-        """Whether there is news within `seconds`."""
-        if news is None:
-            await side.sleep(seconds)
-            return False
-        message = await side.ask(news.get_message, timeout=seconds, waits=seconds)
-        return message is not None and message["type"] == "message"
-
-    async def _subscribe(self, side: Side, channel: str) -> Any:
-        """What hears the news; None: that cannot be had."""
-        news = None
-        try:
-            news = self._client.pubsub()
-            await side.ask(news.subscribe, channel)
-            if await side.ask(news.get_message, timeout=_SAYS_SO_WITHIN, waits=_SAYS_SO_WITHIN) is not None:
-                return news  # Redis has said that it is so: nothing is missed from now on
-        except Exception as error:  # noqa: BLE001 - not allowed, not there, or Redis is: the next try tells
-            logger.debug("Redis lets us subscribe to no news (%s)", type(error).__name__)
-        await self._leave(side, news)
-        return None
-
-    async def _leave(self, side: Side, news: Any) -> None:
-        if news is not None:
-            with side.shield(), suppress(Exception):
-                await side.ask(getattr(news, "aclose", news.close))
+    def _count(self, more: int) -> int:
+        with self._lock:
+            self._waiting += more
+            return self._waiting
 
     def _in_doubt(self, name: str) -> list[Claim]:
         if not self._doubts:
@@ -188,6 +216,7 @@ class Leases:
 
     def _doubt(self, claim: Claim, seconds: float) -> None:
         """Redis may take the command as late as now: `seconds` begin anew."""
+        claim.is_late = True
         claim.until = max(claim.until, time.monotonic() + seconds)
         with self._lock:
             self._doubts.append(claim)
