@@ -28,7 +28,7 @@ from httpx_tokenflow._extras import need_extra
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 __all__ = ["WINDOWS", "FileLocks", "check_private", "file_name", "reason", "state_directory"]
 
@@ -123,6 +123,10 @@ class FileLocks:
         """For as long as a renewal takes; the context is True."""
         return self._held(f"{file_name(name)}.lease.lock", patience, LEASE_POLL)
 
+    def alease(self, name: str, patience: float) -> AbstractAsyncContextManager[bool]:
+        """As `lease`."""
+        return self._aheld(f"{file_name(name)}.lease.lock", patience, LEASE_POLL)
+
     @contextmanager
     def _held(self, name: str, patience: float, poll: float) -> Iterator[bool]:
         lock = self._lock(name)
@@ -134,12 +138,12 @@ class FileLocks:
             lock.release()
 
     @asynccontextmanager
-    async def alease(self, name: str, patience: float) -> AsyncIterator[bool]:
-        """As `lease`. A try takes microseconds and never waits, so no thread is needed for it."""
+    async def _aheld(self, name: str, patience: float, poll: float) -> AsyncIterator[bool]:
+        """A try takes microseconds and never waits, so no thread is needed for it."""
         import anyio
 
-        lock = self._lock(f"{file_name(name)}.lease.lock")
-        for pause in self._tries(lock, patience, LEASE_POLL):
+        lock = self._lock(name)
+        for pause in self._tries(lock, patience, poll):
             await anyio.sleep(pause)
         try:
             yield True
