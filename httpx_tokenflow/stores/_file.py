@@ -120,7 +120,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in (errno.ELOOP, errno.EMLINK):  # EMLINK: FreeBSD
             raise StoreError(f"{path} is a symbolic link, which is not followed: remove it") from None
         raise StoreError(f"{path} cannot be read: {reason(error)}") from error
     try:
