@@ -83,7 +83,7 @@ class Authority:
 
     def __init__(self, lifetime: float = 3600.0, reuse: float | Literal["strict"] = "strict", prefix: str = "") -> None:
         self.lifetime, self.reuse, self.prefix = lifetime, reuse, prefix
-        self.url = ""
+        self.url = self.api = ""
         self.down = False  # it answers 503
         self.token_requests: list[Asked] = []
         self.presented: Counter[str] = Counter()
@@ -101,7 +101,8 @@ class Authority:
 
     @contextmanager
     def served(self) -> Iterator[Authority]:
-        with serve(self) as self.url:
+        # Each has a loop of its own: thousands of requests to the API do not hold up the one that all of them wait for.
+        with serve(self) as self.url, serve(self) as self.api:
             try:
                 yield self
             finally:

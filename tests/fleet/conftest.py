@@ -28,6 +28,7 @@ from fleet.authority import Authority
 from fleet.rig import Fleet, Nursery
 from valkey_server import ValkeyServer
 
+LIVES = 1800.0  # seconds
 POLICY = {"budget": 3.0, "lease": 5.0}  # seconds; so that nobody has to wait for long
 
 
@@ -39,7 +40,7 @@ def nursery():
 
 @pytest.fixture
 def valkey():
-    with ValkeyServer() as server:
+    with ValkeyServer(lives=LIVES) as server:
         yield server
 
 
@@ -51,8 +52,7 @@ def authority():
 
 @pytest.fixture
 def fleet(nursery, valkey, authority):
-    settings = {
-        "url": authority.url, "kind": "client", "policy": POLICY, "store": {"kind": "redis", "address": valkey.url},
-    }  # fmt: skip
+    store = {"kind": "redis", "address": valkey.url}
+    settings = {"url": authority.url, "api": authority.api, "kind": "client", "policy": POLICY, "store": store}
     with Fleet(nursery, **settings) as fleet:
         yield fleet

@@ -13,7 +13,7 @@ MEMORY = {"store": {"kind": "memory"}}
 @pytest.fixture
 def alone(nursery, authority):
     """Workers that share nothing."""
-    with Fleet(nursery, url=authority.url, kind="client", **MEMORY) as fleet:
+    with Fleet(nursery, url=authority.url, api=authority.api, kind="client", **MEMORY) as fleet:
         yield fleet
 
 

@@ -7,7 +7,7 @@ even those that are stopped. A worker obeys JSON lines, `{"id": …, "do": verb,
 
 Points, at which a worker says `{"at": name}` and stops itself by SIGSTOP if it was armed so, once:
 
-    loading, loaded     the store is read
+    loading, loaded     the store is read; once the lease is held that is reloading, reloaded
     leasing, leased     the lease is asked for; it is held
     marking, marked     the note that a refresh token is about to be presented is written
     saving, saved       the new token is
@@ -22,6 +22,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import random
 import resource
 import signal
 import socket
@@ -37,14 +38,24 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import redis.asyncio  # noqa: F401 - so that no worker has to
 
-from httpx_tokenflow import ClientCredentials, Clock, RefreshToken, RenewalPolicy, Token, TokenAuth, _entries
+from httpx_tokenflow import (
+    ClientCredentials,
+    Clock,
+    RefreshToken,
+    RenewalPolicy,
+    Token,
+    TokenAuth,
+    _entries,
+    _lifecycle,
+    _sources,
+)
 from httpx_tokenflow.stores import FileStore, MemoryStore, RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 LIVES = 1800.0  # seconds after which a nursery, and all of it, ends in any case
-CONNECTIONS = 50  # of a worker's client: httpx's pool is slow with many
+CLIENTS, CONNECTIONS = 8, 10  # of a worker, of each: httpx's pool is slow with many
 EVENTS = 5000  # that are kept
 
 _PR_SET_PDEATHSIG = 1
@@ -72,6 +83,7 @@ class Watched:
 
     def __init__(self, store: Any, points: Points) -> None:
         self.store, self.points = store, points
+        self.leased = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -82,11 +94,24 @@ class Watched:
         yield
         self.points.reached(after)
 
+    def _loading(self) -> Any:
+        return self._around("reloading", "reloaded") if self.leased else self._around("loading", "loaded")
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        self.leased = True
+        self.points.reached("leased")
+        try:
+            yield
+            self.points.reached("releasing")
+        finally:
+            self.leased = False
+
     def _saving(self, entry: Any) -> Any:
         return self._around("marking", "marked") if entry.presented else self._around("saving", "saved")
 
     def load(self, fingerprint: str) -> Any:
-        with self._around("loading", "loaded"):
+        with self._loading():
             return self.store.load(fingerprint)
 
     def save(self, fingerprint: str, entry: Any, *, replaces: str | None) -> bool:
@@ -96,14 +121,12 @@ class Watched:
     @contextmanager
     def lease(self, fingerprint: str, seconds: float, patience: float) -> Iterator[bool]:
         self.points.reached("leasing")
-        with self.store.lease(fingerprint, seconds, patience) as leased:
-            self.points.reached("leased")
+        with self.store.lease(fingerprint, seconds, patience) as leased, self._holding():
             yield leased
-            self.points.reached("releasing")
         self.points.reached("released")
 
     async def aload(self, fingerprint: str) -> Any:
-        with self._around("loading", "loaded"):
+        with self._loading():
             return await self.store.aload(fingerprint)
 
     async def asave(self, fingerprint: str, entry: Any, *, replaces: str | None) -> bool:
@@ -114,9 +137,8 @@ class Watched:
     async def alease(self, fingerprint: str, seconds: float, patience: float) -> AsyncIterator[bool]:
         self.points.reached("leasing")
         async with self.store.alease(fingerprint, seconds, patience) as leased:
-            self.points.reached("leased")
-            yield leased
-            self.points.reached("releasing")
+            with self._holding():
+                yield leased
         self.points.reached("released")
 
 
@@ -152,12 +174,13 @@ class Worker:
         self._halted = False
         self._auth: TokenAuth
         self._api = ""
-        self._client: httpx.AsyncClient
+        self._clients: list[httpx.AsyncClient]
         self._threads = ThreadPoolExecutor(200)
 
     def build(
         self,
         url: str,
+        api: str,
         kind: str,
         store: dict[str, Any],
         policy: dict[str, Any] | None = None,
@@ -165,11 +188,13 @@ class Worker:
         client_secret: str = "secret",
         shift: float = 0.0,
         entry_version: int | None = None,
+        young: float | None = None,
     ) -> None:
         """Make the auth object.
 
         Args:
-            url: of the authority.
+            url: of the authority's token endpoint, without the path.
+            api: of its API.
             kind: "client" for client credentials, "refresh" for a refresh token.
             store: its "kind" (redis, file, memory), "address" and other options.
             policy: numbers of the `RenewalPolicy`.
@@ -177,11 +202,14 @@ class Worker:
             client_secret: what it says.
             shift: seconds by which this process's wall clock is ahead.
             entry_version: what this process takes for the version of entries, if not what it is.
+            young: seconds up to which a token that is refused counts as young to the breaker, if not what it is.
         """
         if shift:
             time.time = lambda: _real_time() + shift
         if entry_version is not None:
             _entries.VERSION = entry_version
+        if young is not None:
+            _sources.YOUNG = _lifecycle.YOUNG = young
         grants = {"client": ClientCredentials, "refresh": RefreshToken}
         more = {"subject": "alice"} if kind == "refresh" else {}
         first = None
@@ -200,31 +228,32 @@ class Worker:
             policy=RenewalPolicy(clock=Clock(wall=time.time), **(policy or {})),
             on_event=self._note,
         )
-        self._api = f"{url}/api"
+        self._api = f"{api}/api"
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        self._client = httpx.AsyncClient(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits)
+        options: dict[str, Any] = {"auth": self._auth, "headers": self._headers, "timeout": 60.0, "limits": limits}
+        self._clients = [httpx.AsyncClient(**options) for _ in range(CLIENTS)]
 
     async def run(self, tasks: int = 1, requests: int = 1) -> dict[str, Any]:
         """So many asyncio tasks, each sends so many requests one after the other."""
         tally = Tally()
 
-        async def task() -> None:
+        async def task(client: httpx.AsyncClient) -> None:
             for _ in range(requests):
-                await self._send(tally)
+                await self._send(client, tally)
 
-        await asyncio.gather(*(task() for _ in range(tasks)))
+        await asyncio.gather(*(task(self._clients[number % CLIENTS]) for number in range(tasks)))
         return tally.result()
 
     async def stream(self, tasks: int = 1, pause: float = 0.0) -> dict[str, Any]:
-        """So many asyncio tasks send requests until they are told to halt."""
+        """So many asyncio tasks send requests, with a pause of up to so many seconds, until they are told to halt."""
         tally, self._halted = Tally(), False
 
-        async def task() -> None:
+        async def task(client: httpx.AsyncClient) -> None:
             while not self._halted:
-                await self._send(tally)
-                await asyncio.sleep(pause)
+                await self._send(client, tally)
+                await asyncio.sleep(pause * random.random())
 
-        await asyncio.gather(*(task() for _ in range(tasks)))
+        await asyncio.gather(*(task(self._clients[number % CLIENTS]) for number in range(tasks)))
         return tally.result()
 
     def halt(self) -> None:
@@ -247,9 +276,9 @@ class Worker:
             await asyncio.gather(*(loop.run_in_executor(self._threads, work, client) for _ in range(threads)))
         return tally.result()
 
-    async def _send(self, tally: Tally) -> None:
+    async def _send(self, client: httpx.AsyncClient, tally: Tally) -> None:
         try:
-            tally.add(await self._client.get(self._api))
+            tally.add(await client.get(self._api))
         except Exception as error:  # noqa: BLE001 - counted
             tally.fail(error)
 
