@@ -545,13 +545,18 @@ class TokenSource(Teller):
         """What to go by: the store's entry, unless memory knows better.
 
         Memory knows better if it has the successor of what is stored, which the store would not take; or if what is
-        stored is spent, and the program came with a token of another login.
+        stored is spent, and the program came with a token of another login. A mark that the store would not take is for
+        all of its session, however often that has been renewed meanwhile.
         """
         unsaved, held = self.unsaved, self.held
         if unsaved is not None and unsaved.replaces == (loaded.stamp if loaded else None):
             return unsaved.entry
+        if unsaved is not None and loaded is not None and unsaved.entry.is_mark:
+            return unsaved.entry if unsaved.entry.session == loaded.session else loaded
         if loaded is None:
             return held.entry if held else self.seed
+        if not loaded.is_spent:
+            self.seed = None  # it has had its time: what came after it may end, but it does not come back
         # A mark is news to who has a session in memory, whatever the program came with before that.
         is_over = loaded.is_spent and not (loaded.is_mark and held is not None)
         if is_over and self.seed is not None and self.seed.session != loaded.session:

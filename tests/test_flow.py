@@ -683,6 +683,22 @@ class TestRenewal:
         assert flow.send(entry("other", time, lifetime=0)) == Release()
         assert ends(flow).value == "Bearer new"
 
+    def test_a_holder_that_stood_still_asks_for_its_lease_again(
+        self, source: TokenSource, policy: RenewalPolicy, time: Time
+    ) -> None:
+        """A lease that might end before a token request does is no right any more, however often that happens."""
+        old = entry("old", time, lifetime=0)
+        flow = self.start(source, policy, "refresh")
+        next(flow)
+        flow.send(old)
+        flow.send(True)
+        time.now += 10.5
+        assert flow.send(old) == Release()
+        assert flow.send(None) == Lease(40.0, 41.0)
+        assert flow.send(True) == Load()
+        time.now += 9.5
+        assert flow.send(old) == Save(old.marked(1), old.fence)
+
     def test_word_of_a_change_instead_of_the_lease(
         self, source: TokenSource, policy: RenewalPolicy, time: Time
     ) -> None:

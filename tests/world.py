@@ -521,8 +521,10 @@ class World:
             self.lost_answers += step.entry.presented == 0
             raise
         saved = self.store.save(what, step.entry, replaces=step.replaces)
-        holds = self.leases.get(what, (None,))[0] is actor
-        if saved and not holds and step.entry.presented > 0 and actor.name.startswith("renewal"):
+        holder, until = self.leases.get(what, (None, 0.0))
+        holds = holder is actor and self.now < until
+        is_first = before is None or before.presented < step.entry.presented
+        if saved and not holds and is_first and actor.name.startswith("renewal"):
             self.lost_answers += 1  # it stood still in the one moment in which nobody can see that
         self.news[what] += saved and (before is None or before.stamp != step.entry.stamp)
         return saved
