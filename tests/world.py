@@ -272,7 +272,10 @@ class World:
         self.outside, self.has_left = None, True
 
         def flow() -> Generator[Any, Any, Any]:
-            before = [*had, *self.server.families.values()]
+            # But for a login that a process came with and has not used yet: that is another session.
+            known = {self.server.owners[one][0] for one in had if one in self.server.owners}
+            families = self.server.families.values()
+            before = [*had, *[one for one in families if self.server.presented.keys() & {*one} or one[0] in known]]
             agreed = yield from leave(self._renewals(process))
             self.given_up += before
             process.banned += before
