@@ -10,11 +10,11 @@ from fleet.rig import Fleet, until
 ROOMY: dict[str, float] = {}  # the defaults: nobody dies here, and a busy machine may take its time
 
 SIZES = [
-    pytest.param((4, 20, 3), id="4x20x3"),
+    pytest.param((3, 10, 3), id="3x10x3"),
     pytest.param((8, 200, 5), id="8x200x5", marks=pytest.mark.slow),
 ]
 ROTATIONS = [
-    pytest.param((4, 10, 4), id="4x10x4"),
+    pytest.param((3, 5, 4), id="3x5x4"),
     pytest.param((8, 200, 20), id="8x200x20", marks=pytest.mark.slow),
 ]
 
@@ -73,28 +73,28 @@ def test_a_fleet_lives_through_tokens_that_end_by_themselves(fleet, authority):
 
 
 def test_a_request_with_a_fresh_token_asks_redis_nothing(fleet, authority, valkey):
-    """400 requests in four processes that have a fresh token: not one Redis command."""
-    _ask_nothing(fleet, authority, valkey, 100)
+    """200 requests in two processes that have a fresh token: not one Redis command."""
+    _ask_nothing(fleet, authority, valkey, 2, 100)
 
 
 @pytest.mark.slow
 def test_ten_thousand_requests_ask_redis_nothing(fleet, authority, valkey):
     """10,000 requests in four processes that have a fresh token: not one Redis command."""
-    _ask_nothing(fleet, authority, valkey, 2500)
+    _ask_nothing(fleet, authority, valkey, 4, 2500)
 
 
-def _ask_nothing(fleet, authority, valkey, requests):
-    fleet.start(4)
+def _ask_nothing(fleet, authority, valkey, workers, requests):
+    fleet.start(workers)
     assert fleet.run(tasks=10).failed == {}
     assert valkey.calls() != {}
     valkey.forget_calls()
     outcome = fleet.run(tasks=10, requests=requests // 10)
-    assert (outcome.ok, outcome.failed) == (4 * requests, {})
+    assert (outcome.ok, outcome.failed) == (workers * requests, {})
     assert valkey.calls() == {}
     assert len(authority.token_requests) == 1
 
 
-@pytest.mark.parametrize("workers", [4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_early_window_is_one_for_the_fleet(fleet, authority, workers):
     """Each process comes to its own early moment: the first renews aside, the others load, and nobody waits."""
     authority.lifetime = 60.0
@@ -114,7 +114,7 @@ def test_the_early_window_is_one_for_the_fleet(fleet, authority, workers):
     assert {event["why"] for event in fleet.events("Waited")} == {"missing"}  # at the beginning, and never again
 
 
-@pytest.mark.parametrize("lifetime", [60.0, 86_400.0])
+@pytest.mark.parametrize("lifetime", [60.0, pytest.param(86_400.0, marks=pytest.mark.slow)])
 def test_clocks_that_differ_by_minutes_make_no_difference(fleet, authority, lifetime):
     """Whoever renews, and whatever their clock says: a rollover is one token request, and no new token is refused."""
     authority.lifetime = lifetime
@@ -151,7 +151,7 @@ def test_a_clock_that_is_minutes_behind_sees_a_token_end(fleet, authority):
         assert authority.answered[401] == 0
 
 
-@pytest.mark.parametrize("kind", ["client", "refresh"])
+@pytest.mark.parametrize("kind", [pytest.param("client", marks=pytest.mark.slow), "refresh"])
 def test_a_token_that_was_set_in_one_process_serves_in_all(fleet, authority, kind):
     """Once the old one is refused everybody has the new one from the store: no token request."""
     first, *others = fleet.start(3, kind=kind, token=authority.login())
@@ -188,7 +188,7 @@ def test_a_token_that_was_given_up_in_one_process_is_gone_from_the_store(fleet, 
     assert others[0].do("status")["state"] == "fresh"
 
 
-@pytest.mark.parametrize("kind", ["client", "refresh"])
+@pytest.mark.parametrize("kind", [pytest.param("client", marks=pytest.mark.slow), "refresh"])
 def test_the_sync_client_shares_as_well(nursery, valkey, authority, kind):
     """Threads of some processes and tasks of others, one Redis: one token request for a rollover."""
     settings = {

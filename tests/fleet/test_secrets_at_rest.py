@@ -45,7 +45,7 @@ def test_the_search_finds_each_form():
     assert shown(CANARY, os.urandom(1000)) == []
 
 
-@pytest.mark.parametrize("keys", [[KEY], []])
+@pytest.mark.parametrize("keys", [pytest.param([KEY], id="one"), pytest.param([], id="none", marks=pytest.mark.slow)])
 def test_no_secret_can_be_read_in_redis(fleet, authority, valkey, keys):
     """Not in a key, a value, a lease or the dump; not even while a lease is held and after a holder was killed."""
     store = {"kind": "redis", "address": valkey.url, "keys": keys}
@@ -70,7 +70,7 @@ def test_no_secret_can_be_read_in_redis(fleet, authority, valkey, keys):
     other.kill()
 
 
-@pytest.mark.parametrize("keys", [[KEY], []])
+@pytest.mark.parametrize("keys", [pytest.param([KEY], id="one"), pytest.param([], id="none", marks=pytest.mark.slow)])
 def test_no_secret_can_be_read_in_files(fleet, authority, tmp_path, keys):
     """Not in the entry, a lock file, or the file that a killed process leaves beside; and no file is for others."""
     folder = tmp_path / "tokens"

@@ -230,8 +230,11 @@ class Worker:
         )
         self._api = f"{api}/api"
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        options: dict[str, Any] = {"auth": self._auth, "headers": self._headers, "timeout": 60.0, "limits": limits}
-        self._clients = [httpx.AsyncClient(**options) for _ in range(CLIENTS)]
+        self._clients = [
+            # The API speaks plain http, and to read what the world trusts takes 40 ms.
+            httpx.AsyncClient(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits, verify=False)
+            for _ in range(CLIENTS)
+        ]
 
     async def run(self, tasks: int = 1, requests: int = 1) -> dict[str, Any]:
         """So many asyncio tasks, each sends so many requests one after the other."""
@@ -272,7 +275,7 @@ class Worker:
                     tally.fail(error)
 
         loop = asyncio.get_running_loop()
-        with httpx.Client(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits) as client:
+        with httpx.Client(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits, verify=False) as client:
             await asyncio.gather(*(loop.run_in_executor(self._threads, work, client) for _ in range(threads)))
         return tally.result()
 
