@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["TokenAuth", "fingerprint"]
 
 _BEARER = frozenset({"bearer", "bearertoken", ""})
+_DPOP = _BEARER | {"dpop"}
+_POLICY = RenewalPolicy()  # for all who give none
+_DEFAULT: tuple[Iterable[str] | None, Expect | None] = (None, None)  # origins= and expect= of all who give neither
 
 
 class TokenAuth(CredentialAuth):
@@ -89,14 +92,14 @@ class TokenAuth(CredentialAuth):
         step_up: bool = False,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        policy = policy or RenewalPolicy()
+        policy = policy or _POLICY
         origins = tuple(origins) if isinstance(origins, Iterator) else origins
         _check_arguments(grant, token, store, policy, should_renew)
         if dpop is not None and not isinstance(dpop, DPoP):
             raise ConfigurationError("dpop= must be a DPoP: DPoP() or DPoP(key)")
         origins = getattr(grant, "origins", None) if origins is None else origins
-        self._store = store if store is not None else MemoryStore()
-        self._kinds = _BEARER if dpop is None else _BEARER | {"dpop"}
+        store = store if store is not None else MemoryStore()
+        self._kinds = _BEARER if dpop is None else _DPOP
         seed = None if token is None else _entry_of(token, policy, self._kinds)
         name = getattr(grant, "name", type(grant).__name__)
         cookie = getattr(grant, "cookie", None)
@@ -105,16 +108,13 @@ class TokenAuth(CredentialAuth):
         elif dpop is not None:
             self._placement = InDPoP(dpop, policy.clock)
         present = _cookie_of if cookie is not None else _bearer_of if dpop is None else _dpop_of
-        source = source_for(name, fingerprint(grant, token, dpop), self._store, present, seed)
+        source = source_for(name, fingerprint(grant, token, dpop), store, present, seed)
         source.expect(expect)
         self._own = Renewals(source, grant, policy, dpop, step_up)
         certificate = getattr(getattr(grant, "client_auth", None), "certificate", None)
-        tokens = client if isinstance(client, TokenClient) else TokenClient(client, verify, policy, certificate)
+        tokens = client if isinstance(client, TokenClient) else TokenClient.of(client, verify, policy, certificate)
         super().__init__(source, self._own, policy, tokens, origins, on_event, should_renew)
-        self._options: dict[str, Any] = {
-            "store": self._store, "policy": policy, "origins": origins, "dpop": dpop, "client": tokens,
-            "expect": expect, "should_renew": should_renew, "step_up": step_up, "on_event": on_event,
-        }  # fmt: skip
+        self._given = _DEFAULT if origins is None and expect is None else (origins, expect)
 
     def using(
         self,
@@ -135,7 +135,19 @@ class TokenAuth(CredentialAuth):
         if vary is None:
             raise ConfigurationError(f"{type(self._own.grant).__name__} knows no scope, audience or resource to choose")
         grant = vary(scope=scope, audience=audience, resource=resource)
-        return TokenAuth(Errand(self._own, grant) if self._own.grant.spends else grant, **self._options)
+        own, (origins, expect) = self._own, self._given
+        return TokenAuth(
+            Errand(own, grant) if own.grant.spends else grant,
+            store=self._source.store,
+            policy=self._policy,
+            origins=origins,
+            dpop=own.dpop,
+            client=self._client,
+            expect=expect,
+            should_renew=self._should_renew,
+            step_up=own.widens,
+            on_event=getattr(self, "_on_event", None),
+        )
 
     @property
     def status(self) -> Status:

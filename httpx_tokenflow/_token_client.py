@@ -73,7 +73,7 @@ class TokenClient:
         certificate: the client's own, for mutual TLS (RFC 8705 §2); or None.
     """
 
-    __slots__ = ("_certificate", "_client", "_connect_timeout", "_is_async", "_verify")
+    __slots__ = ("__weakref__", "_certificate", "_client", "_connect_timeout", "_is_async", "_verify")
 
     def __init__(self, client: Any, verify: Any, policy: RenewalPolicy, certificate: Certificate | None = None) -> None:
         if client is not None and verify is not True:
@@ -89,6 +89,16 @@ class TokenClient:
         self._verify = verify
         self._certificate = certificate
         self._connect_timeout = policy.connect_timeout
+
+    @classmethod
+    def of(cls, client: Any, verify: Any, policy: RenewalPolicy, certificate: Certificate | None) -> TokenClient:
+        """One for all who give the same."""
+        # It keeps what it was given alive, so the ids are their own for as long as it is here.
+        key = id(client), id(verify), policy.connect_timeout, id(certificate)
+        found = _clients.get(key)
+        if found is None:
+            found = _clients[key] = cls(client, verify, policy, certificate)
+        return found
 
     def send(self, request: ServerRequest, timeout: float, library: ModuleType) -> ServerResponse:
         """Send `request` and read the answer, in `timeout` seconds; raises what the library raises."""
@@ -165,6 +175,9 @@ class TokenClient:
             headers=[("Accept", "application/json"), ("Accept-Encoding", "identity"), *request.headers],
             timeout=library_of(client).Timeout(timeout, connect=connect),
         )
+
+
+_clients: weakref.WeakValueDictionary[tuple[int, int, float, int], TokenClient] = weakref.WeakValueDictionary()
 
 
 class _Trust:

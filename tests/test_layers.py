@@ -55,6 +55,7 @@ ORDER = [
     "_auth",
     "_simple_auth",
     "_token_auth",
+    "_auth_cache",
     "__init__",
 ]
 EDGES = {"testing", "cli"}

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from httpx_tokenflow._answers import read_json, read_nothing, read_token_response
@@ -46,6 +46,20 @@ _SECRETS = frozenset(
 )  # fmt: skip
 
 
+def _server_of(
+    issuer: str | Iterable[str] | None, endpoints: Mapping[str, str | None], metadata: Mapping[str, Any] | None
+) -> Server:
+    """The server. One whose endpoints are named learns nothing: all tenants and users there share what is known."""
+    if issuer is None and metadata is None and all(isinstance(url, str) for url in endpoints.values()):
+        return _named_server(*endpoints.items())
+    return Server(issuer=issuer, endpoints=endpoints, metadata=metadata)
+
+
+@lru_cache(maxsize=64)
+def _named_server(*endpoints: tuple[str, str | None]) -> Server:
+    return Server(issuer=None, endpoints=dict(endpoints))
+
+
 class TokenEndpoint:
     """A client at an authorization server: where, who, with what proof, and for what."""
 
@@ -71,7 +85,7 @@ class TokenEndpoint:
         extra: Mapping[str, str] | None = None,
         token_type: str | None = None,
     ) -> None:
-        self._server = Server(issuer=issuer, endpoints=endpoints, metadata=metadata)
+        self._server = _server_of(issuer, endpoints, metadata)
         is_named = self.needs_client_id or client_secret is not None or client_auth is not None
         if not client_id and (is_named or client_id is not None):
             raise ConfigurationError(

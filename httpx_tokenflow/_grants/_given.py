@@ -12,7 +12,7 @@ from httpx_tokenflow._tokens import check_credential
 from ._grant import ask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from httpx_tokenflow._steps import Step
 
@@ -39,25 +39,28 @@ class GivenToken:
         ConfigurationError: `subject_key` names nobody.
     """
 
-    __slots__ = ("_given", "_what", "identity")
+    __slots__ = ("_given", "_key", "_own", "_what")
 
     def __init__(self, given: str | Callable[[], Any], what: str, subject_key: str | None) -> None:
         self._given = given
         self._what = what
         if not callable(given):
             check_credential(given, what)
-        if as_name(subject_key, "subject_key") is not None:
-            identity = {"key": subject_key}
-        elif callable(given):
-            # Not its id(): that may be another's tomorrow, or in another process that shares the store.
-            identity = {"own": secrets.token_hex(16)}
-        else:
-            identity = {"hash": hashlib.sha256(given.encode()).hexdigest()}
-        self.identity = identity
-        """Whose token it is, as data that JSON can hold."""
+        self._key = as_name(subject_key, "subject_key")
+        # Not its id(): that may be another's tomorrow, or in another process that shares the store.
+        self._own = secrets.token_hex(16) if callable(given) and subject_key is None else ""
 
     def __repr__(self) -> str:
         return f"<GivenToken {self._what}>"
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Whose token it is, as data that JSON can hold."""
+        if self._key is not None:
+            return {"key": self._key}
+        if callable(self._given):
+            return {"own": self._own}
+        return {"hash": hashlib.sha256(self._given.encode()).hexdigest()}
 
     def read(self, timeout: float) -> Generator[Step, Any, str]:
         """The token; an async callable has `timeout` seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from httpx_tokenflow._client_auth import ClientSecretBasic, NoClientAuth
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from httpx_tokenflow._client_auth import ClientAuth
 
 __all__ = ["ClientOptions", "Secret", "as_audience", "as_extra", "as_proof", "as_resources", "as_scope", "is_text"]
+
+# What most have, of which one is enough for all.
+_BASIC, _NO_PROOF = ClientSecretBasic(), NoClientAuth()
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 Secret = str | Callable[[], Any] | Sequence[str]
 """A secret; or a callable (sync or async) that is asked for it at each renewal, and again if the server refuses what it
@@ -56,7 +61,7 @@ def as_proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, C
     """The secret, empty if there is none, and how the client proves itself."""
     if given is not None and (isinstance(given, type) or not hasattr(given, "sign")):
         raise ConfigurationError("client_auth= must be an object such as ClientSecretPost()")
-    client_auth: ClientAuth = given or (NoClientAuth() if secret is None else ClientSecretBasic())
+    client_auth: ClientAuth = given or (_NO_PROOF if secret is None else _BASIC)
     if secret is None:
         if client_auth.needs_secret:
             raise ConfigurationError(f"{type(client_auth).__name__} needs client_secret=")
@@ -95,12 +100,12 @@ def as_audience(given: str | None) -> str | None:
     return given
 
 
-def as_extra(given: Any) -> dict[str, str]:
+def as_extra(given: Any) -> Mapping[str, str]:
     """Further parameters of a request."""
-    found = given or {}
+    found = given or _NONE
     if not isinstance(found, Mapping) or not all(isinstance(one, str) for pair in found.items() for one in pair):
         raise ConfigurationError("extra= must be a mapping of strings to strings")
-    return dict(found)
+    return dict(found) if found else _NONE
 
 
 def is_text(value: Any) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenExchange"]
 
+_TYPES = ("subject_token_type", "actor_token_type", "requested_token_type")
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, no secret
 
 
@@ -83,20 +84,20 @@ class TokenExchange(TokenEndpoint):
         self._actor = None if actor_token is None else GivenToken(actor_token, "actor_token", actor_key)
         if actor_token is not None and actor_token_type is None:
             actor_token_type = _ACCESS_TOKEN
-        self._types = {
-            "subject_token_type": subject_token_type,
-            "actor_token_type": actor_token_type,
-            "requested_token_type": requested_token_type,
-        }
-        for name, given in self._types.items():
+        self._types = subject_token_type, actor_token_type, requested_token_type
+        for name, given in self._typed():
             if not (isinstance(given, str) and given) and (given is not None or name == "subject_token_type"):
                 raise ConfigurationError(f"{name}= must be a string, such as {_ACCESS_TOKEN!r} (RFC 8693 §3)")
+
+    def _typed(self) -> tuple[tuple[str, str | None], ...]:
+        """What the tokens are, as parameters of the request."""
+        return tuple(zip(_TYPES, self._types, strict=True))
 
     def identity(self) -> Mapping[str, Any]:
         """With subject and actor, by hash or name; and with the client's secret, as for client credentials."""
         return {
             **super().identity(),
-            **self._types,
+            **dict(self._typed()),
             "subject": self._subject.identity,
             "actor": self._actor.identity if self._actor is not None else None,
             "client_secret": self._secret_identity(),
@@ -105,7 +106,7 @@ class TokenExchange(TokenEndpoint):
     def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
         """A new token; what we hold does not matter."""
         grant_type = "urn:ietf:params:oauth:grant-type:token-exchange"
-        return self._ask(attempt, grant_type, self._types.items(), fresh=self._fresh)
+        return self._ask(attempt, grant_type, self._typed(), fresh=self._fresh)
 
     def _fresh(self, client: Client) -> Generator[Step, Any, tuple[tuple[str, str], ...]]:
         subject = ("subject_token", (yield from self._subject.read(client.timeout)))
