@@ -28,6 +28,7 @@ from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, nullc
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -380,7 +381,10 @@ class LoopDriver(_Driver):
             return await self.run(flow)
 
     def _order(self) -> anyio.Lock:
-        locks, loop = self.source.locks, running_loop()
+        loop = running_loop()
+        if self.source.locks is None:
+            self.source.locks = WeakKeyDictionary()
+        locks = self.source.locks
         lock: anyio.Lock | None = locks.get(loop)
         if lock is None:
             lock = locks[loop] = anyio.Lock()

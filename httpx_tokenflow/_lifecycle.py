@@ -26,9 +26,7 @@ Rules.
    the lifetime; else no renewal could help it. A request without a timeout is a stream, for which nothing is promised.
 7. Renewals that fail are spaced out: early ones 5 s doubling to 5 min, others 1 s doubling to 30 s (5 s if the server
    said no), with jitter. Retry-After wins, an hour at most.
-8. A young token that is refused, and then another, means that minting does not help: a breaker stops it for that
-   origin, lets one probe through after a second, doubling to a minute, and is closed by any answer but a 401.
-9. The `exp` of an access token that happens to be a JWT is a hint about *when to renew*, looked at only if the answer
+8. The `exp` of an access token that happens to be a JWT is a hint about *when to renew*, looked at only if the answer
    gave no expiry and the policy allows it (RFC 9068 §6: the token is opaque to the client). It is reckoned by the
    server's clock, of which the answer's `Date` tells.
 """
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
     from ._tokens import Token
 
 __all__ = [
-    "Breaker", "Life", "Pause", "RenewalPolicy", "State", "Why", "backoff", "classify", "life_of", "lifetime_of",
+    "Life", "Pause", "RenewalPolicy", "State", "Why", "backoff", "classify", "life_of", "lifetime_of",
 ]  # fmt: skip
 
 MAX_DUE_SHARE = 0.2  # of the lifetime
@@ -63,15 +61,12 @@ JITTER_SHARE = 0.5  # of the time between early and due
 APART = 1.0  # seconds between two renewals of a token that has not ended (rule 4)
 MAX_COVERED_SHARE = 1 / 3  # of the lifetime (rule 6)
 FIRST_BACKOFF = 0.5  # seconds between the attempts of one renewal
-YOUNG = 30.0  # seconds; a token refused at this age was not refused because it ended
 LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
 FLIGHT_GRACE = 5.0  # seconds beyond the budget after which a flight counts as lost with its loop
 
 _FIRST_PAUSE, _MAX_PAUSE, _MAX_TERMINAL_PAUSE = 1.0, 30.0, 5.0  # seconds (rule 7)
 _FIRST_LOGIN_PAUSE, _MAX_LOGIN_PAUSE = 30.0, 900.0  # after credentials were refused: servers lock accounts
 _FIRST_EARLY_PAUSE, _MAX_EARLY_PAUSE = 5.0, 300.0
-_FIRST_BREAK, _MAX_BREAK = 1.0, 60.0  # seconds (rule 8)
-_REFUSALS = 2  # of young tokens, in a row, that open the breaker
 
 _LEAST = {
     "due_window": 0.0, "early_window": 0.0, "jitter": 0.0, "budget": 0.001, "lease": 0.001, "connect_timeout": 0.001,
@@ -235,7 +230,7 @@ def life_of(entry: Entry, policy: RenewalPolicy, random: float) -> Life:
 
 
 def lifetime_of(entry: Entry, policy: RenewalPolicy) -> float:
-    """Seconds from `entry.issued_at` that the token lives, as far as anybody knows (rules 2 and 9)."""
+    """Seconds from `entry.issued_at` that the token lives, as far as anybody knows (rules 2 and 8)."""
     if entry.lifetime is not None:
         return entry.lifetime
     if policy.read_jwt_expiry and (expires_at := _jwt_expiry(entry.token)) is not None:
@@ -289,46 +284,6 @@ def pause_after(
 def _doubling(first: float, most: float, times: int, random: float) -> float:
     """`first`, then doubled each time up to `most`, less up to a half of it at random."""
     return max(first, min(most, first * 2.0 ** min(times - 1, 30)) * (1.0 - random / 2))
-
-
-class Breaker(NamedTuple):
-    """Whether minting helps against the 401s of one origin (rule 8).
-
-    Args:
-        token: names the token that was last refused when it was young.
-        refused: young tokens refused in a row.
-        trips: how often it has opened in a row; 0: it is closed.
-        until: monotonic seconds before which no token is minted for this origin, if it is open.
-    """
-
-    token: object = None
-    refused: int = 0
-    trips: int = 0
-    until: float = -math.inf
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it stops the minting, but for probes."""
-        return self.trips > 0
-
-    def after_refusal(self, token: object, age: float, now: float) -> Breaker:
-        """After `token` was refused at `age`; many requests refused with one token count once."""
-        if token == self.token:
-            return self
-        if age >= YOUNG:
-            return self if self.is_open else Breaker()
-        refused = self.refused + 1
-        if refused < _REFUSALS:
-            return self._replace(token=token, refused=refused)
-        return Breaker(token, refused, self.trips + 1, now + _break(self.trips))
-
-    def probing(self, now: float) -> Breaker | None:
-        """The breaker after it let one probe through; None: it is too soon for another."""
-        return self._replace(until=now + _break(self.trips)) if now >= self.until else None
-
-
-def _break(trips: int) -> float:
-    return float(min(_MAX_BREAK, _FIRST_BREAK * 2.0 ** min(trips, 30)))
 
 
 def _jwt_expiry(token: Token) -> float | None:

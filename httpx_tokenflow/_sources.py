@@ -2,8 +2,7 @@
 
 Rules.
 
-1. A `TokenSource` belongs to a fingerprint and a store, not to an object: any two `TokenAuth` whose tokens could be
-   exchanged for one another, and that share a store, share the source and so its flight.
+1. A `TokenSource` belongs to a fingerprint and a store, not to an object (`_registry`).
 2. At most one flight is in the air per source. Whoever needs its token joins it, and never leads another; whoever has
    one that is merely early goes on with that.
 3. A late 401 for a token that is no longer the current one takes the current one: no flight. While a refused token is
@@ -29,13 +28,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._breakers import Breaker, after_refusal, is_one_of_many
 from ._credentials import as_field
 from ._errors import InvalidCredential, ReauthenticationRequired, TokenFlowError
 from ._flights import Demand, Flight, Held, Ticket, land, torn
-from ._forks import renew_after_fork
 from ._lifecycle import (
-    YOUNG,
-    Breaker,
     Pause,
     RenewalPolicy,
     State,
@@ -56,11 +53,13 @@ if TYPE_CHECKING:
     from ._times import Clock
     from ._tokens import Token
 
-__all__ = ["Status", "TokenSource", "Unsaved", "source_for"]
+__all__ = ["Status", "TokenSource", "Unsaved"]
 
-MAX_BREAKERS = 64  # origins of which a source remembers that they refuse young tokens: the latest
 FIRST_SAVE, LAST_SAVE = 5.0, 60.0  # seconds between two tries to save what the store would not take (rule 8)
 SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
+
+
+_NO_BREAKERS: dict[object, Breaker] = {}  # the one of all sources that need none: a process may have a hundred thousand
 
 
 class Unsaved(NamedTuple):
@@ -126,17 +125,19 @@ class TokenSource(Teller):
         self.seed = seed
         self.held: Held | None = None
         self.pause: Pause | None = None  # after renewals that failed
-        self.breakers: dict[object, Breaker] = {}  # origin -> its breaker, where young tokens have been refused
+        self.breakers: dict[object, Breaker] = (
+            _NO_BREAKERS  # origin -> its breaker, where young tokens have been refused
+        )
         self.unsaved: Unsaved | None = None
-        self.checks: dict[object, Callable[[str], None]] = {}  # what is expected of every credential
+        self.checks: tuple[tuple[object, Callable[[str], None]], ...] = ()  # what is expected of every credential
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
         self.left = ""  # the session that was given up last
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
-        self.locks: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # event loop -> anyio lock
-        self.orphans: list[Entry] = []  # what renewals have brought for a session that had been given up
+        self.locks: weakref.WeakKeyDictionary[Any, Any] | None = None  # event loop -> anyio lock
+        self.orphans: tuple[Entry, ...] = ()  # what renewals have brought for a session that had been given up
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
-        self._siblings: weakref.WeakSet[TokenSource] = weakref.WeakSet()
+        self._siblings: weakref.WeakSet[TokenSource] | None = None
         self._generation = 0
         self._flight: Flight | None = None
         self._lock = threading.Lock()
@@ -146,7 +147,7 @@ class TokenSource(Teller):
         super()._after_fork()
         self._lock = threading.Lock()
         self._flight = None
-        self.locks = weakref.WeakKeyDictionary()
+        self.locks = None
         if self.held is not None and self._policy is not None:
             self.held = self._hold(self.held.entry, self._policy)  # each process draws its own early moment
 
@@ -194,7 +195,8 @@ class TokenSource(Teller):
         for entry in (self.seed, self.held.entry if self.held is not None else None):
             if entry is not None and entry.token.access_token and not entry.is_mark:
                 check(entry.token.access_token)
-        self.checks[repr(expected) if isinstance(expected, Mapping) else expected] = check
+        name = repr(expected) if isinstance(expected, Mapping) else expected
+        self.checks = (*[one for one in self.checks if one[0] != name], (name, check))
 
     def check(self, entry: Entry) -> None:
         """Nothing, if `entry` is what is expected of every credential.
@@ -202,7 +204,7 @@ class TokenSource(Teller):
         Raises:
             InvalidCredential: it is not.
         """
-        for check in self.checks.values():
+        for _, check in self.checks:
             check(entry.token.access_token)
 
     def is_expected(self, entry: Entry) -> bool:
@@ -361,7 +363,7 @@ class TokenSource(Teller):
                 self.denied = None if flight.why is Why.STEP_UP else self.denied
             else:
                 if flight.minted and self.held is None and held.entry.session:
-                    self.orphans.append(held.entry)
+                    self.orphans = (*self.orphans, held.entry)
                 flight.minted = False  # what it has brought is not what those who wait for it get
                 self._unground(flight)
             current = self.held
@@ -492,12 +494,14 @@ class TokenSource(Teller):
     def has_sibling(self, sibling: TokenSource) -> None:
         """What `sibling` holds is bought with the refresh token of this source."""
         with self._lock:
+            if self._siblings is None:
+                self._siblings = weakref.WeakSet()
             self._siblings.add(sibling)
 
     def siblings(self) -> list[TokenSource]:
         """Whose tokens are bought with the refresh token of this source, as far as this process knows."""
         with self._lock:
-            return list(self._siblings)
+            return list(self._siblings or ())
 
     def replace(self, held: Held) -> None:
         """From outside: `held` is the current token from now on."""
@@ -524,8 +528,8 @@ class TokenSource(Teller):
 
     def _replace(self, held: Held | None) -> None:
         self._generation += 1
-        self.held, self.unsaved, self.pause, self.breakers = held, None, None, {}
-        self.denied, self.declined, self.logged_out, self.orphans = None, None, False, []
+        self.held, self.unsaved, self.pause, self.breakers = held, None, None, _NO_BREAKERS
+        self.denied, self.declined, self.logged_out, self.orphans = None, None, False, ()
 
     def forgive(self) -> None:
         """The next renewal need not wait, whatever has failed before, and may log in."""
@@ -567,25 +571,19 @@ class TokenSource(Teller):
 
     def is_of_use(self, held: Held, origin: object, clock: Clock) -> bool:
         """After `held` was refused by `origin`: whether another token could help there; counts the refusal."""
-        before, token, age = self.breakers.get(origin), (held.stamp, held.entry.issued_at), held.age(clock)
-        if age >= YOUNG if before is None else before.token == token and not before.is_open:
-            return True  # one of a storm, or one of many
-        now, told = clock.monotonic(), None
+        token, age = (held.stamp, held.entry.issued_at), held.age(clock)
+        if is_one_of_many(self.breakers, origin, token, age):
+            return True
         with self._lock:
-            before = self.breakers.get(origin) or Breaker()
             is_current = self.held is None or self.held.stamp == held.stamp
-            breaker = before.after_refusal(token, age, now) if is_current else before
-            if breaker.trips > before.trips:
-                told = breaker.until - now
-            allowed = not breaker.is_open or self._flight is not None or not is_current
-            if not allowed and told is None and (probing := breaker.probing(now)) is not None:
-                breaker, allowed = probing, True
-            if breaker != Breaker():
-                others = [(other, one) for other, one in self.breakers.items() if other != origin]
-                self.breakers = dict([*others[1 - MAX_BREAKERS :], (origin, breaker)])
-        if told is not None:
-            self.tell("BreakerOpened", logging.WARNING, origin=str(origin), seconds=told)
-        return allowed
+            is_flying = self._flight is not None
+            now = clock.monotonic()
+            self.breakers, helps, opened = after_refusal(
+                self.breakers, origin, token, age, now, is_current=is_current, is_flying=is_flying
+            )
+        if opened is not None:
+            self.tell("BreakerOpened", logging.WARNING, origin=str(origin), seconds=opened)
+        return helps
 
     def accepted(self, held: Held, origin: object) -> None:
         """`origin` has answered a request with `held`, and not with a 401."""
@@ -604,33 +602,3 @@ _LOOKS = frozenset({Why.BACKED_OFF, Why.ERRAND, Why.UNSAVED})  # flights whose f
 def _stamps(held: Held | None, refused: Held | None) -> frozenset[str]:
     """Of what a flight is not to bring again: this very pair; and the access token that was refused, in any pair."""
     return frozenset([*([] if held is None else [held.entry.stamp]), *([] if refused is None else [refused.stamp])])
-
-
-class _Registry:
-    """All sources that somebody uses."""
-
-    def __init__(self) -> None:
-        self.sources: weakref.WeakValueDictionary[tuple[int, str], TokenSource] = weakref.WeakValueDictionary()
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self.lock = threading.Lock()
-
-
-_registry = _Registry()
-
-
-def source_for(
-    name: str, fingerprint: str, store: Any, present: Callable[[Token], str], seed: Entry | None = None
-) -> TokenSource:
-    """The source of `fingerprint` in `store`: one for all who ask (rule 1), for as long as somebody uses it."""
-    # A source keeps its store alive, so the id is its own for as long as the key is here.
-    key = (id(store), fingerprint)
-    with _registry.lock:
-        source = _registry.sources.get(key)
-        if source is None:
-            source = _registry.sources[key] = TokenSource(name, fingerprint, store, present, seed)
-        elif source.seed is None:
-            source.seed = seed
-        return source

@@ -196,7 +196,7 @@ def test_a_token_without_a_session_is_simply_got_again() -> None:
     hand.now += 4000
     hand.before[Fetch] = lambda: hand.run(leave(hand.renewals))
     assert hand.token() == "new1"
-    assert hand.source.orphans == []
+    assert hand.source.orphans == ()
 
 
 def test_client_credentials_take_the_place_of_a_mark() -> None:

@@ -17,9 +17,9 @@ from httpx_tokenflow import (
     TokenFlowError,
     TokenRequestError,
 )
+from httpx_tokenflow._breakers import Breaker
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._lifecycle import (
-    Breaker,
     Life,
     Pause,
     backoff,

@@ -17,8 +17,9 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     TokenRequestError,
 )
+from httpx_tokenflow._breakers import MAX_BREAKERS
 from httpx_tokenflow._entries import Entry
-from httpx_tokenflow._sources import MAX_BREAKERS, TokenSource
+from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.events import BreakerClosed, BreakerOpened, Event, RenewalFailed, TokenRenewed, Why
 from httpx_tokenflow.stores import MemoryStore
