@@ -15,9 +15,9 @@ from ._entries import Entry
 from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
 from ._flow import current
 from ._lifecycle import RenewalPolicy
+from ._registry import source_for
 from ._renewal import Renewals, guarded, keep, leave
 from ._siblings import Errand
-from ._sources import source_for
 from ._token_client import TokenClient
 from ._tokens import Token, check_credential
 from .stores import MemoryStore
