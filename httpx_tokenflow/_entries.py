@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import secrets
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -78,7 +78,7 @@ class Entry(Unpickled):
     @classmethod
     def mark(cls, now: float, session: str) -> Self:
         """What is left of a session that was given up: no token, and word of it to everybody who shares the store."""
-        token = Token(_GIVEN_UP + secrets.token_hex(8))  # each mark is another, to compare-and-set
+        token = Token(_GIVEN_UP + os.urandom(8).hex())  # each mark is another, to compare-and-set
         return cls(token, now, 0.0, presented=MAX_PRESENTATIONS, session=session)
 
     def having(self, **changes: Any) -> Self:
