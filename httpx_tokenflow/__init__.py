@@ -8,6 +8,9 @@ loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
 
 from __future__ import annotations
 
+# one auth for each of many tenants or users
+from ._auth_cache import AuthCache
+
 # client authentication
 from ._client_auth import ClientSecretBasic, ClientSecretJWT, ClientSecretPost, PrivateKeyJWT, TLSClientAuth
 
@@ -48,6 +51,7 @@ from ._tokens import Token
 
 __all__ = [
     "APIKeyAuth",
+    "AuthCache",
     "AuthorizationCode",
     "BearerAuth",
     "ClientCredentials",

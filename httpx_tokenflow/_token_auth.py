@@ -16,7 +16,7 @@ from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
 from ._flow import current
 from ._lifecycle import RenewalPolicy
 from ._registry import source_for
-from ._renewal import Renewals, guarded, keep, leave
+from ._renewal import Renewals, guarded, keep, leave, save_unsaved
 from ._siblings import Errand
 from ._token_client import TokenClient
 from ._tokens import Token, check_credential
@@ -267,12 +267,20 @@ class TokenAuth(CredentialAuth):
         return (yield from guarded(asking))
 
     def close(self) -> None:
-        """Wait for a renewal in the air, 5 s at most. Nothing else is left open; a later use goes on as before."""
-        self._driver(ThreadDriver).settle()
+        """Wait for a renewal in the air, 5 s at most, and save what the store would not take before.
+
+        Nothing else of ours is left open, and a later use goes on as before. The store, which others may share, is the
+        program's to close.
+        """
+        driver = self._driver(ThreadDriver)
+        driver.settle()
+        driver.run(save_unsaved(self._source))
 
     async def aclose(self) -> None:
         """As `close`."""
-        await self._driver(LoopDriver).settle()
+        driver = self._driver(LoopDriver)
+        await driver.settle()
+        await driver.run(save_unsaved(self._source))
 
     def __enter__(self) -> Self:
         return self
