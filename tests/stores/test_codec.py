@@ -218,6 +218,16 @@ def test_no_error_shows_a_secret() -> None:
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("presented", -1), ("presented", 1.5), ("presented", True), ("issued_at", "1"), ("lifetime", True), ("key", 5)],
+)
+def test_fields_that_cannot_be(name: str, value: Any) -> None:
+    """A field of another kind than it has, or a count below nothing, is damage, not something to reckon with."""
+    with pytest.raises(StoreError, match="damaged"):
+        Entry.from_dict(FULL.to_dict() | {name: value})
+
+
 # NaN and infinity are JSON to Python alone: see test_numbers_that_are_no_json.
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
