@@ -46,7 +46,7 @@ class FileStore(CodedStore):
 
     Each fingerprint has a file ``<fingerprint>.entry``, and two lock files, which stay for good: whoever removes one
     while it is in use lets two renew at once. Entries stay until something else takes their place; to forget a session
-    is `TokenAuth.logout`. Over NFS and the like locks may not hold: use `RedisStore` there.
+    is `TokenAuth.revoke`. Over NFS and the like locks may not hold: use `RedisStore` there.
 
     Args:
         directory: where; made when it is first written to. None: ``httpx_tokenflow`` in the user's state directory

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import base64
+import os
 import re
 from pathlib import Path
 
 import httpx
 import httpx2
 import pytest
+from valkey_server import ValkeyServer
 
 import httpx_tokenflow.events
 from httpx_tokenflow import TokenAuth
@@ -125,3 +128,25 @@ def test_every_option_in_the_table_exists():
     named = set(re.findall(r"TokenAuth\(…, (\w+)=", TEXT)) | set(re.findall(r"auth\.(\w+)\(", TEXT))
     arguments = TokenAuth.__init__.__kwdefaults__
     assert {name for name in named if name not in arguments and not hasattr(TokenAuth, name)} == set()
+
+
+def test_tokens_that_outlive_the_process(rig, play):
+    """A fleet's store: the example's, on a real Valkey, with keys."""
+    client = rig.clients["basic"]
+    keys = {"NEW_KEY": base64.urlsafe_b64encode(os.urandom(32)), "OLD_KEY": base64.urlsafe_b64encode(os.urandom(32))}
+    with ValkeyServer() as valkey:
+        changes = {'"orders"': repr(client.id), "redis://localhost:6379/0": valkey.url}
+        _check(rig, play("RedisStore(", changes, {"SECRET": client.secret, **keys})["auth"])
+        assert valkey.contents().count(b"tokenflow1.") == 1
+
+
+def test_a_hundred_thousand_tenants():
+    """AuthCache, with one client for all of them."""
+    text, lines = _example("AuthCache(")
+    assert len(lines) <= MOST_LINES
+    sandbox = Sandbox()
+    with serve(sandbox) as url, httpx.Client(base_url=f"{url}/api") as client:
+        found = {"TOKEN_URL": f"{url}/token", "secret_of": lambda tenant: "secret", "client": client}
+        exec(text.replace('"acme"', '"client"'), found)
+        assert found["response"].status_code == 200
+    assert len(found["auths"]) == 1
