@@ -129,6 +129,38 @@ def test_a_strict_server_ends_the_session_of_a_killed_holder_and_everybody_is_to
     assert (outcome.failed, outcome.tokens) == ({}, {new["access_token"]: 3})
 
 
+def test_news_that_does_not_serve_brings_no_right_to_renew(fleet, authority, valkey, session):
+    """Two wait for the lease, and a login comes whose access token has ended: one of them renews it, once."""
+    _, first, second, third, fourth = session(4)
+    hold = authority.hold("after")
+    holder = first.start("run")
+    hold.reached()
+    waiting = fleet.begin("run", [second, third], tasks=3)
+    with valkey.client() as client:
+        until(lambda: [count for _, count in client.pubsub_numsub(*client.pubsub_channels())] == [2])
+    new = authority.login() | {"expires_in": 0}
+    fourth.do("set_token", token=new)
+    hold.release()
+    assert holder.result(60)["failed"] == {}
+    assert waiting.result().failed == {}
+    assert authority.presented[new["refresh_token"]] == 1
+    assert authority.is_alive(new["refresh_token"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["marked", "saving"])
+def test_after_two_lost_answers_nobody_presents_a_third_time(fleet, authority, session, point):
+    """Two holders die one after the other: the notes in the store say so, and the third says to log in again."""
+    authority.reuse = OVERLAP
+    refresh_token, first, second, third = session(3)
+    for worker in (first, second):
+        arrested(worker, point)
+        worker.kill()
+    for _ in range(2):
+        assert fleet.run([third], tasks=5).failed == {"ReauthenticationRequired": 5}
+    assert authority.presented == ({} if point == "marked" else {refresh_token: 2})
+
+
 def _lose_the_answer(worker, authority, when):
     if when == "while it asks":
         hold = authority.hold("after")
