@@ -20,14 +20,12 @@ import binascii
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._errors import ConfigurationError, StoreError
 from httpx_tokenflow._extras import need_extra
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["Codec"]
 
@@ -49,7 +47,7 @@ class Codec:
     """
 
     def __init__(self, keys: Iterable[str | bytes] = (), *, accepts_plain: bool = False) -> None:
-        if isinstance(keys, str | bytes):
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise ConfigurationError("keys= must be a list of keys, the first of which encrypts")
         self._ciphers = {_key_id(key): _cipher(key) for key in map(_read_key, keys)}
         self._accepts_plain = accepts_plain or not self._ciphers
@@ -92,7 +90,7 @@ class Codec:
                 "there. Give accepts_plain=True until all of them are renewed, or delete it"
             )
         try:
-            data = json.loads(plain)
+            data = json.loads(plain, parse_constant=_no_number)
         except (ValueError, RecursionError):
             raise StoreError("an entry of the store is damaged (it is no JSON): delete it") from None
         if not isinstance(data, dict):
@@ -111,6 +109,8 @@ class Codec:
             )
         try:
             sealed = base64.b64decode(text, altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(sealed) != text:  # its last bits may be anything to Python
+                raise ValueError  # noqa: TRY301
             plain: bytes = cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], _bound(fingerprint))
         except Exception as error:  # noqa: BLE001 - InvalidTag, and whatever becomes of bytes that are none of ours
             raise StoreError(
@@ -118,6 +118,11 @@ class Codec:
                 "delete it"
             ) from None
         return plain
+
+
+def _no_number(_: str) -> None:
+    """NaN and the infinities: JSON to Python alone, and no entry with one could be written again."""
+    raise ValueError
 
 
 def _bound(fingerprint: str) -> bytes:
