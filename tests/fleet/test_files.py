@@ -75,7 +75,6 @@ def test_a_full_disk_costs_no_session(fleet, authority, verb):
     assert len(authority.token_requests) == 1
 
 
-@pytest.mark.xfail(reason="nobody calls save_unsaved when the program closes")
 def test_what_a_full_disk_did_not_take_is_saved_when_the_program_closes(fleet, authority):
     """Nobody has sent a request since there is room again: closing is the last occasion."""
     first, second = fleet.start(2, token=authority.login())

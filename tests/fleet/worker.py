@@ -46,8 +46,6 @@ from httpx_tokenflow import (
     Token,
     TokenAuth,
     _entries,
-    _lifecycle,
-    _sources,
 )
 from httpx_tokenflow.stores import FileStore, MemoryStore, RedisStore
 
@@ -209,7 +207,9 @@ class Worker:
         if entry_version is not None:
             _entries.VERSION = entry_version
         if young is not None:
-            _sources.YOUNG = _lifecycle.YOUNG = young
+            ours = [module for name, module in sys.modules.items() if name.startswith("httpx_tokenflow")]
+            for module in [module for module in ours if hasattr(module, "YOUNG")]:
+                vars(module)["YOUNG"] = young
         grants = {"client": ClientCredentials, "refresh": RefreshToken}
         more = {"subject": "alice"} if kind == "refresh" else {}
         first = None
