@@ -32,6 +32,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/hot_path.py
 	$(BIN)/python benchmarks/storms.py
 	$(BIN)/python benchmarks/rollover.py
+	$(BIN)/python benchmarks/fleet.py
 
 proof: $(STAMP) $(PROVIDER) coverage
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""What both benchmarks print: one aligned table with notes under it, or the same as JSON."""
+"""What the benchmarks print: one aligned table with notes under it, or the same as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
-_DISTRIBUTIONS = ("httpx", "httpx2", "httpx-tokenflow", "authlib", "httpx-auth", "singleflight-auth")
+_DISTRIBUTIONS = (
+    "httpx", "httpx2", "httpx-tokenflow", "authlib", "httpx-auth", "msal-extensions", "redis", "singleflight-auth"
+)  # fmt: skip
 _NUMBER = re.compile(r"[\d.,]+|-")
 
 
