@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import dataclasses
+import gc
 import json
 import os
 import random
@@ -35,8 +36,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio._backends._asyncio  # noqa: F401 - likewise
+import httpcore  # noqa: F401 - httpx imports it late: here once, and not in each worker
 import httpx
-import redis.asyncio  # noqa: F401 - so that no worker has to
 
 from httpx_tokenflow import (
     ClientCredentials,
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 
 LIVES = 1800.0  # seconds after which a nursery, and all of it, ends in any case
 CLIENTS, CONNECTIONS = 8, 10  # of a worker, of each: httpx's pool is slow with many
+# The API speaks plain http, from here: to read what the world trusts takes 40 ms.
+PLAIN: dict[str, Any] = {"verify": False, "trust_env": False}
 EVENTS = 5000  # that are kept
 
 _PR_SET_PDEATHSIG = 1
@@ -231,8 +235,7 @@ class Worker:
         self._api = f"{api}/api"
         limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
         self._clients = [
-            # The API speaks plain http, and to read what the world trusts takes 40 ms.
-            httpx.AsyncClient(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits, verify=False)
+            httpx.AsyncClient(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits, **PLAIN)
             for _ in range(CLIENTS)
         ]
 
@@ -275,7 +278,7 @@ class Worker:
                     tally.fail(error)
 
         loop = asyncio.get_running_loop()
-        with httpx.Client(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits, verify=False) as client:
+        with httpx.Client(auth=self._auth, headers=self._headers, timeout=60.0, limits=limits, **PLAIN) as client:
             await asyncio.gather(*(loop.run_in_executor(self._threads, work, client) for _ in range(threads)))
         return tally.result()
 
@@ -394,6 +397,7 @@ def _nursery() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the dead
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C in a terminal is for the tests
     signal.alarm(int(LIVES))
+    gc.freeze()  # or each worker's first collection copies all pages
     print("ready", flush=True)  # noqa: T201 - how it says so
     for line in sys.stdin:
         if os.fork() == 0:
