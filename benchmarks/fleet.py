@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 REDIS, FILES, FLOOR = "tokenflow, Redis", "tokenflow, files", "floor: nothing shared"
 PEERS = ("authlib", "httpx-auth", "msal-extensions")
 COLUMNS = ("what", "bar", REDIS, FILES, FLOOR, *PEERS)
-ROLLOVERS, REFRESH_ROLLOVERS, PEER_ROLLOVERS = 5, 20, 3
+ROLLOVERS, REFRESH_ROLLOVERS, PEER_ROLLOVERS = 5, 20, 2
 LASTS = 2  # seconds after which a peer's token is over to it
 BUDGET = 2.0  # seconds for one renewal where a holder is killed, so that the lease is short
 PATIENCE = 120.0
@@ -46,11 +46,12 @@ context: Any = multiprocessing.get_context("forkserver")
 
 NOTES = """\
 {processes} processes with {tasks} tasks each, all at once. Rollovers: {rollovers} with client credentials,
-{refresh} with a refresh token; the peers {peers} of each, fewer where the session is over before that.
+{refresh} with a refresh token; floor and peers {peers} of each, fewer where the session is over before that;
+httpx-auth's is a password grant, which logs in again.
 The first two lines are token requests for each rollover; in brackets, requests that failed, of all.
 Takeover, of a session: seconds from kill -9 of the holder, which has sent its token request, which the server has not
-processed, until another is served, less the
-lease of {lease:g} s ({budget:g} s of budget and 10 s); a file lock goes with its process, before the lease would end.
+processed, until another is served, less the lease of {lease:g} s ({budget:g} s of budget and 10 s); a file lock goes
+with its process, before the lease would end.
 Memory, by tracemalloc: of 5,000 idle auths (authlib, of which each is a client: 20), over the access token.
 Of {tenants:,} in an AuthCache: {resident:,.0f} resident bytes each over the access token, {make:.0f} us to make one;
 lookup is `cache[key]` and a look at its token ({lookup_us:.1f} us); a whole request takes {request:.2f} times as long.
@@ -149,7 +150,7 @@ class Bench:
                 self.commands(fleet)
         failed = answers.total() - answers["200"]
         dead = "" if authority.alive else f", session lost in rollover {done}"
-        self.note(grant, column, f"{requests / done:.3g} ({failed} of {answers.total():,} failed{dead})")
+        self.note(grant, column, f"{_short(requests / done)} ({failed:,} of {answers.total():,} failed{dead})")
         if grant == REFRESH or contender != "tokenflow":
             self.note("secrets", column, str(self.readable(column, place)) if column != FLOOR else "-")
 
@@ -172,7 +173,7 @@ class Bench:
             stats = client.info("commandstats")
         ours = {"cmdstat_info", "cmdstat_config|resetstat"}
         calls = sum(figures["calls"] for name, figures in stats.items() if name not in ours)
-        self.note("commands", REDIS, f"{calls / answers['200']:.3g} ({calls} for {answers['200']:,})")
+        self.note("commands", REDIS, f"{_short(calls / answers['200'])} ({calls} for {answers['200']:,})")
 
     def death(self) -> None:
         """Redis is killed, and then the token rolls over."""
@@ -197,7 +198,7 @@ class Bench:
             fleet.processes[0].kill()
             killed = time.monotonic()
             authority.held.clear()
-            answers = fleet.send(1, authority.serial - 1, slice(1, 2))
+            answers = fleet.send(1, authority.serial, slice(1, 2))
             took = time.monotonic() - killed
         failed = answers.total() - answers["200"]
         self.note("takeover", column, f"{took - self.lease:+.1f} s ({took:.1f} s, {failed} failed)")
@@ -223,6 +224,10 @@ class Bench:
         return found
 
 
+def _short(number: float) -> str:
+    return f"{number:,.1f}".removesuffix(".0")
+
+
 @contextmanager
 def _directory() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="tokenflow-fleet-") as directory:
@@ -246,7 +251,7 @@ def rows(args: argparse.Namespace) -> list[tuple[str, str, str]]:
 
 def run(bench: Bench) -> dict[str, float]:
     for column in (REDIS, FILES, FLOOR):
-        bench.rollovers(column, CREDENTIALS, ROLLOVERS)
+        bench.rollovers(column, CREDENTIALS, PEER_ROLLOVERS if column == FLOOR else ROLLOVERS)
         bench.rollovers(column, REFRESH, REFRESH_ROLLOVERS)
     for column in PEERS:
         bench.rollovers(column, CREDENTIALS, PEER_ROLLOVERS)
