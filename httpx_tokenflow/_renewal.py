@@ -7,8 +7,8 @@
 Rules.
 
 1. Load: somebody else may have renewed. Lease, and load again: somebody may have done so while we waited. A lease is
-   waited for as long as its holder may have it, if the grant spends refresh tokens; else as long as a renewal may take.
-   A holder that has stood still, so that its lease might end before its work, asks for it again.
+   waited for as long as its holder may have it. One that has stood still, so that its lease might end before its work,
+   asks for it again.
 2. A refresh token that may rotate is marked as presented in the store before it is. One whose answer was lost is
    presented once more at most (also marked), by whoever finds it: then the session is lost, and we say so.
 3. A token request that was not sent, or was answered with "not now", is tried again within one budget. One that left
@@ -145,9 +145,15 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     source, policy = renewals.source, renewals.policy
     entry, stored = yield from _load(flight, renewals)
     if source.unsaved is not None and not flight.without_store:
-        yield from _save_late(source, entry, stored)
+        if renewals.grant.spends or flight.why is Why.UNSAVED:
+            yield from _save_late(source, entry, stored)
+        else:
+            source.unsaved = None  # another takes its place, and nothing is lost with it
     if entry is not None and _serves(entry, source, policy, flight):
         return source.hold(entry, policy)
+    held = source.held
+    if flight.why is Why.UNSAVED and held is not None and held.age(policy.clock) < held.life.due:
+        return held
     if entry is not None and source.is_expected(entry) and not flight.replaces & {entry.stamp, entry.wire_stamp}:
         source.adopt(source.hold(entry, policy), flight)
     pause = source.pause
@@ -189,7 +195,7 @@ def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step,
     policy, spends = renewals.policy, renewals.grant.spends
     more = renewals.login_timeout if asks else 0.0
     seconds = policy.lease_seconds + more
-    patience = seconds + TAKEOVER if spends else policy.budget + more
+    patience = seconds + TAKEOVER
     if flight.without_store:
         return _Right(math.inf, math.inf)
     flight.last(patience)  # somebody may have died with it; or sits before a login, in another process
@@ -238,6 +244,9 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
             marked = entry.marked(entry.presented + 1)
             if not (yield from _mark(source, marked, stored)):
                 continue  # somebody has logged in meanwhile, or our lease has lapsed: the store holds something else
+            if not right.is_good(policy.clock):
+                yield from _unmark(source, entry, marked)
+                continue
             stored = marked
         try:
             new = yield from _attempts(flight, renewals, entry)
@@ -283,7 +292,7 @@ def _load(flight: Flight, renewals: Renewals) -> Generator[Step, Any, tuple[Entr
 
 
 def _serves(entry: Entry, source: TokenSource, policy: RenewalPolicy, flight: Flight) -> bool:
-    if not source.is_expected(entry):
+    if not source.is_expected(entry) or source.is_past(entry):
         return False
     if entry.is_spent or flight.replaces & {entry.stamp, entry.wire_stamp} or flight.errand is not None:
         return False

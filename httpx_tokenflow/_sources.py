@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Status", "TokenSource", "Unsaved"]
 
+MAX_PAST = 8  # tokens of which a source remembers that they have had their time
 FIRST_SAVE, LAST_SAVE = 5.0, 60.0  # seconds between two tries to save what the store would not take (rule 8)
 SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
 
@@ -107,9 +108,9 @@ class TokenSource(Teller):
         seed: a token that the program brought, used while the store holds none.
     """
 
-    __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "breakers", "checks", "declined", "denied",
-                 "fingerprint", "held", "left", "locks", "logged_out", "orphans", "pause", "present", "seed", "store",
-                 "unsaved")  # fmt: skip
+    __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "breakers", "checks", "declined",
+                 "denied", "fingerprint", "held", "left", "locks", "logged_out", "orphans", "past", "pause",
+                 "present", "seed", "store", "unsaved")  # fmt: skip
 
     def __init__(
         self,
@@ -135,6 +136,7 @@ class TokenSource(Teller):
         self.left = ""  # the session that was given up last
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
         self.locks: weakref.WeakKeyDictionary[Any, Any] | None = None  # event loop -> anyio lock
+        self.past: tuple[str, ...] = ()  # stamps of tokens that others have taken the place of: the latest
         self.orphans: tuple[Entry, ...] = ()  # what renewals have brought for a session that had been given up
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
         self._siblings: weakref.WeakSet[TokenSource] | None = None
@@ -359,6 +361,7 @@ class TokenSource(Teller):
             had = flight.grounded or self.held
             if flight.generation == self._generation:
                 held = self._until_saved(held, flight.policy.clock)
+                self._outlive(had, held)
                 self.held, self.pause, self.logged_out = held, None, False
                 self.denied = None if flight.why is Why.STEP_UP else self.denied
             else:
@@ -380,6 +383,16 @@ class TokenSource(Teller):
                 expires_in=held.left(flight.policy.clock),
                 **flight.facts(),
             )
+
+    def _outlive(self, had: Held | None, held: Held | None) -> None:
+        """`had` has had its time: the store may still hold it after an outage, and it does not come back."""
+        stamps = [*self.past, *([] if had is None else [had.stamp])]
+        now = None if held is None else held.stamp
+        self.past = tuple([stamp for stamp in dict.fromkeys(stamps) if stamp != now][-MAX_PAST:])
+
+    def is_past(self, entry: Entry) -> bool:
+        """Whether `entry` has had its time in this process."""
+        return bool(self.past) and entry.wire_stamp in self.past
 
     def fail(self, flight: Flight, error: TokenFlowError) -> None:
         """`flight` has failed with `error`, which answers for a while instead of another flight."""
@@ -528,6 +541,7 @@ class TokenSource(Teller):
 
     def _replace(self, held: Held | None) -> None:
         self._generation += 1
+        self._outlive(self.held, held)
         self.held, self.unsaved, self.pause, self.breakers = held, None, None, _NO_BREAKERS
         self.denied, self.declined, self.logged_out, self.orphans = None, None, False, ()
 
@@ -554,6 +568,8 @@ class TokenSource(Teller):
         """
         unsaved, held = self.unsaved, self.held
         if unsaved is not None and unsaved.replaces == (loaded.stamp if loaded else None):
+            return unsaved.entry
+        if unsaved is not None and loaded is not None and not loaded.is_spent and self.is_past(loaded):
             return unsaved.entry
         if unsaved is not None and loaded is not None and unsaved.entry.is_mark:
             return unsaved.entry if unsaved.entry.session == loaded.session else loaded

@@ -20,12 +20,6 @@ def slow(*values, marks=()):
     return pytest.param(*values, marks=[pytest.mark.slow, *marks])
 
 
-each_for_itself = pytest.mark.xfail(
-    reason="client credentials wait for a dead holder no longer than a renewal may take"
-)
-no_look_after_the_note = pytest.mark.xfail(reason="nobody looks at the lease between the note and the token request")
-
-
 @pytest.fixture
 def session(fleet, authority):
     """Starts workers that share a session, whose access token has just been refused, and says its refresh token."""
@@ -59,7 +53,6 @@ def times_presented(authority):
     return sorted(authority.presented.values())
 
 
-@each_for_itself
 @pytest.mark.parametrize("point", [slow("leased"), slow("saving")])
 def test_client_credentials_survive_a_killed_holder(fleet, authority, point):
     """Killed before the token request or after its answer: the others get a token, and none of them fails."""
@@ -73,7 +66,6 @@ def test_client_credentials_survive_a_killed_holder(fleet, authority, point):
     assert outcome.tokens == {authority.newest: 2}
 
 
-@each_for_itself
 def test_client_credentials_survive_a_holder_killed_while_it_asks(fleet, authority):
     """Killed between the token request and its answer: the others get a token, and none of them fails."""
     first, *others = fleet.start(3, policy=POLICY)
@@ -200,7 +192,6 @@ def test_a_paused_holder_does_not_present_what_another_has_presented_meanwhile(
     assert authority.presented == {refresh_token: 1}
 
 
-@no_look_after_the_note
 @pytest.mark.slow
 def test_a_paused_holder_does_not_present_a_token_after_its_lease(fleet, authority, valkey, session):
     """Stopped after its note and before its token request, until its lease has lapsed: it sends nothing any more."""
@@ -230,7 +221,7 @@ def test_a_pair_that_a_paused_holder_saves_too_late_is_not_published(fleet, auth
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [pytest.param("client", marks=each_for_itself), "refresh"])
+@pytest.mark.parametrize("kind", ["client", "refresh"])
 def test_a_fleet_takes_over_within_the_lease_and_a_second(fleet, authority, kind, record_property):
     """8 processes x 20 tasks; whoever holds the lease is killed: one of the others asks within lease + 1 s."""
     first, *others = fleet.start(8, kind=kind, token=authority.login(), policy=POLICY)

@@ -66,7 +66,6 @@ def test_client_credentials_go_on_without_redis(fleet, authority, valkey, outage
         assert len(authority.token_requests) == 1
 
 
-@pytest.mark.xfail(reason="what Redis still has from before the outage is taken for news")
 @pytest.mark.slow
 @pytest.mark.parametrize("outage", ["killed", "paused"], indirect=True)
 def test_what_redis_has_from_before_the_outage_is_no_news(fleet, authority, valkey, outage):
