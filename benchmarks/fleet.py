@@ -54,7 +54,8 @@ processed, until another is served, less the lease of {lease:g} s ({budget:g} s 
 with its process, before the lease would end.
 Memory, by tracemalloc: of 5,000 idle auths (authlib, of which each is a client: 20), over the access token.
 Of {tenants:,} in an AuthCache: {resident:,.0f} resident bytes each over the access token, {make:.0f} us to make one;
-lookup is `cache[key]` and a look at its token ({lookup_us:.1f} us); a whole request takes {request:.2f} times as long.
+lookup is `cache[key]` and a look at its token ({lookup_us:.1f} us), of the same few keys among many; of all keys at
+random, which no processor's cache holds, it takes {random:.2f} times as long, and a whole request {request:.2f} times.
 Valkey {valkey}, {cores} cores. msal-extensions: client credentials alone, in threads.
 """
 

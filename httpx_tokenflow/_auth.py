@@ -58,6 +58,10 @@ _WORTH_A_LOOK = frozenset({401, 403})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 §9.2.1
 
 
+_ANYWHERE = Origins(None, httpx.URL)  # for all who give no origins=
+_KNOWN: set[type] = set()  # kinds of headers in which the fast path can look for the caller's own
+
+
 @functools.cache
 def _of_both(kind: Any, other: Any) -> type:
     """`kind` as it would be with the `Auth` of httpx2 among its bases (rule 3)."""
@@ -84,10 +88,11 @@ class CredentialAuth(_Base):
         self._policy = policy
         self._now = policy.clock.monotonic
         self._now_wall = policy.clock.wall
-        self._origins = Origins(origins, httpx.URL)
+        self._origins = _ANYWHERE if origins is None else Origins(origins, httpx.URL)
         self._is_pinned = origins is not None
         self._passed = self._origins.passed
-        self._known: set[type] = set()  # kinds of headers in which the fast path can look for the caller's own
+        # None for what is sealed.
+        self._known: set[type] = set() if self._placement.sealed else _KNOWN
         self._client = client
         self._should_renew = should_renew
         if on_event is not None:
@@ -146,8 +151,8 @@ class CredentialAuth(_Base):
         probe = kind()
         probe["Authorization"] = "x"
         is_plain = getattr(probe, "_list", None) == [as_field("x")] and kind.__module__.partition(".")[0] in LIBRARIES
-        if is_plain and not self._placement.sealed:
-            self._known.add(kind)
+        if is_plain and self._known is _KNOWN:
+            _KNOWN.add(kind)
         return self._placement.is_on(request)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:

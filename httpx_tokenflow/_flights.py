@@ -30,8 +30,7 @@ class Held:
 
     Args:
         entry: the token and its times.
-        value: what goes on the wire.
-        field: `value` as an `Authorization` field.
+        field: what goes on the wire, as an `Authorization` field.
         stamp: which token it is, to an API: the access token alone.
         life: the ages at which it changes its state.
         born: monotonic seconds at which its age was zero.
@@ -42,7 +41,6 @@ class Held:
     """
 
     entry: Entry
-    value: str = dataclasses.field(repr=False)
     field: tuple[bytes, bytes, bytes] = dataclasses.field(repr=False)
     stamp: str
     life: Life
@@ -51,6 +49,11 @@ class Held:
     look: float
     fresh_until: float
     fresh_until_wall: float
+
+    @property
+    def value(self) -> str:
+        """What goes on the wire: not kept twice, since a token may have kilobytes."""
+        return self.field[2].decode("ascii")
 
     def age(self, clock: Clock) -> float:
         """Seconds, by whichever clock says more."""

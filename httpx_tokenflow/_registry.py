@@ -32,6 +32,8 @@ class _Registry:
 
     def _after_fork(self) -> None:
         self.lock = threading.Lock()
+        for source in self.sources.values():
+            source._after_fork()  # noqa: SLF001 - as in _forks, which would hold each of 100,000 once more
 
 
 _registry = _Registry()

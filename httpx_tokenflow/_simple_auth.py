@@ -9,6 +9,7 @@ from ._auth import CredentialAuth
 from ._credentials import InHeader, InQuery, bearer
 from ._entries import Entry
 from ._errors import ConfigurationError
+from ._forks import renew_after_fork
 from ._grants._callable import AskProgram
 from ._grants._keys import KeysInTurn, check_sequence
 from ._lifecycle import RenewalPolicy
@@ -115,6 +116,7 @@ def _simple(
     policy = RenewalPolicy()
     client = TokenClient(None, verify=True, policy=policy)
     source = TokenSource(what, what, MemoryStore(), present)
+    renew_after_fork(source)
     source.expect(expect)
     if callable(given):
         return source, Renewals(source, AskProgram(given, what), policy), policy, client

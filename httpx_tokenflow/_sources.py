@@ -182,7 +182,7 @@ class TokenSource(Teller):
                 life = life.to_its_end()
         value = self.present(entry.token)
         born, born_wall = now - age, now_wall - age
-        held = Held(entry, value, as_field(value), entry.wire_stamp, life, born, born_wall, 0.0, 0.0, 0.0)
+        held = Held(entry, as_field(value), entry.wire_stamp, life, born, born_wall, 0.0, 0.0, 0.0)
         return held.looked_after(life.early)
 
     def expect(self, expected: Expect | None) -> None:

@@ -59,7 +59,6 @@ class Teller:
     def __init__(self, name: str) -> None:
         self.name = name
         self._listeners: weakref.WeakSet[Listener] | None = None  # 0.8 kB, and most have nobody who listens
-        renew_after_fork(self)
 
     def _after_fork(self) -> None:
         """Nothing: see `_Locks`. Subclasses have more to do."""

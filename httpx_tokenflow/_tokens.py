@@ -19,6 +19,9 @@ MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "lo
 _LATEST = 1e12  # Unix seconds, of some 30,000 years from now: more are milliseconds, or nonsense
 
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 def digest(text: str) -> str:
     """A short name for a secret, good for comparing and for logs, useless for anything else."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -73,7 +76,7 @@ class Token(Unpickled):
         is_number = isinstance(self.expires_at, int | float) and not isinstance(self.expires_at, bool)
         if self.expires_at is not None and not (is_number and abs(self.expires_at) < _LATEST):
             raise ConfigurationError("expires_at must be Unix seconds, a number such as 1767225600; or None")
-        object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)))
+        object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)) if self.extra else _NOTHING)
 
     @property
     def session(self) -> str:
