@@ -12,7 +12,6 @@ Rules.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -109,7 +108,7 @@ def read_token_response(
     except TokenFlowError as error:
         error.may_have_spent = True
         raise
-    return minted if date is None else dataclasses.replace(minted, skew=date - now)
+    return minted if date is None else minted.having(skew=date - now)
 
 
 def read_json(

@@ -36,8 +36,8 @@ class AuthCache(Generic[K]):
     `functools.lru_cache` does not: that makes two for one key, and cannot forget one).
 
     Args:
-        make: makes the auth of a key; called once for each, without any lock. What it raises goes to all who wait for
-            that key, and the next one to ask has it called again.
+        make: makes the auth of a key, without asking for that of another; called once for each, without any lock. What
+            it raises goes to all who wait for that key, and the next one to ask has it called again.
         limit: how many auths are kept at most.
 
     Raises:

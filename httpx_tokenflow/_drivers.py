@@ -35,7 +35,7 @@ import anyio
 from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
-from ._lifecycle import Why
+from ._lifecycle import STORE_PATIENCE, Why
 from ._loops import call_soon, running_loop, spawn, work
 from ._steps import (
     Call,
@@ -71,7 +71,6 @@ __all__ = ["LoopDriver", "ThreadDriver"]
 logger = logging.getLogger("httpx_tokenflow")
 
 CLOSING_PATIENCE = 5.0  # seconds for which closing waits for a flight in the air
-STORE_PATIENCE = 5.0  # seconds that a store may take for what is asked of it
 
 _ALONE = nullcontext()  # whoever waits is no flight
 

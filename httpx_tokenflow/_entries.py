@@ -50,6 +50,7 @@ class Entry(Unpickled):
         asked: the scope that was asked for, where an API wanted a wider one than the grant's own, or None.
         issuer: the authorization server that issued it, where the API had to say which it is, or None.
         key: the private key that it is bound to, as a JWK in JSON, where it was made for the occasion, or None.
+        note: names the note of its presentation, among those that others make of the same.
     """
 
     token: Token
@@ -62,6 +63,7 @@ class Entry(Unpickled):
     asked: str | None = None
     issuer: str | None = None
     key: str | None = field(default=None, repr=False)
+    note: str = field(default="", compare=False)
 
     @classmethod
     def of_login(cls, token: Token, now: float) -> Self:
@@ -86,8 +88,8 @@ class Entry(Unpickled):
         return type(self)(**{name: getattr(self, name) for name in _ENTRY} | changes)
 
     def marked(self, presented: int) -> Self:
-        """The same token with another count of presentations."""
-        return self.having(presented=presented)
+        """The same token with another count of presentations, in a note of its own."""
+        return self.having(presented=presented, note=_new_note())
 
     def spent(self) -> Self:
         """The same token, of no more use: what is left in the store tells everybody who shares it."""
@@ -110,7 +112,7 @@ class Entry(Unpickled):
     @property
     def fence(self) -> str:
         """Names the entry as it is, with the notes on it: what compare-and-set compares (rule 2)."""
-        return digest(f"{self.stamp} {self.presented}")
+        return digest(f"{self.stamp} {self.presented} {self.note}")
 
     @property
     def is_spent(self) -> bool:
@@ -160,6 +162,10 @@ class Entry(Unpickled):
             raise StoreError(f"an entry of the store is damaged ({type(error).__name__}): delete it") from None
 
 
+def _new_note() -> str:
+    return os.urandom(4).hex()
+
+
 def _token(value: Any) -> Token:
     for name in ("token_type", "refresh_token", "scope", "id_token"):
         _text(value.get(name, ""))
@@ -188,6 +194,7 @@ def _count(value: Any) -> int:
 _CHECKS: dict[str, Any] = {
     "token": _token, "issued_at": _seconds, "lifetime": _seconds, "presented": _count, "session": _text,
     "refresh_in": _seconds, "skew": _seconds, "asked": _text, "issuer": _text, "key": _text,
+    "note": _text,
 }  # fmt: skip
 _ENTRY = tuple(_CHECKS)
 
@@ -222,8 +229,14 @@ class Minted:
         """The access token alone; and `session` with the refresh token that came along, where it was rotated."""
         rotated = session.token.with_refresh_token(self.token.refresh_token)
         alone = self.token.with_refresh_token(None)
-        return dataclasses.replace(self, token=alone), session.having(token=rotated, presented=0)
+        return self.having(token=alone), session.having(token=rotated, presented=0, note="")
+
+    def having(self, **changes: Any) -> Self:
+        """The same but for `changes`."""
+        return type(self)(**{name: getattr(self, name) for name in _MINTED} | changes)
 
 
-# dataclasses.asdict() would spell the key out (rule 3), so Entry stops being a dataclass to it.
+_MINTED = tuple(one.name for one in dataclasses.fields(Minted))
+# dataclasses.asdict() would spell the key out (rule 3), so they stop being dataclasses to it.
 del Entry.__dataclass_fields__
+del Minted.__dataclass_fields__

@@ -62,6 +62,7 @@ APART = 1.0  # seconds between two renewals of a token that has not ended (rule 
 MAX_COVERED_SHARE = 1 / 3  # of the lifetime (rule 6)
 FIRST_BACKOFF = 0.5  # seconds between the attempts of one renewal
 LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
+STORE_PATIENCE = 5.0  # seconds that a store may take for what is asked of it
 FLIGHT_GRACE = 5.0  # seconds beyond the budget after which a flight counts as lost with its loop
 
 _FIRST_PAUSE, _MAX_PAUSE, _MAX_TERMINAL_PAUSE = 1.0, 30.0, 5.0  # seconds (rule 7)
@@ -88,7 +89,7 @@ class RenewalPolicy:
             early and due. 0 switches it off.
         budget: for all attempts of one renewal together. Default 30.
         lease: for which a process that renews keeps others that share the store from it, if it dies meanwhile. It must
-            be longer than `budget`. None, the default: `budget` and 10 more.
+            be a second longer than `budget`, or more. None, the default: `budget` and 10 more.
         connect_timeout: for one connection to the token endpoint. Default 5.
         attempts: token requests in one renewal at most. Default 3.
         default_lifetime: of a token whose server does not say. Default 3600.
@@ -125,9 +126,9 @@ class RenewalPolicy:
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < math.inf:
                 what = "a whole number" if name == "attempts" else "a number of seconds"
                 raise ConfigurationError(f"RenewalPolicy: {name} must be {what}, {least:g} or more")
-        if self.lease_seconds <= self.budget:
+        if self.lease_seconds < self.budget + 1:
             raise ConfigurationError(
-                f"RenewalPolicy: lease ({self.lease:g} s) must be longer than budget ({self.budget:g} s): "
+                f"RenewalPolicy: lease ({self.lease:g} s) must be a second longer than budget ({self.budget:g} s): "
                 "else another process renews beside one that is still at it"
             )
 

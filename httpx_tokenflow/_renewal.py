@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ._attempt import Attempt, unavailable
 from ._entries import Entry
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
-from ._lifecycle import Why, backoff, life_of
+from ._lifecycle import STORE_PATIENCE, Why, backoff, life_of
 from ._sources import Unsaved
 from ._steps import Delete, Elsewhere, Lease, Load, Release, Save, Settle, Sleep, Step
 
@@ -64,6 +64,8 @@ logger = logging.getLogger("httpx_tokenflow")
 
 MAX_ROUNDS = 10  # of load and compare-and-set; a store that disagrees more often will never agree
 TAKEOVER = 1.0  # seconds within which somebody takes over when a lease has ended
+NEWS_PAUSE = 0.1  # seconds at most between word of a change that is of no use and asking for the lease again
+SAVE_PAUSES = (0.25, 1.0)  # seconds before a token that cost a refresh token is offered to the store again
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     source, policy = renewals.source, renewals.policy
     entry, stored = yield from _load(flight, renewals)
     if source.unsaved is not None and not flight.without_store:
-        if renewals.grant.spends or flight.why is Why.UNSAVED:
+        if renewals.is_of_session or flight.why is Why.UNSAVED:
             yield from _save_late(source, entry, stored)
         else:
             source.unsaved = None  # another takes its place, and nothing is lost with it
@@ -211,6 +213,13 @@ def _lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step,
     return _Right(policy.clock.monotonic() + spare, policy.clock.wall() + spare) if leased else None
 
 
+def _give_up_on_lease(flight: Flight, renewals: Renewals) -> None:
+    error = StoreError("the lease to renew was not to be had: others renew all the time, or say that they do")
+    if renewals.grant.spends:
+        raise error
+    _go_on_without(flight, renewals.source, error, "the renewal goes on without the lease")
+
+
 def _release(source: TokenSource) -> Generator[Step, Any, None]:
     try:
         yield Release()
@@ -224,17 +233,26 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
     source, grant, policy = renewals.source, renewals.grant, renewals.policy
     lost: str | None = None  # the stamp of what was refused under this very lease
     right = yield from _lease(flight, renewals, asks=asks)
-    for _ in range(MAX_ROUNDS):
+    rounds, weary = 0, math.inf
+    while rounds < MAX_ROUNDS:
         entry, stored = yield from _load(flight, renewals)
         if entry is not None and _serves(entry, source, policy, flight):
             return entry
         if entry is not None and entry.stamp == lost:
             entry = entry.spent()
+        if right is None:
+            now = policy.clock.monotonic()
+            weary = min(weary, now + policy.lease_seconds)
+            if now > weary:
+                _give_up_on_lease(flight, renewals)
+            yield Sleep(NEWS_PAUSE * policy.random())  # others have been first, and may be again
         if right is None or not right.is_good(policy.clock) or (not asks and _asks_person(entry, flight, renewals)):
+            rounds += right is not None
             asks = asks or _asks_person(entry, flight, renewals)  # the lease has to outlive the login
             yield from _release(source)
             right = yield from _lease(flight, renewals, asks=asks)
             continue
+        rounds += 1
         presents = grant.spends and entry is not None and _can_refresh(entry, flight)
         if entry is not None and entry.is_spent and entry.token.refresh_token is not None and not renewals.logs_in:
             raise ReauthenticationRequired(
@@ -248,21 +266,11 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
                 yield from _unmark(source, entry, marked)
                 continue
             stored = marked
+        flight.last(policy.budget + renewals.login_timeout + STORE_PATIENCE)  # and to save what it brings
         try:
             new = yield from _attempts(flight, renewals, entry)
         except ReauthenticationRequired as error:
-            newer, _ = yield from _load(flight, renewals)
-            is_newer = newer is not None and (entry is None or newer.stamp != entry.stamp)
-            was_login = not presents or flight.asked
-            if newer is not None and is_newer and (not was_login or _serves(newer, source, policy, flight)):
-                continue  # somebody else has renewed (rule 5)
-            if presents and stored is not None:
-                yield from _forget(source, policy, stored)
-            if was_login or entry is None or not renewals.may_log_in(flight):
-                flight.is_login_refused = was_login and not flight.asked and renewals.may_log_in(flight)
-                raise
-            lost = entry.stamp
-            logger.debug("%s: %s; a new session is opened", source.name, error)
+            lost = yield from _refused(flight, renewals, entry, stored if presents else None, error)
         except TokenFlowError as error:
             if presents and entry is not None and stored is not None and not error.may_have_spent:
                 yield from _unmark(source, entry, stored)
@@ -273,6 +281,29 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
                 source.check(new)  # what belongs elsewhere is not even kept; a session is, since it goes on
             return (yield from _save(flight, renewals, new, stored))
     raise _never_agrees()
+
+
+def _refused(
+    flight: Flight, renewals: Renewals, entry: Entry | None, marked: Entry | None, error: ReauthenticationRequired
+) -> Generator[Step, Any, str | None]:
+    """What to go on with: None, if somebody else has renewed (rule 5); the stamp of what is lost, if one may log in.
+
+    Raises:
+        ReauthenticationRequired: there is no other way: `error`.
+    """
+    source, policy = renewals.source, renewals.policy
+    newer, _ = yield from _load(flight, renewals)
+    is_newer = newer is not None and (entry is None or newer.stamp != entry.stamp)
+    was_login = marked is None or flight.asked
+    if newer is not None and is_newer and (not was_login or _serves(newer, source, policy, flight)):
+        return None
+    if marked is not None:
+        yield from _forget(source, policy, marked)
+    if was_login or entry is None or not renewals.may_log_in(flight):
+        flight.is_login_refused = was_login and not flight.asked and renewals.may_log_in(flight)
+        raise error
+    logger.debug("%s: %s; a new session is opened", source.name, error)
+    return entry.stamp
 
 
 def _load(flight: Flight, renewals: Renewals) -> Generator[Step, Any, tuple[Entry | None, Entry | None]]:
@@ -288,6 +319,8 @@ def _load(flight: Flight, renewals: Renewals) -> Generator[Step, Any, tuple[Entr
     entry = source.newest(loaded)
     if entry is not None and entry.is_mark:
         source.found_mark(flight)
+    if entry is not None and source.is_in_vain(entry):
+        entry = entry.marked(entry.presented - 1)
     return entry, loaded
 
 
@@ -303,13 +336,18 @@ def _serves(entry: Entry, source: TokenSource, policy: RenewalPolicy, flight: Fl
 
 def _mark(source: TokenSource, marked: Entry, stored: Entry | None) -> Generator[Step, Any, bool]:
     """Note in the store that the refresh token is about to be presented (rule 2); False: it holds another by now."""
-    saved: bool = yield Save(marked, _fence(stored))
+    try:
+        saved: bool = yield Save(marked, _fence(stored))
+    except StoreError:
+        source.note_in_vain(marked)  # it may have been taken all the same, or will be
+        raise
     if saved:
         source.unsaved = None
     return saved
 
 
 def _unmark(source: TokenSource, entry: Entry, marked: Entry) -> Generator[Step, Any, None]:
+    source.note_in_vain(marked)
     try:
         yield Save(entry, marked.fence)
     except StoreError as error:
@@ -384,9 +422,17 @@ def _save(flight: Flight, renewals: Renewals, entry: Entry, stored: Entry | None
     source, spends = renewals.source, renewals.grant.spends
     theirs: Entry | None = stored
     presented = None if stored is None else stored.stamp
+    pauses = [*SAVE_PAUSES] if spends else []
     try:
         for _ in range(MAX_ROUNDS if not flight.without_store else 0):
-            if (yield Save(entry, _fence(theirs))):
+            try:
+                saved = yield Save(entry, _fence(theirs))
+            except StoreError:
+                if not pauses:
+                    raise
+                yield Sleep(pauses.pop(0))  # while the lease lasts nobody presents the old one again
+                continue
+            if saved:
                 return entry
             theirs = yield Load()
             if theirs is not None and theirs.is_mark and renewals.is_of_session:
@@ -414,8 +460,9 @@ def _save_late(source: TokenSource, entry: Entry | None, stored: Entry | None) -
 
 def save_unsaved(source: TokenSource) -> Generator[Step, Any, None]:
     """What the store would not take, before the program closes."""
-    if source.unsaved is None:
-        return
+    unsaved = source.unsaved
+    if unsaved is None or not (unsaved.entry.is_mark or unsaved.entry.token.refresh_token):
+        return  # nothing that another token request would not bring
     try:
         loaded: Entry | None = yield Load()
     except StoreError as error:
@@ -466,7 +513,7 @@ def leave(renewals: Renewals) -> Generator[Step, Any, bool]:
     """
     source = renewals.source
     had = yield from _forgotten(source, renewals.policy, marks=renewals.grant.spends)
-    agreed = True
+    agreed = bool(had) or source.unsaved is None  # or else nobody knows what there still is
     for entry in {entry.stamp: entry for entry in had if not entry.is_mark}.values():
         agreed = (yield from _give_back(renewals, entry)) and agreed
     source.tell("Revoked", logging.INFO, agreed=agreed)
@@ -489,10 +536,11 @@ def _bury(
     source: TokenSource, policy: RenewalPolicy, had: list[Entry], *, marks: bool
 ) -> Generator[Step, Any, tuple[list[Entry], Unsaved | None]]:
     """Put a mark in the place of what the store holds (rule 7). What it held, and the mark if it would not take it."""
-    session, replaces = source.left, had[0].stamp if had else None
+    session, replaces, stored = source.left, had[0].stamp if had else None, []
     try:
         for _ in range(MAX_ROUNDS):
             loaded: Entry | None = yield Load()
+            stored = [] if loaded is None else [loaded]
             if loaded is not None:
                 session, replaces = loaded.session or session, loaded.stamp
             if marks:
@@ -500,11 +548,11 @@ def _bury(
             else:
                 done = loaded is None or (yield Delete(loaded.fence))
             if done:
-                return ([] if loaded is None else [loaded]), None
+                return stored, None
         raise _never_agrees()
     except StoreError as error:
         _tell_store(source, error, "what was given up may still be in it")
-    return [], Unsaved(Entry.mark(policy.clock.wall(), session), replaces) if marks else None
+    return stored, Unsaved(Entry.mark(policy.clock.wall(), session), replaces) if marks else None
 
 
 def _give_back(renewals: Renewals, entry: Entry) -> Generator[Step, Any, bool]:
@@ -520,4 +568,4 @@ def _give_back(renewals: Renewals, entry: Entry) -> Generator[Step, Any, bool]:
 
 
 def _never_agrees() -> StoreError:
-    return StoreError("the store holds something else each time it is asked to change: its compare-and-set is broken")
+    return StoreError("the store holds something else each time it is asked to change: is its compare-and-set broken?")

@@ -63,6 +63,9 @@ SAME_END = 1.0  # seconds by which the end of one and the same token may move an
 _NO_BREAKERS: dict[object, Breaker] = {}  # the one of all sources that need none: a process may have a hundred thousand
 
 
+_only_copies: set[TokenSource] = set()  # sources kept for what they have and the store has not, though nobody uses them
+
+
 class Unsaved(NamedTuple):
     """What the store would not take.
 
@@ -108,9 +111,9 @@ class TokenSource(Teller):
         seed: a token that the program brought, used while the store holds none.
     """
 
-    __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "breakers", "checks", "declined",
-                 "denied", "fingerprint", "held", "left", "locks", "logged_out", "orphans", "past", "pause",
-                 "present", "seed", "store", "unsaved")  # fmt: skip
+    __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "_unsaved", "breakers", "checks",
+                 "declined", "denied", "fingerprint", "held", "in_vain", "left", "locks", "logged_out", "orphans",
+                 "past", "pause", "present", "seed", "store")  # fmt: skip
 
     def __init__(
         self,
@@ -129,13 +132,14 @@ class TokenSource(Teller):
         self.breakers: dict[object, Breaker] = (
             _NO_BREAKERS  # origin -> its breaker, where young tokens have been refused
         )
-        self.unsaved: Unsaved | None = None
+        self._unsaved: Unsaved | None = None
         self.checks: tuple[tuple[object, Callable[[str], None]], ...] = ()  # what is expected of every credential
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
         self.left = ""  # the session that was given up last
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
         self.locks: weakref.WeakKeyDictionary[Any, Any] | None = None  # event loop -> anyio lock
+        self.in_vain: tuple[str, ...] = ()  # notes of presentations that did not happen: the latest
         self.past: tuple[str, ...] = ()  # stamps of tokens that others have taken the place of: the latest
         self.orphans: tuple[Entry, ...] = ()  # what renewals have brought for a session that had been given up
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
@@ -159,6 +163,19 @@ class TokenSource(Teller):
         return f"<TokenSource {self.name} {held}{f' | 1 renewing, {flight.waiting} waiting' if flight else ''}>"
 
     # what is held
+
+    @property
+    def unsaved(self) -> Unsaved | None:
+        """What the store would not take."""
+        return self._unsaved
+
+    @unsaved.setter
+    def unsaved(self, unsaved: Unsaved | None) -> None:
+        self._unsaved = unsaved
+        if unsaved is not None and unsaved.entry.token.refresh_token is not None:
+            _only_copies.add(self)
+        else:
+            _only_copies.discard(self)
 
     @property
     def flight(self) -> Flight | None:
@@ -241,6 +258,15 @@ class TokenSource(Teller):
             pause.error if pause else None,
             flight.waiting if flight else 0,
         )
+
+    def note_in_vain(self, marked: Entry) -> None:
+        """`marked` says that a refresh token was presented, and it was not: who finds the note here knows better."""
+        with self._lock:
+            self.in_vain = (*self.in_vain[1 - MAX_PAST :], marked.note)
+
+    def is_in_vain(self, entry: Entry) -> bool:
+        """Whether the note on `entry` is of a presentation that did not happen."""
+        return bool(self.in_vain) and entry.note in self.in_vain
 
     # flights
 
@@ -559,7 +585,12 @@ class TokenSource(Teller):
             if self.seed is not None and self.seed.stamp == stamp:
                 self.seed = None
 
-    def newest(self, loaded: Entry | None) -> Entry | None:
+    def _went_back(self, held: Entry, loaded: Entry) -> bool:
+        """Whether the store has gone back in time: a replica of Redis that lags, a backup."""
+        is_alive = not loaded.is_spent and not held.is_spent
+        return is_alive and held.session == loaded.session and self.is_past(loaded)
+
+    def newest(self, loaded: Entry | None) -> Entry | None:  # noqa: PLR0911 - a table
         """What to go by: the store's entry, unless memory knows better.
 
         Memory knows better if it has the successor of what is stored, which the store would not take; or if what is
@@ -575,6 +606,8 @@ class TokenSource(Teller):
             return unsaved.entry if unsaved.entry.session == loaded.session else loaded
         if loaded is None:
             return held.entry if held else self.seed
+        if held is not None and self._went_back(held.entry, loaded):
+            return held.entry
         if not loaded.is_spent:
             self.seed = None  # it has had its time: what came after it may end, but it does not come back
         # A mark is news to who has a session in memory, whatever the program came with before that.

@@ -330,11 +330,18 @@ def _entry_of(token: Token, policy: RenewalPolicy, kinds: frozenset[str]) -> Ent
     return Entry.of_login(token, policy.clock.wall())
 
 
+def _has_side(store: Any, prefix: str) -> bool:
+    return all(callable(getattr(store, f"{prefix}{verb}", None)) for verb in ("load", "save", "delete", "lease"))
+
+
 def _check_arguments(grant: Any, token: Any, store: Any, policy: Any, should_renew: Any) -> None:
     if isinstance(grant, type) or not (callable(getattr(grant, "obtain", None)) and hasattr(grant, "spends")):
         raise ConfigurationError("TokenAuth needs a grant, such as ClientCredentials(…) or RefreshToken(…)")
-    if store is not None and not (hasattr(store, "load") or hasattr(store, "aload")):
-        raise ConfigurationError("store= has neither load nor aload: give one of httpx_tokenflow.stores")
+    if store is not None and (isinstance(store, type) or not any(_has_side(store, prefix) for prefix in ("", "a"))):
+        raise ConfigurationError(
+            "store= needs load, save, delete and lease, or aload, asave, adelete and alease: give one of "
+            "httpx_tokenflow.stores, an object and not its class"
+        )
     if not isinstance(policy, RenewalPolicy):
         raise ConfigurationError("policy= must be a RenewalPolicy")
     if should_renew is not None and not callable(should_renew):

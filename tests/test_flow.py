@@ -37,6 +37,11 @@ REFUSED = Answer(401)
 FINE = Answer(200)
 
 
+@pytest.fixture(autouse=True)
+def _notes_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("httpx_tokenflow._entries._new_note", lambda: "note")
+
+
 class Time:
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -628,6 +633,10 @@ class TestRenewal:
         flow = self.start(source, policy, "refresh")
         self.to_fetch(flow, old)
         flow.send(ROTATED)
+        assert flow.throw(StoreError("full")) == Sleep(0.25), "under the lease nobody presents the old one again"
+        flow.send(None)
+        assert flow.throw(StoreError("full")) == Sleep(1.0)
+        flow.send(None)
         assert flow.throw(StoreError("full")) == Release()
         held = ends(flow)
         assert held.value == "Bearer new"
@@ -707,12 +716,35 @@ class TestRenewal:
         flow = self.start(source, policy, "refresh")
         next(flow)
         assert flow.send(old) == Lease(40.0, 41.0)
-        assert flow.send(False) == Load()
-        assert flow.send(old) == Release()
-        assert flow.send(None) == Lease(40.0, 41.0)
+        for _ in range(30):
+            assert flow.send(False) == Load()
+            assert isinstance(flow.send(old), Sleep)
+            assert flow.send(None) == Release()
+            assert flow.send(None) == Lease(40.0, 41.0)
         assert flow.send(False) == Load()
         assert flow.send(theirs) == Release()
         assert ends(flow).value == "Bearer theirs"
+
+    def test_word_of_changes_that_never_ends(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
+        """Who can publish keeps nobody waiting for longer than a lease: then client credentials go on without."""
+        for kind, old in (("refresh", entry("old", time, lifetime=0)), ("client", None)):
+            flow = self.start(source, policy, kind)
+            next(flow)
+            step = flow.send(old)
+            for _ in range(5):
+                assert isinstance(step, Lease)
+                flow.send(False)
+                if not isinstance(step := flow.send(old), Sleep):
+                    break
+                time.now += 10.5
+                flow.send(None)
+                step = flow.send(None)
+            if kind == "client":
+                assert isinstance(step, Fetch)
+            else:
+                assert step == Release()
+                with pytest.raises(StoreError, match="lease"):
+                    flow.send(None)
 
     @pytest.mark.parametrize("where", ["load", "lease"])
     def test_a_store_that_fails(self, source: TokenSource, policy: RenewalPolicy, where: str) -> None:

@@ -218,7 +218,7 @@ async def test_a_store_that_hangs_costs_one_patience(monkeypatch: pytest.MonkeyP
             asked.append("load")
             await anyio.sleep(600)
 
-        asave = aload
+        asave = adelete = alease = aload
 
     process = Process("client")
     store: Any = Hangs()

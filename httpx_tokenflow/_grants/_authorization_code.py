@@ -26,7 +26,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -298,7 +298,7 @@ class CodeGrant(Session):
             return minted
         token = minted.token  # which leaves this process without its entry: it says itself who issued it
         extra = {**token.extra, "issuer": minted.issuer}
-        return replace(minted, token=Token.from_dict({**token.to_dict(), "extra": extra}))
+        return minted.having(token=Token.from_dict({**token.to_dict(), "extra": extra}))
 
     def _digest(self) -> str:
         return digest(json.dumps([self._server.identity(), self._client_id], sort_keys=True))
@@ -347,7 +347,7 @@ class CodeGrant(Session):
                 failure.__cause__ = error
             else:
                 _check_id_token(minted.token.id_token, login, self._client_id)
-                return replace(minted, asked=login.asked)
+                return minted.having(asked=login.asked)
             failure.may_have_spent = False  # no refresh token is at stake
             if not isinstance(failure, TokenEndpointUnavailable):
                 raise failure

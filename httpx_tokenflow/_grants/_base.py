@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
@@ -233,7 +232,7 @@ class TokenEndpoint:
         ]
         previous = attempt.presented.token if keeps and attempt.presented is not None else None
         minted = yield from self._mint(attempt, server, pairs, previous=previous, fresh=fresh)
-        return replace(minted, asked=asked)
+        return minted.having(asked=asked)
 
     def _mint(
         self,
@@ -268,7 +267,7 @@ class TokenEndpoint:
         minted = yield from self._post(attempt, server, "token_endpoint", pairs, read, key=key, fresh=fresh)
         made = attempt.dpop.kept(key) if attempt.dpop is not None and key is not None else None
         issuer = server.issuer if len(self._server.allowed) > 1 or self._server.is_open else None
-        return replace(minted, issuer=issuer, key=made)
+        return minted.having(issuer=issuer, key=made)
 
     def _widened(self, attempt: Attempt) -> str | None:
         """The scope to ask for where an API wanted more than the grant's own; None if none did."""
@@ -377,7 +376,7 @@ class TokenEndpoint:
             return value
         if not isinstance(self._secret, str) and not callable(self._secret):
             self._secret = (secret, *(other for other in self._secret if other != secret))
-        return replace(value, fell_back="client_secret") if isinstance(value, Minted) else value
+        return value.having(fell_back="client_secret") if isinstance(value, Minted) else value
 
 
 _read_revoked = partial(read_nothing, what="the revocation endpoint")

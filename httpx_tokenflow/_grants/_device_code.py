@@ -136,7 +136,7 @@ class DeviceCode(Session):
         yield Patience(seconds + budget)
         yield from let_person_know(partial(self._on_prompt, device.prompt), "on_prompt", seconds)
         minted = yield from self._poll(attempt, server, device, until, budget)
-        return replace(minted, asked=asked)
+        return minted.having(asked=asked)
 
     def _poll(
         self, attempt: Attempt, server: Metadata, device: _Device, until: float, budget: float

@@ -134,7 +134,7 @@ class Session(TokenEndpoint):
             ("claims", claims_of(attempt.challenge)),
         ]
         minted = yield from self._redeem(attempt, server, "refresh_token", pairs, previous=presented.token)
-        return replace(minted, asked=presented.asked)
+        return minted.having(asked=presented.asked)
 
     def _redeem(
         self, attempt: Attempt, server: Metadata, grant_type: str, pairs: Pairs, *, previous: Token | None = None

@@ -1,7 +1,7 @@
 """Where tokens outlive the object that fetched them.
 
 A store has four verbs, each with an async twin: `load`, `save` (compare and set), `delete` (compare and delete) and
-`lease`. `Store` says what they promise; `MemoryStore` is the example, in thirty lines. Those that leave the process are
+`lease`. `Store` says what they promise; `_base.py` has the rules. Those that leave the process are
 loaded when they are first named.
 """
 

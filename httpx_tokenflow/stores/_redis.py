@@ -64,6 +64,11 @@ class RedisStore(CodedStore):
 
     Needs the extra ``redis``. Thread-safe; a child process may go on using it after a fork.
 
+    What it keeps of sessions (refresh tokens, logins) has no end that anybody could know, so Redis has to keep it: with
+    persistence, and without an eviction policy that takes keys without a time to live (``allkeys-…``). A session that
+    Redis has lost lives on where it is in memory, and there alone. Name whose it is (``subject=``): a `RefreshToken` or
+    a login without a name is one for all who share the store.
+
     Args:
         client: a URL (``redis://``, ``rediss://``, ``unix://``); or a client of redis-py: ``Redis``, ``RedisCluster``,
             what ``Sentinel.master_for`` gives, or their twins of ``redis.asyncio``, which serve asyncio programs

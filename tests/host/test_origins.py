@@ -11,8 +11,10 @@ from httpx_tokenflow import (
     ClientCredentials,
     ConfigurationError,
     OriginNotAllowed,
+    RenewalPolicy,
     TokenAuth,
 )
+from httpx_tokenflow._token_client import TokenClient
 from httpx_tokenflow.testing import serve
 
 MAKES = {
@@ -110,7 +112,7 @@ def _ask(hand, auth, url):
     tape = Tape(hand)
     client = hand.client(transport=hand.transport(tape), auth=auth)
     if isinstance(auth, TokenAuth):
-        auth._client._client, auth._client._is_async = client.raw, hand.is_async
+        auth._client = TokenClient(client.raw, verify=True, policy=RenewalPolicy())  # the auth's own is for many
     (answer,) = client.together(1, "GET", url)
     return tape.sent, answer
 
