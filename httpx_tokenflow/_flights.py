@@ -6,7 +6,7 @@ import dataclasses
 import math
 import threading
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._errors import TokenEndpointUnavailable, TokenFlowError
@@ -67,11 +67,20 @@ class Held:
         """The same token, not to be looked after again before the age `until`, nor later than when it is due."""
         look = min(until, self.life.due)
         limit = min(look, self.life.end * (1 - MAX_COVERED_SHARE))
-        return replace(self, look=look, fresh_until=self.born + limit, fresh_until_wall=self.born_wall + limit)
+        return self.having(look=look, fresh_until=self.born + limit, fresh_until_wall=self.born_wall + limit)
 
     def refused(self) -> Held:
         """The same token, for nobody to take."""
-        return replace(self, life=ENDED, look=-math.inf, fresh_until=-math.inf)
+        return self.having(life=ENDED, look=-math.inf, fresh_until=-math.inf)
+
+    def having(self, **changes: Any) -> Held:
+        """The same but for `changes`."""
+        return Held(**{name: getattr(self, name) for name in _HELD} | changes)
+
+
+_HELD = tuple(one.name for one in dataclasses.fields(Held))
+# dataclasses.asdict() would spell out what goes on the wire, so Held stops being a dataclass to it.
+del Held.__dataclass_fields__
 
 
 class _Locks:

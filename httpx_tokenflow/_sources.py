@@ -25,7 +25,7 @@ import math
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._breakers import Breaker, after_refusal, is_one_of_many
@@ -581,14 +581,14 @@ class TokenSource(Teller):
         with self._lock:
             held = self.held
             if held is not None and held.entry.stamp == stamp:
-                self.held = None if held.left(clock) <= 0 else replace(held, entry=held.entry.spent())
+                self.held = None if held.left(clock) <= 0 else held.having(entry=held.entry.spent())
             if self.seed is not None and self.seed.stamp == stamp:
                 self.seed = None
 
     def _went_back(self, held: Entry, loaded: Entry) -> bool:
         """Whether the store has gone back in time: a replica of Redis that lags, a backup."""
         is_alive = not loaded.is_spent and not held.is_spent
-        return is_alive and held.session == loaded.session and self.is_past(loaded)
+        return is_alive and held.session == loaded.session and self.is_past(loaded) and not self.is_past(held)
 
     def newest(self, loaded: Entry | None) -> Entry | None:  # noqa: PLR0911 - a table
         """What to go by: the store's entry, unless memory knows better.
@@ -603,7 +603,7 @@ class TokenSource(Teller):
         if unsaved is not None and loaded is not None and not loaded.is_spent and self.is_past(loaded):
             return unsaved.entry
         if unsaved is not None and loaded is not None and unsaved.entry.is_mark:
-            return unsaved.entry if unsaved.entry.session == loaded.session else loaded
+            return unsaved.entry if _covers(unsaved.entry, loaded) else loaded
         if loaded is None:
             return held.entry if held else self.seed
         if held is not None and self._went_back(held.entry, loaded):
@@ -643,6 +643,11 @@ class TokenSource(Teller):
             self.breakers = {other: one for other, one in self.breakers.items() if other != origin}
         if breaker.is_open:
             self.tell("BreakerClosed", logging.INFO, origin=str(origin))
+
+
+def _covers(mark: Entry, loaded: Entry) -> bool:
+    """Whether `mark` is for `loaded`: of its session; or of one that nobody could name, and what is older than it."""
+    return mark.session == loaded.session if mark.session else loaded.issued_at <= mark.issued_at
 
 
 _LOOKS = frozenset({Why.BACKED_OFF, Why.ERRAND, Why.UNSAVED})  # flights whose failure is none of a renewal

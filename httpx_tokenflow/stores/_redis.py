@@ -28,7 +28,7 @@ from httpx_tokenflow._loops import running_loop
 
 from ._coded import CodedStore, Swap
 from ._redis_lease import Leases
-from ._sides import AsyncioSide, Side, SyncSide, ThreadSide, at_once
+from ._sides import AsyncioSide, Gate, Side, SyncSide, ThreadSide, at_once
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -105,6 +105,7 @@ class RedisStore(CodedStore):
         self._swap_script = self._client.register_script(_SWAP)
         self._read_script = self._client.register_script(_READ_WITH_TIME)
         self._leases = Leases(self._client)
+        self._gate = Gate()
         self._offset, self._clock_due = 0, -math.inf
 
     def __repr__(self) -> str:
@@ -141,13 +142,13 @@ class RedisStore(CodedStore):
 
     def _aside(self) -> Side:
         if not self._is_asyncio:
-            return ThreadSide(self._timeout)
+            return ThreadSide(self._timeout, self._gate)
         if not hasattr(running_loop(), "call_soon_threadsafe"):
             raise ConfigurationError(
                 "RedisStore was given an asyncio client, which works on asyncio alone: give it a URL, or a sync "
                 "client, which work on trio as well"
             )
-        return AsyncioSide(self._timeout)
+        return AsyncioSide(self._timeout, self._gate)
 
     async def _reading(self, side: Side, fingerprint: str) -> bytes | None:
         key = self._prefix + fingerprint

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from httpx_tokenflow._errors import StoreError
-from httpx_tokenflow._loops import begin, work
+from httpx_tokenflow._loops import begin, running_loop, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["AsyncioSide", "Side", "SyncSide", "ThreadSide", "at_once"]
+__all__ = ["AsyncioSide", "Gate", "Side", "SyncSide", "ThreadSide", "at_once"]
 
 _T = TypeVar("_T")
+
+_AT_ONCE = 32  # questions on one event loop; fewer than the connections of any pool
 
 
 class Side(ABC):
@@ -75,8 +78,40 @@ class SyncSide(Side):
         return nullcontext()
 
 
+class Gate:
+    """So many questions at once on each event loop: a thousand users who renew together would time one another out.
+
+    Who comes later waits, and their time has not begun.
+    """
+
+    def __init__(self) -> None:
+        self._loops: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def turn(self) -> AbstractAsyncContextManager[object]:
+        """One question's turn."""
+        import anyio
+
+        loop = running_loop()
+        turns = self._loops.get(loop)
+        if turns is None:
+            turns = self._loops[loop] = anyio.Semaphore(_AT_ONCE)
+        gate: AbstractAsyncContextManager[object] = turns
+        return gate
+
+
 class ThreadSide(Side):
     """A sync client in an async program, of asyncio or trio."""
+
+    def __init__(self, timeout: float, gate: Gate) -> None:
+        super().__init__(timeout)
+        self._gate = gate
+
+    async def ask(self, function: Callable[..., Any], *arguments: Any, waits: float = 0.0, **options: Any) -> Any:
+        """As `Side.ask`; who waits on purpose keeps nobody else waiting."""
+        if waits:
+            return await super().ask(function, *arguments, waits=waits, **options)
+        async with self._gate.turn():
+            return await super().ask(function, *arguments, **options)
 
     async def _perform(self, function: Callable[[], Any], seconds: float) -> Any:
         import anyio
