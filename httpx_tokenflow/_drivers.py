@@ -15,6 +15,8 @@ Rules.
 5. A store gets 5 s for each of its verbs, and for a lease as long as there is patience for its holder: one that hangs
    longer has failed. In a thread nothing can stop it: there a store has to see to that itself.
 6. Whoever flies, and waits for a flight on another source, has as much time as that.
+7. A lease that is kept since the store would not take a token is looked after beside the program: the save is tried
+   again, after 2 s, doubling, until the lease would have ended.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ import inspect
 import logging
 import math
 import threading
+import time
 from concurrent import futures
-from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -37,14 +40,17 @@ from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
 from ._lifecycle import STORE_PATIENCE, Why
 from ._loops import call_soon, running_loop, spawn, work
+from ._renewal import save_unsaved
 from ._steps import (
     Call,
     Delete,
     Drain,
     Elsewhere,
     Fetch,
+    Keep,
     Launch,
     Lease,
+    LetGo,
     Load,
     Patience,
     Read,
@@ -70,6 +76,7 @@ __all__ = ["LoopDriver", "ThreadDriver"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
+FIRST_TRY = 2.0  # seconds until what a store would not take is offered again, beside the program
 CLOSING_PATIENCE = 5.0  # seconds for which closing waits for a flight in the air
 
 _ALONE = nullcontext()  # whoever waits is no flight
@@ -147,6 +154,13 @@ class _Driver:
             flight.asked = True
             flight.last(step.seconds)
 
+    def _tries(self, kept: Any, seconds: float) -> Iterator[float]:
+        """The pauses between tries to save, until that has worked, or `seconds` are over (rule 7)."""
+        until, pause = time.monotonic() + seconds, FIRST_TRY
+        while self.source.kept is kept and (left := until - time.monotonic()) > 0:
+            yield min(pause, left)
+            pause *= 2
+
     def _on(self, source: TokenSource) -> Self:
         return type(self)(source, self.policy, self.client, self.library)
 
@@ -170,6 +184,15 @@ def _count() -> None:
         flight.requests += 1
         if flight.why is not Why.ERRAND:
             break  # an errand's are those of the renewal that it is for
+
+
+def _dropped(kept: Any) -> None:
+    """Close what can be closed here; what belongs to an event loop is let go of by being forgotten."""
+    if isinstance(kept, ExitStack):
+        with suppress(Exception):  # it ends by itself
+            kept.close()
+    elif kept is not None:
+        kept.pop_all()
 
 
 def _store_failed(error: Exception) -> StoreError:
@@ -226,7 +249,11 @@ class ThreadDriver(_Driver):
         try:
             if (call := self._store_call(step, "")) is not None:
                 return call()
+            if isinstance(step, LetGo):
+                return self._let_go()
             assert leases is not None  # noqa: S101 - only renewals lease
+            if isinstance(step, Keep):
+                return self._keep(leases, step.seconds)
             if isinstance(step, Lease):
                 return leases.enter_context(self._verb("lease")(self.source.fingerprint, step.seconds, step.patience))
             assert isinstance(step, Release)  # noqa: S101 - the last of the steps
@@ -235,6 +262,23 @@ class ThreadDriver(_Driver):
             raise
         except Exception as error:
             raise _store_failed(error) from error
+
+    def _keep(self, leases: ExitStack, seconds: float) -> None:
+        kept = self.source.kept = leases.pop_all()
+        threading.Thread(target=self._look_after, args=(kept, seconds), name="httpx_tokenflow", daemon=True).start()
+
+    def _look_after(self, kept: ExitStack, seconds: float) -> None:
+        for pause in self._tries(kept, seconds):
+            time.sleep(pause)
+            if self.source.kept is kept:
+                with suppress(Exception):
+                    self.run(save_unsaved(self.source))
+        if self.source.kept is kept:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        kept, self.source.kept = self.source.kept, None
+        _dropped(kept)
 
     def settle(self) -> None:
         """Wait a while for a flight in the air, so that closing does not tear it; not on the loop that flies it."""
@@ -350,7 +394,11 @@ class LoopDriver(_Driver):
             with anyio.fail_after(limit):
                 if (call := self._store_call(step, "a")) is not None:
                     return await call()
+                if isinstance(step, LetGo):
+                    return await self._let_go()
                 assert leases is not None  # noqa: S101 - only renewals lease
+                if isinstance(step, Keep):
+                    return self._keep(leases, step.seconds)
                 if isinstance(step, Lease):
                     lease = self._verb("alease")(self.source.fingerprint, step.seconds, step.patience)
                     return await leases.enter_async_context(lease)
@@ -360,6 +408,27 @@ class LoopDriver(_Driver):
             raise
         except Exception as error:
             raise _store_failed(error) from error
+
+    def _keep(self, leases: AsyncExitStack, seconds: float) -> None:
+        kept = self.source.kept = leases.pop_all()
+        spawn(partial(self._look_after, kept, seconds), lambda: None, 0.0)
+
+    async def _look_after(self, kept: AsyncExitStack, seconds: float) -> None:
+        for pause in self._tries(kept, seconds):
+            await anyio.sleep(pause)
+            if self.source.kept is kept:
+                with suppress(Exception):
+                    await self.run(save_unsaved(self.source))
+        if self.source.kept is kept:
+            with suppress(Exception):
+                await self._let_go()
+
+    async def _let_go(self) -> None:
+        kept, self.source.kept = self.source.kept, None
+        if isinstance(kept, AsyncExitStack):
+            await kept.aclose()
+        else:
+            await work(partial(_dropped, kept))
 
     async def settle(self) -> None:
         """Wait a while for a flight in the air, so that closing does not tear it."""

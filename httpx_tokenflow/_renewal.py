@@ -16,7 +16,8 @@ Rules.
    there is a token that has not ended, one attempt is enough.
 4. The answer is saved before it is used; over another entry only if that is of the very pair that was presented. A
    store that will not take it does not cost the token: it is kept here, and saved as soon as that works: tried again
-   aside every few seconds while there are requests, before the next renewal, and when the program closes.
+   aside every few seconds while there are requests, before the next renewal, and when the program closes. For as long
+   as a lease lasts the lease is kept, so that meanwhile nobody presents once more what the store still shows.
 5. `invalid_grant`: first look whether somebody else has renewed. Only then is the refresh token forgotten, and only
    if it is still the one that was presented. The access token is used until it ends, unless it was refused.
 6. A grant that can open a session does so where there is none, or none that can be renewed; a person is asked only when
@@ -42,7 +43,7 @@ from ._entries import Entry
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
 from ._lifecycle import STORE_PATIENCE, Why, backoff, life_of
 from ._sources import Unsaved
-from ._steps import Delete, Elsewhere, Lease, Load, Release, Save, Settle, Sleep, Step
+from ._steps import Delete, Elsewhere, Keep, Lease, LetGo, Load, Release, Save, Settle, Sleep, Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -66,6 +67,7 @@ MAX_ROUNDS = 10  # of load and compare-and-set; a store that disagrees more ofte
 TAKEOVER = 1.0  # seconds within which somebody takes over when a lease has ended
 NEWS_PAUSE = 0.1  # seconds at most between word of a change that is of no use and asking for the lease again
 SAVE_PAUSES = (0.25, 1.0)  # seconds before a token that cost a refresh token is offered to the store again
+SAVE_PATIENCE = 2.0  # seconds after which it is not, for now: somebody waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +163,18 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     pause = source.pause
     if flight.why is Why.BACKED_OFF and pause is not None:
         raise pause.error.with_traceback(None)  # the very error: each who waits raises one of their own from it
+    if source.kept is not None:
+        yield LetGo()  # or else we would wait for ourselves
     try:
         entry = yield from _under_lease(flight, renewals, asks=_asks_person(entry, flight, renewals))
     except Exception as error:
         flight.in_vain = flight.asked and isinstance(error, ReauthenticationRequired)  # rule 6
         yield from _release(source)
         raise
-    yield from _release(source)
+    if source.unsaved is not None and renewals.grant.spends:
+        yield Keep(policy.lease_seconds)  # who looks into the store finds the old refresh token there (rule 4)
+    else:
+        yield from _release(source)
     return source.hold(entry, policy)
 
 
@@ -422,13 +429,13 @@ def _save(flight: Flight, renewals: Renewals, entry: Entry, stored: Entry | None
     source, spends = renewals.source, renewals.grant.spends
     theirs: Entry | None = stored
     presented = None if stored is None else stored.stamp
-    pauses = [*SAVE_PAUSES] if spends else []
+    pauses, patience = [*SAVE_PAUSES] if spends else [], renewals.policy.clock.monotonic() + SAVE_PATIENCE
     try:
         for _ in range(MAX_ROUNDS if not flight.without_store else 0):
             try:
                 saved = yield Save(entry, _fence(theirs))
             except StoreError:
-                if not pauses:
+                if not pauses or renewals.policy.clock.monotonic() > patience:
                     raise
                 yield Sleep(pauses.pop(0))  # while the lease lasts nobody presents the old one again
                 continue
@@ -454,6 +461,8 @@ def _save_late(source: TokenSource, entry: Entry | None, stored: Entry | None) -
     try:
         if entry is None or not source.is_unsaved(entry) or (yield Save(entry, _fence(stored))):
             source.unsaved = None
+            if source.kept is not None:
+                yield LetGo()
     except StoreError as error:
         _tell_store(source, error, "it still does not take the token that is kept in memory")
 
@@ -466,7 +475,7 @@ def save_unsaved(source: TokenSource) -> Generator[Step, Any, None]:
     try:
         loaded: Entry | None = yield Load()
     except StoreError as error:
-        _tell_store(source, error, "what it would not take may be lost when the program ends")
+        _tell_store(source, error, "what it would not take is still in memory alone")
         return
     yield from _save_late(source, source.newest(loaded), loaded)
 

@@ -112,8 +112,8 @@ class TokenSource(Teller):
     """
 
     __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "_unsaved", "breakers", "checks",
-                 "declined", "denied", "fingerprint", "held", "in_vain", "left", "locks", "logged_out", "orphans",
-                 "past", "pause", "present", "seed", "store")  # fmt: skip
+                 "declined", "denied", "fingerprint", "held", "in_vain", "kept", "left", "locks", "logged_out",
+                 "orphans", "past", "pause", "present", "seed", "store")  # fmt: skip
 
     def __init__(
         self,
@@ -139,6 +139,7 @@ class TokenSource(Teller):
         self.left = ""  # the session that was given up last
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
         self.locks: weakref.WeakKeyDictionary[Any, Any] | None = None  # event loop -> anyio lock
+        self.kept: Any = None  # a lease that is held on to, while the store does not have the token
         self.in_vain: tuple[str, ...] = ()  # notes of presentations that did not happen: the latest
         self.past: tuple[str, ...] = ()  # stamps of tokens that others have taken the place of: the latest
         self.orphans: tuple[Entry, ...] = ()  # what renewals have brought for a session that had been given up
@@ -153,7 +154,7 @@ class TokenSource(Teller):
         super()._after_fork()
         self._lock = threading.Lock()
         self._flight = None
-        self.locks = None
+        self.locks = self.kept = None
         if self.held is not None and self._policy is not None:
             self.held = self._hold(self.held.entry, self._policy)  # each process draws its own early moment
 

@@ -14,6 +14,8 @@
     Save      compare and set in the store                   -> bool: it was set
     Delete    compare and delete in the store                -> bool: it was deleted
     Release   the lease                                      -> None
+    Keep      the lease, after the flight, for a while       -> None
+    LetGo     a lease that was kept                          -> None
     Sleep     for so many seconds                            -> None
     Settle    wait a while for a flight in the air           -> None
     Elsewhere a flow on another source                       -> whatever it returns
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from ._sources import TokenSource
 
 __all__ = [
-    "Answer", "Call", "Delete", "Drain", "Elsewhere", "Fetch", "Launch", "Lease", "Load", "Patience", "Read",
-    "Release", "Renewing", "Save", "Send", "ServerRequest", "Settle", "Sleep", "Step", "Wait", "Work",
+    "Answer", "Call", "Delete", "Drain", "Elsewhere", "Fetch", "Keep", "Launch", "Lease", "LetGo", "Load", "Patience",
+    "Read", "Release", "Renewing", "Save", "Send", "ServerRequest", "Settle", "Sleep", "Step", "Wait", "Work",
 ]  # fmt: skip
 
 
@@ -192,6 +194,18 @@ class Delete(Step):
 
 @dataclass(slots=True)
 class Release(Step):
+    pass
+
+
+@dataclass(slots=True)
+class Keep(Step):
+    """Keep the lease for `seconds` at most, or until somebody says `LetGo`."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class LetGo(Step):
     pass
 
 

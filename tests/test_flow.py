@@ -27,7 +27,7 @@ from httpx_tokenflow._flights import Flight, Held
 from httpx_tokenflow._flow import Verdict, authorize, current, verdict
 from httpx_tokenflow._renewal import Renewals, keep, renew
 from httpx_tokenflow._sources import TokenSource
-from httpx_tokenflow._steps import Answer, Drain, Fetch, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
+from httpx_tokenflow._steps import Answer, Drain, Fetch, Keep, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.events import Why
 from httpx_tokenflow.stores import MemoryStore
@@ -637,7 +637,7 @@ class TestRenewal:
         flow.send(None)
         assert flow.throw(StoreError("full")) == Sleep(1.0)
         flow.send(None)
-        assert flow.throw(StoreError("full")) == Release()
+        assert flow.throw(StoreError("full")) == Keep(40.0)
         held = ends(flow)
         assert held.value == "Bearer new"
         assert "kept in memory" in caplog.text

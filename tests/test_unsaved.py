@@ -156,7 +156,7 @@ def test_closing_tries_once_more() -> None:
     process.get()
     process.disk.fails = {"load"}
     process.auth.close()
-    assert "may be lost" in process.failures()[-1]
+    assert "in memory alone" in process.failures()[-1]
     process.disk.fails = set()
     process.auth.close()
     assert process.disk.held.token.refresh_token == "rt-1"

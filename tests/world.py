@@ -40,8 +40,10 @@ from httpx_tokenflow._steps import (
     Drain,
     Elsewhere,
     Fetch,
+    Keep,
     Launch,
     Lease,
+    LetGo,
     Load,
     Patience,
     Release,
@@ -466,6 +468,12 @@ class World:
             actor.alarm = min([limit, *[until for _, until in self.leases.values() if until > self.now]])
             actor.wake = lambda: self._is_free(what) or self.now >= limit or self._is_news(what, before)
             self._then(actor, lambda: self._lease(actor, what, step.seconds, before))
+        elif isinstance(step, Keep):
+            source.kept = actor
+            self._then(actor, lambda: None)
+        elif isinstance(step, LetGo):
+            kept, source.kept = source.kept, None
+            self._then(actor, lambda: self._release(kept, source.fingerprint))
         elif isinstance(step, Release):
             self._then(actor, lambda: self._release(actor, source.fingerprint))
         elif isinstance(step, Load):
