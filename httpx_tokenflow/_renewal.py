@@ -273,7 +273,7 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
                 yield from _unmark(source, entry, marked)
                 continue
             stored = marked
-        flight.last(policy.budget + renewals.login_timeout + STORE_PATIENCE)  # and to save what it brings
+        flight.last(policy.budget)
         try:
             new = yield from _attempts(flight, renewals, entry)
         except ReauthenticationRequired as error:
@@ -429,6 +429,7 @@ def _save(flight: Flight, renewals: Renewals, entry: Entry, stored: Entry | None
     source, spends = renewals.source, renewals.grant.spends
     theirs: Entry | None = stored
     presented = None if stored is None else stored.stamp
+    flight.last(SAVE_PATIENCE + STORE_PATIENCE)
     pauses, patience = [*SAVE_PAUSES] if spends else [], renewals.policy.clock.monotonic() + SAVE_PATIENCE
     try:
         for _ in range(MAX_ROUNDS if not flight.without_store else 0):

@@ -21,7 +21,7 @@ from httpx_tokenflow._entries import Entry
 from httpx_tokenflow.stores import MemoryStore
 
 MANY, FEW = 10_000, 1000
-MOST = 2_300  # bytes
+MOST = 2_400  # bytes
 API = "https://api.example/orders"
 TOKEN_URL = "https://as.example/token"
 

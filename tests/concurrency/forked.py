@@ -20,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from concurrency.stage import Stage, asent, auntil, run, start, until
 
-from httpx_tokenflow import _flights, _sources
+from httpx_tokenflow import _flights, _registry, _token_client
 from httpx_tokenflow.stores import MemoryStore
 
 GIVEN_UP_AFTER = 6.0  # seconds
@@ -71,8 +71,8 @@ def locks(stage: Stage) -> dict[str, Any]:
     return {
         "source": stage.auth._source._lock,
         "store": stage.store._lock,
-        "token client": stage.auth._client._lock,
-        "all sources": _sources._registry.lock,
+        "token client": _token_client._trust._lock,
+        "all sources": _registry._registry.lock,
         "all flights": _flights._locks.counting,
     }
 

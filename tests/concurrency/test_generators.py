@@ -33,7 +33,7 @@ def check_free(stage: Stage) -> None:
     source = stage.auth._source
     assert stage.flight is None
     assert not source._lock.locked()
-    assert not any(lock.locked() for lock in source.locks.values())
+    assert not any(lock.locked() for lock in (source.locks or {}).values())
 
 
 async def advance(flow: AsyncGenerator[Any, Any], request: httpx.Request, yields: int) -> None:
