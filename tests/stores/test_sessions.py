@@ -273,6 +273,7 @@ def test_an_auth_that_is_let_go_does_not_take_the_only_copy_of_a_session_along(
     assert server.presented == ["rt-0"]
 
 
+@pytest.mark.slow
 def test_siblings_in_twenty_replicas() -> None:
     """Each buys a token with the session's refresh token, one after the other, and all of them get it."""
     with ValkeyServer() as valkey:
@@ -323,6 +324,7 @@ def test_a_lease_hardly_longer_than_the_budget_is_refused_or_works() -> None:
     assert _outcome(auth) == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_thousand_users_at_once() -> None:
     """They renew at once on one Redis that is well, by one asyncio client, and none of them fails."""
