@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["RedisStore"]
 
 _CLOCK_EVERY = 60.0  # seconds after which Redis is asked again what time it is
+_LATER = 0.3  # seconds
 _CLOCK_SLACK = 2.0  # seconds by which clocks may differ, and answers be late
 _CONNECTIONS = 10_000  # as many as there are threads: no more than 100, as by default, would be an error to the next
 _LONGEST = 10**12  # milliseconds: Redis takes no more than it can add to its clock
@@ -240,7 +241,7 @@ def _client_of(url: str, timeout: float) -> Any:
     try:
         return redis.Redis.from_url(
             url,
-            socket_timeout=timeout,
+            socket_timeout=timeout + _LATER,  # ours comes first, and says what it is
             socket_connect_timeout=timeout,
             retry=retry,
             max_connections=_CONNECTIONS,

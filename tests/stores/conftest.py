@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# Of kinds that differ little `make test` has one; `make proof` has all.
+SLOW = ("[keyring-trio", "[key value, sealed", "[file, sealed", "test_a_crash_between_any_two_calls", "-100000]")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them."""
+    for item in items:
+        if item.path.parent.name == "stores" and any(word in item.name for word in SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def ring(tmp_path: Path) -> Iterator[FileKeyring]:
     """The system's keyring for as long as the test lasts."""
