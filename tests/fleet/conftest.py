@@ -33,13 +33,19 @@ POLICY = {"budget": 3.0, "lease": 5.0}  # seconds; so that nobody has to wait fo
 
 
 # Of what takes seconds `make test` has one of a kind; `make proof` has all.
-QUICK = {"test_a_fleet_asks_once_for_each_rollover", "test_a_fleet_presents_each_rotating_refresh_token_once",
-         "test_a_request_with_a_fresh_token_asks_redis_nothing", "test_a_session_survives_a_holder_killed_before_it_asks",
-         "test_a_paused_holder_does_not_present_what_another_has_presented_meanwhile",
-         "test_client_credentials_go_on_without_redis", "test_a_rotating_refresh_token_waits_for_redis",
-         "test_no_secret_can_be_read_in_redis", "test_a_full_disk_costs_no_session",
-         "test_processes_that_share_a_folder_present_each_refresh_token_once",
-         "test_the_early_window_is_one_for_the_fleet"}  # fmt: skip
+QUICK = {
+    "test_a_fleet_asks_once_for_each_rollover",
+    "test_a_fleet_presents_each_rotating_refresh_token_once",
+    "test_a_request_with_a_fresh_token_asks_redis_nothing",
+    "test_a_session_survives_a_holder_killed_before_it_asks",
+    "test_a_paused_holder_does_not_present_what_another_has_presented_meanwhile",
+    "test_client_credentials_go_on_without_redis",
+    "test_a_rotating_refresh_token_waits_for_redis",
+    "test_no_secret_can_be_read_in_redis",
+    "test_a_full_disk_costs_no_session",
+    "test_processes_that_share_a_folder_present_each_refresh_token_once",
+    "test_the_early_window_is_one_for_the_fleet",
+}
 
 
 def pytest_collection_modifyitems(items):
