@@ -58,7 +58,7 @@ class Server:
         return httpx.Client(transport=httpx.MockTransport(self), auth=self.auth(**policy))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]])
 def test_a_fleet_that_started_at_once_does_not_renew_at_once(seed: int) -> None:
     """50 processes, each with a stream of requests, tokens of an hour, for a day: no second sees more than three.
 

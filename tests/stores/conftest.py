@@ -14,13 +14,23 @@ if TYPE_CHECKING:
 
 
 # Of kinds that differ little `make test` has one; `make proof` has all.
-SLOW = ("[keyring-trio", "[key value, sealed", "[file, sealed", "test_a_crash_between_any_two_calls", "-100000]")
+SLOW = (
+    "test_keyring.py",
+    "client trio]",
+    "client sync]",
+    "client asyncio]",
+    "[keyring-trio",
+    "[key value, sealed",
+    "[file, sealed",
+    "test_a_crash_between_any_two_calls",
+    "-100000]",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark them."""
     for item in items:
-        if item.path.parent.name == "stores" and any(word in item.name for word in SLOW):
+        if item.path.parent.name == "stores" and any(word in item.nodeid for word in SLOW):
             item.add_marker(pytest.mark.slow)
 
 
