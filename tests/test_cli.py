@@ -111,19 +111,21 @@ def test_by_hand_is_no_straw_man(demo):
     assert not by_hand[3]["family_alive"]
 
 
-@pytest.mark.parametrize("extra", ["typer", "rich", "uvicorn"])
-def test_missing_extra(extra):
+@pytest.mark.parametrize(("module", "extras"), [("typer", "cli"), ("rich", "cli"), ("uvicorn", "cli,testing")])
+def test_missing_extra(module, extras):
     """Where an extra is not installed, one line says which, and what to do."""
-    ended = run("demo", code=f"import sys; sys.modules['{extra}'] = None; from httpx_tokenflow.cli import main; main()")
+    ended = run(
+        "demo", code=f"import sys; sys.modules['{module}'] = None; from httpx_tokenflow.cli import main; main()"
+    )
     assert ended.returncode == 1
     assert ended.stdout == ""
-    assert ended.stderr == f"tokenflow: {extra} is missing: pip install 'httpx-tokenflow[cli,testing]'\n"
+    assert ended.stderr == f"tokenflow: {module} is missing: pip install 'httpx-tokenflow[{extras}]'\n"
 
 
 def test_our_own_missing_module_is_a_defect(monkeypatch):
     """Of a module that no extra brings, the traceback is shown."""
 
-    def broken():
+    def broken(_arguments):
         raise ModuleNotFoundError("No module named 'ours'", name="ours")
 
     monkeypatch.setattr("httpx_tokenflow.cli._app", broken)

@@ -1,25 +1,31 @@
-"""The command line: ``tokenflow demo``.
+"""The command line: ``tokenflow``.
 
-Start reading at `_demo`, the command. What is promised is in `_scenes`, how it is played in `_plays`, and by whom in
-`_sides`; `_handwritten` is what the library is compared with. `_stage` measures, an `_outcome` is what comes of it, and
-`_report` says so, with a picture by `_plot`. The server has a process of its own (`_server`).
+Each command is a module with a function of its name. For ``demo`` start reading at `_demo`: what is promised is in
+`_scenes`, how it is played in `_plays`, and by whom in `_sides`; `_handwritten` is what the library is compared with.
+`_stage` measures, an `_outcome` is what comes of it, and `_report` says so, with a picture by `_plot`. The server has a
+process of its own (`_server`).
 
 Rules.
 
 1. typer and rich (the extra `cli`) and uvicorn (the extra `testing`) are imported inside functions: where one is
    missing, the answer is one line that says what to install.
 2. Every command is a subcommand, also while there is only one.
+3. What one command needs, another does not load: scripts call ``tokenflow token`` in every line.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
 __all__ = ["main"]
 
-_EXTRAS = frozenset({"rich", "typer", "uvicorn"})
-_INSTALL = "pip install 'httpx-tokenflow[cli,testing]'"
+_COMMANDS = {"demo": "_demo"}  # name: the module that it is in
+_EXTRAS = {
+    "filelock": "cli", "keyring": "cli", "platformdirs": "cli", "rich": "cli", "tomlkit": "cli", "typer": "cli",
+    "uvicorn": "cli,testing",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -29,22 +35,22 @@ def main() -> None:
         SystemExit: always, with the command's exit code.
     """
     try:
-        _app()()
+        _app(sys.argv[1:])()
     except ModuleNotFoundError as missing:
-        extra = (missing.name or "").partition(".")[0]
-        if extra not in _EXTRAS:
+        module = (missing.name or "").partition(".")[0]
+        if module not in _EXTRAS:
             raise
-        sys.exit(f"tokenflow: {extra} is missing: {_INSTALL}")
+        sys.exit(f"tokenflow: {module} is missing: pip install 'httpx-tokenflow[{_EXTRAS[module]}]'")
 
 
-def _app() -> Any:
+def _app(arguments: list[str]) -> Any:
     import typer
 
-    from ._demo import demo
-
-    app = typer.Typer(name="tokenflow", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(name="tokenflow", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_tokenflow)  # rule 2
-    app.command()(demo)
+    asked = _COMMANDS.keys() & set(arguments[:1]) or _COMMANDS  # rule 3; all of them for help and completion
+    for name in asked:
+        app.command(name)(getattr(importlib.import_module(f".{_COMMANDS[name]}", __name__), name))
     return app
 
 
