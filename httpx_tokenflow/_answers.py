@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ServerResponse",
+    "forms_of",
     "read_json",
     "read_nothing",
     "read_refusal",
@@ -263,14 +264,14 @@ def words(value: object, secrets: tuple[str, ...]) -> str | None:
     """A server's words, printable, without the secrets that we sent, and not too many (rule 3)."""
     if not isinstance(value, str) or not value:
         return None
-    forms = {form for secret in secrets if secret for form in _forms(secret)}
+    forms = {form for secret in secrets if secret for form in forms_of(secret)}
     for form in sorted(forms, key=len, reverse=True):  # one secret may be a part of another
         value = value.replace(form, "***")
     text = re.sub(r"[^\x20-\x7e]+", " ", value).strip()
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
 
 
-def _forms(secret: str) -> Iterable[str]:
+def forms_of(secret: str) -> Iterable[str]:
     """`secret` as it is, and as a form, a URL and JSON would write it."""
     yield secret
     yield quote_plus(secret, errors="replace")

@@ -45,6 +45,7 @@ ORDER = [
     "_flights",
     "_breakers",
     "_telling",
+    "doctor",
     "_sources",
     "_registry",
     "_renewal",

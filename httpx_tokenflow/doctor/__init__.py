@@ -1,0 +1,16 @@
+"""Why did I get a 401? A diagnosis over facts: pure, and without I/O.
+
+Start reading at `_diagnosis`: a `Diagnosis` ranks what `Cause`s find in `Facts`. Facts come from a response in hand
+(`explain`) or from an `Examination`, which says what to probe and is told the answers; ``tokenflow doctor`` sends them.
+Each cause is a small class in `causes`; `table()` is their list.
+"""
+
+from ._diagnosis import Cause, Certainty, Diagnosis, Finding, diagnose
+from ._explain import explain
+from ._facts import Exchange, Expected, Facts, Fields, Refusal
+from ._readings import Reading, read_token
+
+__all__ = [
+    "Cause", "Certainty", "Diagnosis", "Exchange", "Expected", "Facts", "Fields", "Finding", "Reading", "Refusal",
+    "diagnose", "explain", "read_token",
+]  # fmt: skip

@@ -1,0 +1,350 @@
+"""The examination: which probes tell the causes apart. A generator without I/O: probes out, exchanges in.
+
+Rules.
+
+1. At most eight requests, the redirects that are followed included; the one that was asked for comes first. Each
+   probe has a reason, and is sent only if what is known by then leaves its question open.
+2. They read: GET, HEAD, OPTIONS, or the method that the person has named. The only POST is the introspection of the
+   token (RFC 7662), at an endpoint that the person has allowed.
+3. Nothing goes to another origin than those the person has named: the URL's, the issuer's, an endpoint's. A redirect
+   is followed within its origin only, a `jwks_uri` elsewhere is not read, and what a token claims to be its issuer is
+   not visited.
+4. The credential goes to the URL's origin, as it was asked for; the token itself to the introspection endpoint as well.
+   Documents are read, and preflights sent, without it.
+5. `plan` lists what may be sent before anything is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ._explain import reading_of
+from ._facts import Exchange, Expected, Facts, Fields, Refusal, origin
+from ._mending import mended
+from ._sent import KEY_FIELDS, credentials_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+__all__ = ["MAX_PROBES", "Probe", "Question", "examine", "plan"]
+
+MAX_PROBES = 8
+_CREDENTIAL_FIELDS = KEY_FIELDS | {"authorization", "cookie", "dpop"}
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+# What a browser sends without asking (the Fetch standard), as far as a person would give it.
+_SAFELISTED = frozenset({"accept", "accept-language", "content-language", "host", "origin", "user-agent", "cookie"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be examined.
+
+    Args:
+        url: of the API.
+        method: of the request.
+        fields: its header fields, the credential among them.
+        origin: of the page that a browser would send it from (CORS); None: no browser sends it.
+        expected: what the API expects of a token, as far as the person says.
+        issuer: whose documents may be read; None: nobody's.
+        jwks_uri: where its keys are, if not where its metadata says.
+        introspection: the endpoint to ask about the token, and the client's authentication there as header fields
+            (RFC 7662 §2.1); None: it is not asked.
+        token_age: seconds since the token was issued, if that is known.
+        refusal: how no token was issued, if one was asked for.
+        secrets: what no text may show.
+        now: Unix seconds.
+    """
+
+    url: str
+    method: str = "GET"
+    fields: Fields = field(default=Fields())
+    origin: str | None = None
+    expected: Expected = field(default=Expected())
+    issuer: str | None = None
+    jwks_uri: str | None = None
+    introspection: tuple[str, Fields] | None = field(default=None, repr=False)
+    token_age: float | None = None
+    refusal: Refusal | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One request to send.
+
+    Args:
+        role: what it is for; the exchange that answers it has the same.
+        why: the same in words.
+        method: GET, HEAD, OPTIONS; POST for an introspection.
+        url: where it goes; in a plan, empty where only an answer will tell.
+        fields: its header fields.
+        form: its body, as a form.
+        connection: "first": the one of the request as asked; "second": another one; "own": one of its own.
+        condition: in a plan: when it is sent.
+    """
+
+    role: str
+    why: str
+    method: str = "GET"
+    url: str = ""
+    fields: Fields = field(default=Fields())
+    form: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    connection: str = "own"
+    condition: str = "always"
+
+    @property
+    def has_credential(self) -> bool:
+        """The credential goes along."""
+        return bool(self.form) or bool(credentials_of(self.url, self.fields.pairs))
+
+
+def examine(question: Question) -> Generator[Probe, Exchange, Facts]:
+    """Probe what `question` leaves open, and return the facts."""
+    facts = Facts(
+        now=question.now,
+        expected=question.expected,
+        browser_origin=question.origin,
+        refusal=question.refusal,
+        token_age=question.token_age,
+        secrets=question.secrets,
+    )
+    if question.refusal is not None:
+        return facts  # there is nothing to ask with
+    for step in _STEPS:
+        for _ in range(step.times):
+            probe = step.probe(question, facts)
+            if probe is None or not probe.url or not step.is_due(facts) or len(facts.exchanges) >= MAX_PROBES:
+                break
+            facts = _learned(question, facts, replace((yield probe), role=probe.role))
+            if probe.role == "asked":
+                facts = replace(facts, token=reading_of(facts.credential))
+    return facts
+
+
+def plan(question: Question) -> list[Probe]:
+    """All that `examine` may send for `question`, with the condition under which it does; eight of them at most."""
+    if question.refusal is not None:
+        return []
+    before = Facts(now=question.now, expected=question.expected, browser_origin=question.origin)
+    sketches = [(step.condition, step.probe(question, before)) for step in _STEPS]
+    return [replace(probe, condition=condition) for condition, probe in sketches if probe is not None]
+
+
+def _learned(question: Question, facts: Facts, exchange: Exchange) -> Facts:
+    """The facts with one exchange more, and what its document says."""
+    facts = replace(facts, exchanges=(*facts.exchanges, exchange))
+    document = exchange.document if exchange.is_accepted else None
+    if not isinstance(document, dict):
+        return facts
+    if exchange.role == "issuer metadata":
+        return replace(facts, issuer_metadata=document)
+    if exchange.role == "keys":
+        return replace(facts, jwks=document)
+    if exchange.role == "introspection":
+        return replace(facts, introspection=document)
+    if exchange.role == "resource metadata":
+        return replace(facts, expected=_expected(question.expected, document))
+    return facts
+
+
+def _expected(said: Expected, document: dict[str, Any]) -> Expected:
+    """What the person says, and where the person says nothing, what the API's metadata does (RFC 9728 §2)."""
+    issuers, scopes = document.get("authorization_servers"), document.get("scopes_supported")
+    first = issuers[0] if isinstance(issuers, list) and issuers and isinstance(issuers[0], str) else None
+    resource = document.get("resource")
+    return Expected(
+        issuer=said.issuer or first,
+        audience=said.audience or (resource if isinstance(resource, str) else None),
+        scopes=said.scopes or frozenset(one for one in scopes or () if isinstance(one, str))
+        if isinstance(scopes, list)
+        else said.scopes,
+        whence=said.whence if said.issuer or said.audience or said.scopes else "the API's metadata says so (RFC 9728)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One place in the plan: what to send, as far as it is known, and when; `condition` is the same in words."""
+
+    condition: str
+    is_due: Callable[[Facts], bool]
+    probe: Callable[[Question, Facts], Probe | None]
+    times: int = 1
+
+
+def _always(_facts: Facts) -> bool:
+    return True
+
+
+def _is_reached(facts: Facts) -> bool:
+    return facts.status != 0
+
+
+def _is_accepted(facts: Facts) -> bool:
+    bare = facts.probe("bare")
+    return facts.last is not None and facts.last.is_accepted and bare is not None and bare.is_refused
+
+
+def _is_refused(facts: Facts) -> bool:
+    return _is_reached(facts) and facts.last is not None and not facts.last.is_accepted
+
+
+def _is_never_sent(facts: Facts) -> bool:
+    """Also where the credential cannot even go out as it is."""
+    return facts.last is not None and not facts.last.is_accepted
+
+
+def _is_jwt_refused(facts: Facts) -> bool:
+    return _is_refused(facts) and facts.token is not None and facts.token.is_jwt
+
+
+def _ask(question: Question, _facts: Facts) -> Probe:
+    return Probe(
+        role="asked",
+        why="the request as it was asked for",
+        method=question.method,
+        url=question.url,
+        fields=question.fields,
+        connection="first",
+    )
+
+
+def _hop(question: Question, facts: Facts) -> Probe:
+    """Within the origin only (rule 3)."""
+    leads = facts.last.location if facts.last is not None and facts.last.method in _READING else None
+    is_new = all(exchange.url != leads for exchange in facts.exchanges)
+    return Probe(
+        role="hop",
+        why="where the redirect leads, with the credential",
+        method=_probing(question),
+        url=leads if leads is not None and is_new and origin(leads) == origin(question.url) else "",
+        fields=question.fields,
+        connection="first",
+    )
+
+
+def _bare(question: Question, facts: Facts) -> Probe | None:
+    if not credentials_of(question.url, question.fields.pairs):
+        return None
+    return Probe(
+        role="bare",
+        why="what somebody without a credential is told",
+        method=_probing(question),
+        url=_without_query_credentials(_reached(question, facts)),
+        fields=question.fields.without(*_CREDENTIAL_FIELDS),
+        connection="second",
+    )
+
+
+def _mended(question: Question, facts: Facts) -> Probe | None:
+    if not credentials_of(question.url, question.fields.pairs):
+        return None
+    fields = mended(facts)
+    return Probe(
+        role="mended",
+        why="the same credential, spelt as the server wants it",
+        method=_probing(question),
+        url=_reached(question, facts) if fields is not None else "",
+        fields=question.fields.without(*_CREDENTIAL_FIELDS).having(*(fields or ())),
+    )
+
+
+def _again(question: Question, facts: Facts) -> Probe | None:
+    """On the connection of `bare`, after it."""
+    if not credentials_of(question.url, question.fields.pairs):
+        return None
+    return Probe(
+        role="again",
+        why="whether the connection remembers who was refused on it",
+        method=_probing(question),
+        url=_reached(question, facts),
+        fields=question.fields,
+        connection="second",
+    )
+
+
+def _preflight(question: Question, _facts: Facts) -> Probe | None:
+    if question.origin is None:
+        return None
+    unsafe = sorted({name.lower() for name, _ in question.fields} - _SAFELISTED)
+    asking = [("Access-Control-Request-Headers", ", ".join(unsafe))] if unsafe else []
+    fields = Fields([("Origin", question.origin), ("Access-Control-Request-Method", question.method), *asking])
+    why = "what a browser asks before it sends the request"
+    return Probe(role="preflight", why=why, method="OPTIONS", url=question.url, fields=fields)
+
+
+def _resource_metadata(question: Question, facts: Facts) -> Probe:
+    told = next((one.resource_metadata for one in facts.challenges if one.resource_metadata), "")
+    here = told if origin(told) == origin(question.url) else ""  # rule 3
+    return Probe(role="resource metadata", why="what the API says of itself (RFC 9728)", url=here)
+
+
+def _issuer_metadata(question: Question, _facts: Facts) -> Probe | None:
+    if question.issuer is None or question.jwks_uri is not None:
+        return None
+    return Probe(
+        role="issuer metadata",
+        why="where the issuer's keys are, and what it signs with (OpenID Connect Discovery §4)",
+        url=question.issuer.rstrip("/") + "/.well-known/openid-configuration",
+    )
+
+
+def _keys(question: Question, facts: Facts) -> Probe | None:
+    if question.jwks_uri is None and question.issuer is None:
+        return None
+    told = question.jwks_uri or (facts.issuer_metadata or {}).get("jwks_uri")
+    named = {origin(one) for one in (question.url, question.issuer, question.jwks_uri) if one}
+    url = told if isinstance(told, str) and origin(told) in named else ""  # rule 3
+    return Probe(role="keys", why="the issuer's keys (RFC 7517)", url=url)
+
+
+def _introspection(question: Question, facts: Facts) -> Probe | None:
+    sent = credentials_of(question.url, question.fields.pairs)
+    if question.introspection is None or not sent:
+        return None
+    credential = facts.credential or sent[0]
+    endpoint, fields = question.introspection
+    return Probe(
+        role="introspection",
+        why="what the issuer says about the token (RFC 7662)",
+        method="POST",
+        url=endpoint,
+        fields=fields,
+        form=(("token", credential.value.strip()), ("token_type_hint", "access_token")),
+    )
+
+
+def _reached(question: Question, facts: Facts) -> str:
+    """Where the request has got to: redirects within the origin are followed once."""
+    return question.url if facts.last is None else facts.last.url
+
+
+def _probing(question: Question) -> str:
+    """The method of the probes beside the request itself: a POST is not sent twice."""
+    return question.method if question.method in _READING else "GET"
+
+
+def _without_query_credentials(url: str) -> str:
+    names = {one.place[1:] for one in credentials_of(url, ()) if one.place.startswith("?")}
+    if not names:
+        return url
+    parts = urlsplit(url)
+    kept = [pair for pair in parts.query.split("&") if pair.partition("=")[0] not in names]
+    return parts._replace(query="&".join(kept)).geturl()
+
+
+_STEPS = (
+    _Step("always", _always, _ask),
+    _Step("if it is a redirect within the origin (three at most)", _is_reached, _hop, times=3),
+    _Step("if there was an answer", _is_reached, _bare),
+    _Step("if it was refused, and was spelt amiss or is wanted elsewhere", _is_never_sent, _mended),
+    _Step("if it was accepted, and is refused without the credential", _is_accepted, _again),
+    _Step("if there was an answer", _is_reached, _preflight),
+    _Step("if the refusal names it, at the same origin", _is_refused, _resource_metadata),
+    _Step("if a JWT was refused", _is_jwt_refused, _issuer_metadata),
+    _Step("if a JWT was refused, and the keys are at an origin that was named", _is_jwt_refused, _keys),
+    _Step("if the token was refused", _is_refused, _introspection),
+)

@@ -1,0 +1,311 @@
+"""What is known: plain data about a request that was refused, from a response in hand or from an examination.
+
+Rules.
+
+1. Facts are made once and changed by nobody. What was sent is kept, secrets included, since causes look at its
+   spelling; so no repr shows it, and no text leaves the doctor that was not sifted (`_sifting`).
+2. What is not known is None or empty. A cause does not conclude anything from what was not looked at.
+3. The clock is a fact.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from html import unescape
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from httpx_tokenflow._challenges import Challenge, parse_challenges
+
+from ._sent import Sent, credentials_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ._readings import Reading
+
+__all__ = ["Exchange", "Expected", "Facts", "Fields", "Refusal", "origin"]
+
+BODY_LIMIT = 16 * 1024  # characters of a body that are looked at
+
+# What says "your credential is not good enough": 419 Laravel, 440 IIS, 498 ArcGIS, 511 RFC 6585 §6.
+REFUSING = frozenset({401, 403, 407, 419, 440, 498, 511})
+_PORTS = {"http": 80, "https": 443}
+_TELLING = (
+    "error_description",
+    "message",
+    "error",
+    "detail",
+    "title",
+    "description",
+    "reason",
+    "code",
+    "msg",
+    "errors",
+)
+
+
+class Fields:
+    """Header fields, in order; names are found in any spelling. A repr shows names, not values."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self.pairs = tuple(pairs)
+
+    def __repr__(self) -> str:
+        return f"<Fields {', '.join(name for name, _ in self.pairs)}>"
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def get_list(self, name: str) -> list[str]:
+        """The values of all fields of that name."""
+        return [value for own, value in self.pairs if own.lower() == name.lower()]
+
+    def get(self, name: str) -> str | None:
+        """The value of the first field of that name."""
+        return next(iter(self.get_list(name)), None)
+
+    def without(self, *names: str) -> Fields:
+        """The others."""
+        gone = {name.lower() for name in names}
+        return Fields(pair for pair in self.pairs if pair[0].lower() not in gone)
+
+    def having(self, *pairs: tuple[str, str]) -> Fields:
+        """These as well."""
+        return Fields((*self.pairs, *pairs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request and its answer.
+
+    Args:
+        role: what the request was for: "asked", or the name of a probe (see `_examination`).
+        method: of the request.
+        url: of the request.
+        sent: its header fields, as far as they are known.
+        status: of the answer; 0 where there was none.
+        received: its header fields.
+        body: the beginning of its body; None where it was not read.
+        http_version: "HTTP/1.1", "HTTP/2"; empty where it is not known.
+        began: seconds from the beginning of the examination to the request.
+        seconds: that the exchange took.
+        failure: why there was no answer, in words; None where there was one.
+    """
+
+    role: str = "asked"
+    method: str = "GET"
+    url: str = field(default="", repr=False)
+    sent: Fields = field(default=Fields())
+    status: int = 0
+    received: Fields = field(default=Fields())
+    body: str | None = field(default=None, repr=False)
+    http_version: str = ""
+    began: float = 0.0
+    seconds: float = 0.0
+    failure: str | None = None
+
+    @property
+    def challenges(self) -> tuple[Challenge, ...]:
+        """What the answer asks for (RFC 9110 §11.6.1)."""
+        return parse_challenges(self.received.get_list("WWW-Authenticate"))
+
+    @property
+    def is_accepted(self) -> bool:
+        """The answer is one that a request with a good credential gets."""
+        return 200 <= self.status < 300 or self.status == 304
+
+    @property
+    def is_refused(self) -> bool:
+        """The answer says that the credential is not good enough, or was not understood (RFC 6750 §3.1)."""
+        return self.status in REFUSING or (self.status == 400 and bool(self.challenges))
+
+    @property
+    def location(self) -> str | None:
+        """Where a redirect leads, as an absolute URL; None if it is none, or leads nowhere that can be read."""
+        told = self.received.get("Location")
+        if not 300 <= self.status < 400 or told is None:
+            return None
+        try:
+            return urljoin(self.url, told)
+        except ValueError:
+            return None
+
+    @property
+    def document(self) -> Any:
+        """The body, if it is JSON; else None."""
+        try:
+            return json.loads(self.body or "")
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def is_html(self) -> bool:
+        """The body is a page for people."""
+        kind = (self.received.get("Content-Type") or "").lower()
+        return "html" in kind or (self.body or "").lstrip()[:15].lower().startswith(("<!doctype html", "<html"))
+
+    @property
+    def date(self) -> str | None:
+        """What the server's clock showed (RFC 9110 §6.6.1)."""
+        return self.received.get("Date")
+
+    def words(self) -> list[tuple[str, str]]:
+        """What the server says in words about its answer, each with where it says it."""
+        said = [
+            (f"the {challenge.scheme} challenge", text)
+            for challenge in self.challenges
+            for text in (challenge.error, challenge.error_description)
+            if text
+        ]
+        if self.is_html:
+            return [*said, *(("the page", text) for text in _lines_of_page(self.body or ""))]
+        return [*said, *(("the body", text) for text in _telling(self.document, self.body))]
+
+
+def _telling(document: Any, body: str | None) -> list[str]:
+    """The words in a JSON body that tell of an error, or the whole of a short plain one."""
+    if document is None:
+        return [body.strip()] if body and body.strip() and len(body) <= 500 else []
+    found: list[str] = []
+    queue = [document]
+    while queue and len(found) < 20:
+        value = queue.pop(0)
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, dict):
+            queue += [value[name] for name in _TELLING if name in value]
+        elif isinstance(value, list):
+            queue += value[:5]
+    return found
+
+
+def _lines_of_page(page: str) -> list[str]:
+    """A page's title and headings."""
+    told = re.findall(r"(?is)<(?:title|h1|h2)[^>]{0,200}>(.{0,300}?)</", page[:BODY_LIMIT])
+    return [" ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split()) for text in told[:5]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the API expects of a token, as far as somebody has said so.
+
+    Args:
+        issuer: who issues its tokens: from the person, or from the API's metadata (RFC 9728).
+        audience: for whom they are to be.
+        scopes: what they are to allow.
+        whence: who says so, in words.
+    """
+
+    issuer: str | None = None
+    audience: str | None = None
+    scopes: frozenset[str] = frozenset()
+    whence: str = "it was asked for"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """How an authorization server has refused to issue a token (RFC 6749 §5.2).
+
+    Args:
+        status: of its answer; None where there was none.
+        error: the code.
+        description: its words.
+        text: the whole as a sentence of ours.
+        grant_type: what was asked with, if it is known.
+    """
+
+    status: int | None = None
+    error: str | None = None
+    description: str | None = None
+    text: str = ""
+    grant_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that is known.
+
+    Args:
+        exchanges: what was sent and answered, in order; the first is the request as it was asked for.
+        now: Unix seconds by our clock when that was sent.
+        token: what was read of the token that it carried; None where there was none that can be read.
+        token_age: seconds since that token was issued, if we know it.
+        expected: what the API expects of a token.
+        issuer_metadata: the document of the issuer (RFC 8414), if it was read.
+        jwks: its keys (RFC 7517), if they were read.
+        introspection: what it says about the token (RFC 7662), if it was asked.
+        refusal: how no token was issued, if one was asked for.
+        browser_origin: the origin of the page that a browser would send this from (CORS), if somebody has said so.
+        secrets: what no text may show, over what can be told from the exchanges.
+    """
+
+    exchanges: tuple[Exchange, ...] = ()
+    now: float = 0.0
+    token: Reading | None = None
+    token_age: float | None = None
+    expected: Expected = field(default=Expected())
+    issuer_metadata: Mapping[str, Any] | None = field(default=None, repr=False)
+    jwks: Mapping[str, Any] | None = field(default=None, repr=False)
+    introspection: Mapping[str, Any] | None = field(default=None, repr=False)
+    refusal: Refusal | None = None
+    browser_origin: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def asked(self) -> Exchange | None:
+        """The request as it was asked for; None where only a token was asked for."""
+        return self.exchanges[0] if self.exchanges else None
+
+    @property
+    def last(self) -> Exchange | None:
+        """The last of the request and the redirects that were followed for it: its answer is what the caller got."""
+        return next((one for one in reversed(self.exchanges) if one.role in {"asked", "hop"}), None)
+
+    def probe(self, role: str) -> Exchange | None:
+        """The probe of that name that was answered, if it was sent."""
+        return next((one for one in self.exchanges if one.role == role and one.status), None)
+
+    @property
+    def credentials(self) -> tuple[Sent, ...]:
+        """The credentials that the request carried, wherever they were."""
+        return () if self.asked is None else credentials_of(self.asked.url, self.asked.sent.pairs)
+
+    @property
+    def credential(self) -> Sent | None:
+        """The one in `Authorization`; else the first of the others."""
+        every = self.credentials
+        return next((one for one in every if one.place == "Authorization"), every[0] if every else None)
+
+    @property
+    def status(self) -> int:
+        """Of the answer that the caller got; 0 where there was none."""
+        return 0 if self.last is None else self.last.status
+
+    @property
+    def challenges(self) -> tuple[Challenge, ...]:
+        """Of the answer that the caller got."""
+        return () if self.last is None else self.last.challenges
+
+    def said(self, pattern: str) -> str | None:
+        """Where the server says what fits `pattern` (a regular expression, in any case), as a piece of evidence."""
+        if self.last is None:
+            return None
+        for where, text in self.last.words():
+            if re.search(pattern, text, re.IGNORECASE):
+                return f"{where} says {text[:200]!r}"
+        return None
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of `url` (RFC 6454 §4); a port that cannot be read counts as none."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return parts.scheme.lower(), (parts.hostname or "").lower(), port or _PORTS.get(parts.scheme.lower())

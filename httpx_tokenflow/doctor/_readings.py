@@ -1,0 +1,124 @@
+"""What can be read of a token without any key: the rules of RFC 7519, and of what people paste.
+
+Rules.
+
+1. Nothing raises, whatever the text; what is wrong with it is listed in words.
+2. Nothing is verified, and nothing but what to tell a person is decided by it (RFC 9068 §6).
+3. A reading has claims, which are shown, and never the token.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Reading", "as_shown", "read_token"]
+
+TOKEN_LIMIT = 64 * 1024  # characters
+_TEXT = re.compile(r"[A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What was read of a token.
+
+    Args:
+        kind: "jwt"; "jwe", which only its audience can read (RFC 7516); "opaque" for all others.
+        shown: its hash and length, which say whether two are the same.
+        header: of a JWT or JWE (RFC 7515 §4).
+        claims: of a JWT (RFC 7519 §4).
+        problems: why it is no proper JWT although it looks like one; empty for the others.
+    """
+
+    kind: str
+    shown: str
+    header: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_jwt(self) -> bool:
+        """It is a JWT that can be read."""
+        return self.kind == "jwt" and not self.problems
+
+    def text(self, claim: str) -> str | None:
+        """A claim that is a string; None if it is missing or no string."""
+        value = self.claims.get(claim)
+        return value if isinstance(value, str) and value else None
+
+    def texts(self, claim: str) -> tuple[str, ...]:
+        """A claim that is a string, or several (`aud`, RFC 7519 §4.1.3)."""
+        value = self.claims.get(claim)
+        several = value if isinstance(value, list) else [value]
+        return tuple(one for one in several if isinstance(one, str) and one)
+
+    def seconds(self, claim: str) -> float | None:
+        """A NumericDate (RFC 7519 §2), in Unix seconds; None if it is missing or no number."""
+        value = self.claims.get(claim)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
+            return None
+        return float(value)
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What it allows, however the issuer writes it: `scope` (RFC 8693 §4.2), `scp`, `scopes`, `permissions`."""
+        found: set[str] = set()
+        for name in ("scope", "scp", "scopes", "permissions"):
+            for text in self.texts(name):
+                found |= set(text.split())
+        return frozenset(found)
+
+
+def as_shown(secret: str) -> str:
+    """What may be shown of a secret: the beginning of its hash, and its length."""
+    digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+    return f"sha256:{digest[:8]}, {len(secret)} characters"
+
+
+def read_token(text: str) -> Reading:
+    """Read `text` as a token, without any check of its signature."""
+    shown = as_shown(text)
+    if len(text) > TOKEN_LIMIT:
+        return Reading(kind="opaque", shown=shown)
+    parts = text.split(".")
+    header = _object(parts[0])
+    if len(parts) == 5 and header is not None and "enc" in header:
+        return Reading(kind="jwe", shown=shown, header=header)
+    if header is not None and ("alg" in header or "typ" in header):
+        return _jwt(parts, header, shown)
+    if len(parts) == 3 and parts[0].startswith("ey"):  # base64url of '{"'
+        return Reading(kind="jwt", shown=shown, problems=("its header cannot be decoded to a JSON object",))
+    return Reading(kind="opaque", shown=shown)
+
+
+def _jwt(parts: list[str], header: dict[str, Any], shown: str) -> Reading:
+    problems = []
+    claims = _object(parts[1]) if len(parts) > 1 else None
+    if len(parts) != 3:
+        problems.append(f"it has {len(parts)} parts between dots, not 3")
+    if claims is None and len(parts) > 1:
+        problems.append("its claims cannot be decoded to a JSON object: cut off, or changed")
+    if len(parts) == 3 and not parts[2] and header.get("alg") != "none":
+        problems.append("its signature is empty")
+    if len(parts) == 3 and not _TEXT.fullmatch(parts[2]):
+        problems.append("its signature has characters that are none of base64url")
+    return Reading(kind="jwt", shown=shown, header=header, claims=claims or {}, problems=tuple(problems))
+
+
+def _object(part: str) -> dict[str, Any] | None:
+    """A part of a JWT, decoded (RFC 7515 §2); None if it is no JSON object in base64url."""
+    if not part or not _TEXT.fullmatch(part):
+        return None
+    try:
+        value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
