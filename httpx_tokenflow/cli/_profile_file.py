@@ -1,0 +1,162 @@
+"""The file that has the profiles: where it is, how it is read, and what may be in it.
+
+Rules.
+
+1. No secret is in the file: `client_secret_env` names the environment variable that has it.
+2. A key that nobody knows is an error, since a misspelt one would otherwise be left out in silence. So is a value of
+   another kind. The error names file, profile and key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from httpx_tokenflow import ConfigurationError
+from httpx_tokenflow._origins import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["CLIENT_AUTHS", "ENDPOINTS", "GRANTS", "STORES", "check_settings", "config_path", "read_config", "shown"]
+
+GRANTS = ("authorization_code", "device_code", "client_credentials")
+STORES = ("keyring", "file")
+CLIENT_AUTHS = ("client_secret_basic", "client_secret_post")
+_MAX_SHOWN = 60  # characters of what somebody wrote, in an error
+
+ENDPOINTS = (
+    "authorization_endpoint", "token_endpoint", "device_authorization_endpoint", "revocation_endpoint",
+    "introspection_endpoint",
+)  # fmt: skip
+_TEXT, _TEXTS, _SECONDS, _PORT, _FLAG, _PAIRS, _VARIABLE = (
+    "a string", "a string, or a list of strings", "a number of seconds", "a port, 0 to 65535", "true or false",
+    "a table of strings", "the name of an environment variable",
+)  # fmt: skip
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of a variable; whoever writes the secret there does not see it quoted
+_EVERYBODYS = {
+    "grant": _TEXT, "store": _TEXT, "issuer": _TEXT, "client_id": _TEXT, "client_secret_env": _VARIABLE,
+    "client_auth": _TEXT, "scope": _TEXTS, "resource": _TEXTS, "audience": _TEXT, "extra": _PAIRS, "token_type": _TEXT,
+    "token_endpoint": _TEXT, "revocation_endpoint": _TEXT, "introspection_endpoint": _TEXT,
+}  # fmt: skip
+_OF_LOGINS = {
+    "subject": _TEXT, "authorization_endpoint": _TEXT, "device_authorization_endpoint": _TEXT, "redirect_uri": _TEXT,
+    "redirect_port": _PORT, "timeout": _SECONDS, "authorization_extra": _PAIRS, "par": _FLAG,
+}  # fmt: skip
+_CHOICES = {"grant": GRANTS, "store": STORES, "client_auth": CLIENT_AUTHS}
+
+
+def config_path(given: Path | None = None) -> Path:
+    """The file that has the profiles: `given`, what TOKENFLOW_CONFIG names, or the one in the user's directory."""
+    named = given or os.environ.get("TOKENFLOW_CONFIG")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return platformdirs.user_config_path("tokenflow", appauthor=False) / "profiles.toml"
+
+
+def read_config(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The profiles of a file as they are written; none, if it is not there.
+
+    Raises:
+        ConfigurationError: it cannot be read, is no TOML, or has something else in it.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is no TOML: it is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is no TOML: {' '.join(str(error).split())}") from None
+    for name in found.keys() - {"profiles"}:
+        raise ConfigurationError(f"{path} has {shown(name)} at its top: a profile is a table [profiles.NAME]")
+    profiles = found.get("profiles", {})
+    if not isinstance(profiles, dict) or not all(isinstance(one, dict) for one in profiles.values()):
+        raise ConfigurationError(f"{path}: a profile is a table [profiles.NAME], with keys such as issuer in it")
+    return profiles
+
+
+def check_settings(where: str, settings: Mapping[str, Any]) -> None:
+    """Nothing, if every key is one of a profile's, and every value one of its kind (rule 2)."""
+    if "client_secret" in settings:
+        raise ConfigurationError(
+            f"{where}: client_secret does not belong into a file: put the secret into an environment variable, "
+            "and its name here, as client_secret_env"
+        )
+    is_for_client = settings.get("grant") == "client_credentials"
+    allowed = _EVERYBODYS if is_for_client else {**_EVERYBODYS, **_OF_LOGINS}
+    for key, value in settings.items():
+        if key not in allowed:
+            raise ConfigurationError(f"{where}: {_unknown(key, allowed)}")
+        if not _IS[allowed[key]](value):
+            raise ConfigurationError(f"{where}: {key} must be {allowed[key]}")
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise ConfigurationError(f"{where}: {key} must be one of {shown(*_CHOICES[key])}{_meant(value, key)}")
+    named = [name for name in ENDPOINTS if name in settings]
+    if "issuer" in settings and named:
+        raise ConfigurationError(
+            f"{where}: issuer and {', '.join(named)} contradict each other: issuer discovers the endpoints"
+        )
+    if "redirect_uri" in settings and "redirect_port" in settings:
+        raise ConfigurationError(f"{where}: redirect_uri and redirect_port contradict each other: keep one")
+    if "redirect_uri" in settings and not _is_here(settings["redirect_uri"]):
+        raise ConfigurationError(
+            f"{where}: redirect_uri must be on this machine, such as http://127.0.0.1:8400/callback: "
+            "the browser comes back to it"
+        )
+
+
+def _unknown(key: str, allowed: Mapping[str, str]) -> str:
+    said = f"{shown(key)} is no key of a profile"
+    if key in _OF_LOGINS:
+        return f'{key} is for logins, and nobody logs in with grant = "client_credentials": remove it'
+    close = difflib.get_close_matches(key, allowed, 1)
+    meant = f": did you mean {close[0]}? Allowed are" if close else ": allowed are"
+    return f"{said}{meant} {', '.join(allowed)}"
+
+
+def _meant(value: str, key: str) -> str:
+    close = difflib.get_close_matches(value, _CHOICES[key], 1)
+    return f": did you mean {shown(close[0])}?" if close else ""
+
+
+def shown(*names: object) -> str:
+    """What somebody wrote, as an error can show it."""
+    return ", ".join(f"{name!r:.{_MAX_SHOWN}}" for name in names)
+
+
+def _is_here(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and is_loopback(parts.hostname or "")
+    except ValueError:
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_IS: dict[str, Callable[[Any], bool]] = {
+    _TEXT: _is_text,
+    _TEXTS: lambda value: _is_text(value) or (isinstance(value, list) and all(map(_is_text, value))),
+    _SECONDS: lambda value: _is_number(value) and value > 0,
+    _PORT: lambda value: _is_number(value) and isinstance(value, int) and 0 <= value <= 65_535,
+    _FLAG: lambda value: isinstance(value, bool),
+    _VARIABLE: lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+    _PAIRS: lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+}

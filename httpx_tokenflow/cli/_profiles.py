@@ -1,0 +1,301 @@
+"""Profiles: which server, which client, for what, and where the tokens are kept; in a TOML file that people write.
+
+    [profiles.default]
+    issuer = "https://auth.example.com"
+    client_id = "my-tool"
+    scope = "openid offline_access read"
+
+Rules.
+
+1. A session belongs to the profile's name (or to its `subject`), its server, its client and what is asked for; not to
+   the way in which it was opened. So who has logged in by a device code has the same session as by a browser. A
+   program shares it by ``AuthorizationCode(issuer=…, client_id=…, scope=…, subject="default", open_browser=False)``
+   with the same store.
+2. What a profile's `TokenAuth` needs a person for, it refuses, and says how to log in: nobody's script opens a browser.
+3. Nothing is renewed aside: a process that ends at once would tear the renewal, and with it the session.
+4. Without `store` it is the keyring where one works, or else a file. `tokenflow login` tries it, says so, and writes
+   down which it was: a job without a desktop must not look for the session elsewhere than the person who logged in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from httpx_tokenflow import (
+    AuthorizationCode,
+    ClientCredentials,
+    ClientSecretBasic,
+    ClientSecretPost,
+    ConfigurationError,
+    DeviceCode,
+    EnvSecret,
+    ReauthenticationRequired,
+    RenewalPolicy,
+    TokenAuth,
+    TokenFlowError,
+)
+from httpx_tokenflow._token_auth import fingerprint
+
+from ._profile_file import ENDPOINTS, GRANTS, check_settings, config_path, read_config, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from httpx_tokenflow import Token
+    from httpx_tokenflow._entries import Entry
+    from httpx_tokenflow.events import Event
+    from httpx_tokenflow.stores import FileStore, KeyringStore
+
+    Login = AuthorizationCode | DeviceCode
+
+__all__ = ["Profile", "has_keyring", "load_profile", "profile_names"]
+
+_CLIENT_AUTHS = {"client_secret_basic": ClientSecretBasic, "client_secret_post": ClientSecretPost}
+_POLICY = RenewalPolicy(early_window=0.0)  # rule 3
+
+
+def profile_names(config: Path | None = None) -> list[str]:
+    """The names of the profiles, in the order of the file.
+
+    Raises:
+        ConfigurationError: as `read_config`.
+    """
+    return list(read_config(config_path(config)))
+
+
+def load_profile(name: str = "default", config: Path | None = None) -> Profile:
+    """The profile of that name.
+
+    Args:
+        name: of the profile.
+        config: the file; None: the one of TOKENFLOW_CONFIG, or of the user's configuration directory.
+
+    Raises:
+        ConfigurationError: there is none, or something in it is wrong; says which file, profile and key.
+    """
+    path = config_path(config)
+    profiles = read_config(path)
+    if name in profiles:
+        return Profile.of(name, path, profiles[name])
+    where = f"there is no profile {shown(name)} in {path}"
+    if close := difflib.get_close_matches(name, profiles, 1):
+        raise ConfigurationError(f"{where}: did you mean {shown(close[0])}? It has {shown(*profiles)}")
+    there = f" (there is {shown(*profiles)})" if profiles else ""
+    how = _command("login", name, path)
+    raise ConfigurationError(f"{where}{there}: make it with {how} --issuer https://… --client-id …")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One profile, of which everything has been checked.
+
+    Attributes:
+        name: of the profile.
+        path: the file that it is in.
+        settings: its keys and values, as they are in the file.
+    """
+
+    name: str
+    path: Path
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, name: str, path: Path, settings: Mapping[str, Any]) -> Profile:
+        """A profile of these settings.
+
+        Raises:
+            ConfigurationError: one of them cannot be.
+        """
+        profile = cls(name, path, settings)
+        where = f"{path}, profile {shown(name)}"
+        check_settings(where, settings)
+        try:
+            profile.grant()
+            if not profile.is_for_client:
+                profile.login(by_device=profile.kind == "device_code")
+        except TokenFlowError as error:
+            raise ConfigurationError(f"{where}: {error}") from None
+        return profile
+
+    @property
+    def kind(self) -> str:
+        """The name of its grant."""
+        return str(self.settings.get("grant", GRANTS[0]))
+
+    @property
+    def is_for_client(self) -> bool:
+        """Whether nobody logs in: the client has tokens in its own name."""
+        return self.kind == "client_credentials"
+
+    @property
+    def server(self) -> str:
+        """The issuer, or the host whose endpoints are named."""
+        issuer = self.settings.get("issuer")
+        return str(issuer) if issuer else urlsplit(self.settings["token_endpoint"]).netloc
+
+    @property
+    def how_to_log_in(self) -> str:
+        """The command to type."""
+        return _command("login", self.name, self.path)
+
+    @property
+    def store_kind(self) -> str:
+        """Where tokens are kept: "keyring" or "file" (rule 4)."""
+        return str(self.settings.get("store") or ("keyring" if has_keyring() else "file"))
+
+    def having(self, **settings: Any) -> Profile:
+        """The same profile with other settings; checked.
+
+        Raises:
+            ConfigurationError: one of them cannot be.
+        """
+        return Profile.of(self.name, self.path, {**self.settings, **settings})
+
+    def store(self) -> FileStore | KeyringStore:
+        """Where its tokens are kept.
+
+        Raises:
+            ConfigurationError: an extra is missing.
+        """
+        if self.store_kind == "file":
+            from httpx_tokenflow.stores import FileStore
+
+            return FileStore()
+        from httpx_tokenflow.stores import KeyringStore
+
+        return KeyringStore()
+
+    def grant(self) -> Login | ClientCredentials:
+        """What keeps its tokens going; it never logs anybody in (rule 2)."""
+        if self.is_for_client:
+            return ClientCredentials(**self._options("token_endpoint"))
+        told = f"nobody is logged in, or the session has ended: run {self.how_to_log_in}"
+        grant: _Kept
+        if self.kind == "device_code":
+            options = self._options("device_authorization_endpoint", "token_endpoint")
+            grant = _KeptDevice(on_prompt=_nobody, **self._who(), **options)
+            grant.login_timeout = 0.0
+        else:
+            options = self._options("authorization_endpoint", "token_endpoint")
+            extra = self.settings.get("authorization_extra")
+            grant = _KeptCode(open_browser=False, authorization_extra=extra, **self._who(), **options)
+        grant.told = told
+        return grant
+
+    def login(
+        self,
+        *,
+        by_device: bool,
+        open_browser: Callable[[str], Any] | None = None,
+        on_prompt: Callable[[Any], Any] | None = None,
+    ) -> Login:
+        """A grant that logs somebody in: by a browser on this machine, or by a code for another device."""
+        more = {**self._who(), **self._chosen("timeout")}
+        if by_device:
+            options = self._options("device_authorization_endpoint", "token_endpoint")
+            return DeviceCode(on_prompt=on_prompt or _nobody, **more, **options)
+        options = self._options("authorization_endpoint", "token_endpoint")
+        more |= self._chosen("redirect_uri", "authorization_extra", "par")
+        if "redirect_port" in self.settings:
+            more["redirect_uri"] = f"http://127.0.0.1:{self.settings['redirect_port']}/callback"
+        return AuthorizationCode(open_browser=open_browser, **more, **options)
+
+    def auth(self, *, on_event: Callable[[Event], object] | None = None) -> TokenAuth:
+        """An `auth=` that renews, and never logs in: it raises `ReauthenticationRequired`, which says how to."""
+        return TokenAuth(self.grant(), store=self.store(), policy=_POLICY, on_event=on_event)
+
+    def token(self, *, on_event: Callable[[Event], object] | None = None) -> Token:
+        """A token that is not due, renewed under the lease if need be.
+
+        Raises:
+            ReauthenticationRequired: somebody has to log in; says how.
+            TokenFlowError: there is none, and none is to be had now.
+        """
+        with self.auth(on_event=on_event) as auth:
+            try:
+                return auth.token()
+            except ReauthenticationRequired as error:
+                if self.is_for_client or "tokenflow login" in str(error):
+                    raise
+                facts = {name: getattr(error, name) for name in ("status", "error", "error_description", "error_uri")}
+                how = f"run {self.how_to_log_in}"
+                raise ReauthenticationRequired(f"the session has ended ({error}): {how}", **facts) from error
+
+    @property
+    def fingerprint(self) -> str:
+        """The key of its tokens in the store."""
+        return fingerprint(self.grant(), None)
+
+    def stored(self) -> Entry | None:
+        """What the store holds, without asking anybody else; None: nothing, or what is left of a logout.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        entry = self.store().load(self.fingerprint)
+        return None if entry is None or entry.is_mark else entry
+
+    def _who(self) -> dict[str, Any]:
+        return {"subject": self.settings.get("subject", self.name)}
+
+    def _chosen(self, *names: str) -> dict[str, Any]:
+        return {name: self.settings[name] for name in names if name in self.settings}
+
+    def _options(self, *endpoints: str) -> dict[str, Any]:
+        """What all grants take, with these endpoints; others are what the server's metadata would say."""
+        options = self._chosen("issuer", "scope", "resource", "audience", "extra", "token_type", *endpoints)
+        options["client_id"] = self.settings.get("client_id")
+        if "client_secret_env" in self.settings:
+            options["client_secret"] = EnvSecret(self.settings["client_secret_env"])
+        if "client_auth" in self.settings:
+            options["client_auth"] = _CLIENT_AUTHS[self.settings["client_auth"]]()
+        if beside := self._chosen(*(name for name in ENDPOINTS if name not in endpoints)):
+            options["metadata"] = beside
+        return options
+
+
+class _Kept:
+    """A session that was opened by `tokenflow login`: renewed here, and never opened (rule 2)."""
+
+    logs_in = False
+    widens = False
+    login_timeout: float
+    told: str
+
+    def identity(self) -> Mapping[str, Any]:
+        """That of the grant that a program would have (rule 1)."""
+        identity: Mapping[str, Any] = super().identity()  # type: ignore[misc]  # of the grant beside it
+        return {**identity, "grant": type(self).__mro__[2].__name__}
+
+    def _why_not(self) -> str:
+        return self.told
+
+
+class _KeptCode(_Kept, AuthorizationCode):
+    """By a browser."""
+
+
+class _KeptDevice(_Kept, DeviceCode):
+    """By a device code."""
+
+
+def has_keyring() -> bool:
+    """Whether there is a keyring to try; nothing is read from it, and nobody asked to unlock it."""
+    import keyring
+    from keyring.backends import fail, null
+
+    return not isinstance(keyring.get_keyring(), fail.Keyring | null.Keyring)
+
+
+def _nobody(_prompt: object) -> None:
+    """Shows a prompt to nobody: for grants that ask no one."""
+
+
+def _command(command: str, name: str, path: Path) -> str:
+    named = "" if path == config_path() else f" --config {shlex.quote(str(path))}"
+    return f"tokenflow {command} --profile {shlex.quote(name)}{named}"
