@@ -21,7 +21,7 @@ from typing import Any
 
 __all__ = ["main"]
 
-_COMMANDS = {"demo": "_demo"}  # name: the module that it is in
+_COMMANDS = {"demo": "_demo", "doctor": "_doctor"}  # name: the module that it is in
 _EXTRAS = {
     "filelock": "cli", "keyring": "cli", "platformdirs": "cli", "rich": "cli", "tomlkit": "cli", "typer": "cli",
     "uvicorn": "cli,testing",

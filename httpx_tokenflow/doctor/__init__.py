@@ -6,11 +6,12 @@ Each cause is a small class in `causes`; `table()` is their list.
 """
 
 from ._diagnosis import Cause, Certainty, Diagnosis, Finding, diagnose
+from ._examination import MAX_PROBES, Probe, Question, examine, plan
 from ._explain import explain
 from ._facts import Exchange, Expected, Facts, Fields, Refusal
 from ._readings import Reading, read_token
 
 __all__ = [
-    "Cause", "Certainty", "Diagnosis", "Exchange", "Expected", "Facts", "Fields", "Finding", "Reading", "Refusal",
-    "diagnose", "explain", "read_token",
+    "MAX_PROBES", "Cause", "Certainty", "Diagnosis", "Exchange", "Expected", "Facts", "Fields", "Finding", "Probe",
+    "Question", "Reading", "Refusal", "diagnose", "examine", "explain", "plan", "read_token",
 ]  # fmt: skip

@@ -4,12 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import (
+    _absent,
+    _browsers,
+    _claims,
+    _clocks,
+    _conduct,
+    _connections,
+    _endpoint,
+    _environments,
+    _kinds,
+    _proxies,
+    _redirects,
+    _revoked,
+    _schemes,
+    _signatures,
+    _spelling,
+)
+
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._diagnosis import Cause
 
 __all__ = ["CAUSES", "table"]
 
-CAUSES: tuple[Cause, ...] = ()
+CAUSES: tuple[Cause, ...] = (
+    *_endpoint.CAUSES,
+    *_redirects.CAUSES,
+    *_proxies.CAUSES,
+    *_absent.CAUSES,
+    *_spelling.CAUSES,
+    *_schemes.CAUSES,
+    *_environments.CAUSES,
+    *_clocks.CAUSES,
+    *_claims.CAUSES,
+    *_kinds.CAUSES,
+    *_signatures.CAUSES,
+    *_revoked.CAUSES,
+    *_browsers.CAUSES,
+    *_connections.CAUSES,
+    *_conduct.CAUSES,
+)
 
 
 def table() -> str:

@@ -1,0 +1,12 @@
+"""No token was issued: the token endpoint itself refuses, or fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from httpx_tokenflow.doctor._diagnosis import Cause
+
+__all__ = ["CAUSES"]
+
+CAUSES: tuple[Cause, ...] = ()

@@ -1,0 +1,12 @@
+"""Somebody between the client and the API answers, or takes the credential away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from httpx_tokenflow.doctor._diagnosis import Cause
+
+__all__ = ["CAUSES"]
+
+CAUSES: tuple[Cause, ...] = ()

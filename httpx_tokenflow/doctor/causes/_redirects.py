@@ -1,0 +1,12 @@
+"""The request was sent elsewhere on its way, and lost its credential."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from httpx_tokenflow.doctor._diagnosis import Cause
+
+__all__ = ["CAUSES"]
+
+CAUSES: tuple[Cause, ...] = ()
