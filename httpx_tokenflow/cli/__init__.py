@@ -21,7 +21,9 @@ from typing import Any
 
 __all__ = ["main"]
 
-_COMMANDS = {"demo": "_demo", "doctor": "_doctor"}  # name: the module that it is in
+_COMMANDS = {  # name: the module that it is in
+    "demo": "_demo", "doctor": "_doctor", "login": "_login", "token": "_token", "logout": "_logout", "status": "_status",
+}  # fmt: skip
 _EXTRAS = {
     "filelock": "cli", "keyring": "cli", "platformdirs": "cli", "rich": "cli", "tomlkit": "cli", "typer": "cli",
     "uvicorn": "cli,testing",

@@ -5,6 +5,8 @@ Rules.
 1. No secret is in the file: `client_secret_env` names the environment variable that has it.
 2. A key that nobody knows is an error, since a misspelt one would otherwise be left out in silence. So is a value of
    another kind. The error names file, profile and key.
+3. Who writes it changes the keys that are meant, and keeps all else: comments, order, other profiles. It is written
+   beside, synced, and renamed, by one at a time; where it is a link, what that points at is written. Its mode is 0600.
 """
 
 from __future__ import annotations
@@ -24,7 +26,17 @@ from httpx_tokenflow._origins import is_loopback
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CLIENT_AUTHS", "ENDPOINTS", "GRANTS", "STORES", "check_settings", "config_path", "read_config", "shown"]
+__all__ = [
+    "CLIENT_AUTHS",
+    "ENDPOINTS",
+    "GRANTS",
+    "STORES",
+    "check_settings",
+    "config_path",
+    "read_config",
+    "shown",
+    "write_settings",
+]
 
 GRANTS = ("authorization_code", "device_code", "client_credentials")
 STORES = ("keyring", "file")
@@ -114,6 +126,55 @@ def check_settings(where: str, settings: Mapping[str, Any]) -> None:
             f"{where}: redirect_uri must be on this machine, such as http://127.0.0.1:8400/callback: "
             "the browser comes back to it"
         )
+
+
+def write_settings(path: Path, name: str, changes: Mapping[str, Any]) -> None:
+    """Have the profile `name` say `changes` (rule 3); the file is made if it is not there.
+
+    Raises:
+        ConfigurationError: the file cannot be written, or not without harm to what is in it.
+        StoreError: others write it all the time, or there is no state directory for the lock.
+    """
+    from httpx_tokenflow.stores._file_locks import FileLocks, state_directory
+
+    with FileLocks(state_directory(None, "cli", "tokenflow")).mutex("profiles"):
+        text = _changed(path, name, changes)
+        target = path.resolve()
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                with beside.open("x", encoding="utf-8", opener=_private) as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside.replace(target)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be written: {error.strerror or type(error).__name__}") from error
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _changed(path: Path, name: str, changes: Mapping[str, Any]) -> str:
+    """The text of the file with `changes` in it."""
+    import tomlkit
+
+    before = read_config(path)
+    document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
+    profiles: Any = document.setdefault("profiles", tomlkit.table(is_super_table=True))
+    if name not in profiles:
+        profiles[name] = tomlkit.table()
+    for key, value in changes.items():
+        profiles[name][key] = value
+    text = tomlkit.dumps(document)
+    if tomllib.loads(text) != {"profiles": {**before, name: {**before.get(name, {}), **changes}}}:
+        raise ConfigurationError(f"{path} cannot be changed without harm to what is in it: change profile {name} there")
+    return text
 
 
 def _unknown(key: str, allowed: Mapping[str, str]) -> str:

@@ -141,7 +141,11 @@ class Profile:
     @property
     def how_to_log_in(self) -> str:
         """The command to type."""
-        return _command("login", self.name, self.path)
+        return self.how_to("login")
+
+    def how_to(self, command: str) -> str:
+        """A command with this profile, to type."""
+        return _command(command, self.name, self.path)
 
     @property
     def store_kind(self) -> str:
@@ -209,8 +213,17 @@ class Profile:
         """An `auth=` that renews, and never logs in: it raises `ReauthenticationRequired`, which says how to."""
         return TokenAuth(self.grant(), store=self.store(), policy=_POLICY, on_event=on_event)
 
-    def token(self, *, on_event: Callable[[Event], object] | None = None) -> Token:
+    def token(
+        self,
+        *,
+        on_event: Callable[[Event], object] | None = None,
+        on_loss: Callable[[str], object] | None = None,
+    ) -> Token:
         """A token that is not due, renewed under the lease if need be.
+
+        Args:
+            on_event: as for `TokenAuth`.
+            on_loss: is told, in words, that the store did not take the next refresh token: with this process it goes.
 
         Raises:
             ReauthenticationRequired: somebody has to log in; says how.
@@ -218,13 +231,16 @@ class Profile:
         """
         with self.auth(on_event=on_event) as auth:
             try:
-                return auth.token()
+                token = auth.token()
             except ReauthenticationRequired as error:
                 if self.is_for_client or "tokenflow login" in str(error):
                     raise
                 facts = {name: getattr(error, name) for name in ("status", "error", "error_description", "error_uri")}
                 how = f"run {self.how_to_log_in}"
                 raise ReauthenticationRequired(f"the session has ended ({error}): {how}", **facts) from error
+        if on_loss is not None and _is_lost(auth):
+            on_loss(f"the session ends with this token, as its refresh token was not kept: then {self.how_to_log_in}")
+        return token
 
     @property
     def fingerprint(self) -> str:
@@ -290,6 +306,12 @@ def has_keyring() -> bool:
     from keyring.backends import fail, null
 
     return not isinstance(keyring.get_keyring(), fail.Keyring | null.Keyring)
+
+
+def _is_lost(auth: TokenAuth) -> bool:
+    """Whether the only copy of a session is in this process, which is about to end."""
+    unsaved = auth._source.unsaved  # noqa: SLF001 - who ends at once has to know
+    return unsaved is not None and unsaved.entry.token.refresh_token is not None
 
 
 def _nobody(_prompt: object) -> None:

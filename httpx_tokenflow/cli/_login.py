@@ -1,0 +1,264 @@
+"""``tokenflow login``: open a session, by a browser on this machine or by a code for another device.
+
+Rules.
+
+1. It always logs in anew, perhaps as somebody else; the session of before makes way once that has worked. Only where
+   another login of the same profile is under way its outcome is waited for, and is this one's as well.
+2. All that can be found wrong without a person is looked at before a person is asked: the profile, the store, the file.
+3. Options make a profile, or add to one. What a profile says already they change with ``--update`` alone; and not while
+   somebody is logged in by what it says, since that session would be left behind, alive, where nobody finds it.
+4. The profile is written when the login has worked, and never a secret into it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from httpx_tokenflow import ConfigurationError, ReauthenticationRequired, StoreError, TokenAuth, TokenFlowError
+
+from ._claims import name_in
+from ._commands import ConfigFile, ProfileName, lasting, plain, plainly, say, show
+from ._profile_file import config_path, read_config, shown, write_settings
+from ._profiles import Profile, has_keyring, load_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from httpx_tokenflow import DevicePrompt, Token
+    from httpx_tokenflow._entries import Entry
+
+__all__ = ["login"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a new profile: easy to type, to complete and to quote
+_SECONDS = {"authorization_code": 300.0, "device_code": 600.0}  # that a person has, where the profile does not say
+_GRACE = 60.0  # seconds for what comes before and after the person
+
+Text = str | None
+
+
+def _option(name: str, text: str) -> Any:
+    return typer.Option(name, help=text, rich_help_panel="The profile")
+
+
+def login(  # noqa: PLR0913, PLR0917 - the options of a profile, one by one
+    profile: ProfileName = "default",
+    config: ConfigFile = None,
+    device: Annotated[bool, typer.Option("--device", help="By a code, entered on any device with a browser.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Options may change what the profile says.")] = False,
+    issuer: Annotated[Text, _option("--issuer", "The server; its endpoints are discovered.")] = None,
+    client_id: Annotated[Text, _option("--client-id", "The client, as the server knows it.")] = None,
+    client_secret_env: Annotated[
+        Text, _option("--client-secret-env", "The environment variable that has the client's secret, if it has one.")
+    ] = None,
+    scope: Annotated[Text, _option("--scope", "What to ask for, space-separated.")] = None,
+    resource: Annotated[list[str] | None, _option("--resource", "The API that the token is for (RFC 8707).")] = None,
+    audience: Annotated[Text, _option("--audience", "The same, for servers that call it that.")] = None,
+    grant: Annotated[Text, _option("--grant", "authorization_code, device_code or client_credentials.")] = None,
+    store: Annotated[Text, _option("--store", "Where tokens are kept: keyring or file.")] = None,
+    redirect_port: Annotated[
+        int | None, _option("--redirect-port", "The port that the browser comes back to, if the server wants one.")
+    ] = None,
+    authorization_endpoint: Annotated[
+        Text, _option("--authorization-endpoint", "Endpoints, for a server without metadata.")
+    ] = None,
+    token_endpoint: Annotated[Text, _option("--token-endpoint", "Likewise.")] = None,
+    device_authorization_endpoint: Annotated[Text, _option("--device-authorization-endpoint", "Likewise.")] = None,
+    revocation_endpoint: Annotated[Text, _option("--revocation-endpoint", "Likewise.")] = None,
+) -> None:
+    """Log in: by a browser on this machine, or with --device by a code for any other.
+
+    The session is kept for tokenflow token. The options of "The profile" are written
+    into the file once the login has worked: from then on the profile's name is enough.
+
+    $ tokenflow login --issuer https://auth.example.com --client-id my-tool
+
+    $ tokenflow login --profile work --device
+
+    $ tokenflow login --profile work --scope "openid offline_access read" --update
+    """
+    given = {
+        "grant": grant, "issuer": issuer, "client_id": client_id, "client_secret_env": client_secret_env,
+        "scope": scope, "resource": resource or None, "audience": audience, "store": store,
+        "redirect_port": redirect_port, "authorization_endpoint": authorization_endpoint,
+        "token_endpoint": token_endpoint, "device_authorization_endpoint": device_authorization_endpoint,
+        "revocation_endpoint": revocation_endpoint,
+    }  # fmt: skip
+    with plainly():
+        path = config_path(config)
+        asked = {key: value for key, value in given.items() if value is not None}
+        chosen, changes = _settle(profile, path, asked, by_device=device, may_change=update)
+        chosen, kept = _with_store(chosen)
+        _check_writable(path, changes)
+        told = _check_client(chosen) if chosen.is_for_client else _log_in(chosen, by_device=device)
+        _write(path, profile, changes, kept)
+        print(told)  # noqa: T201 - what came of it
+
+
+def _settle(
+    name: str, path: Path, asked: Mapping[str, Any], *, by_device: bool, may_change: bool
+) -> tuple[Profile, dict[str, Any]]:
+    """The profile to log in by, and what is to be written into the file for it (rule 3)."""
+    profiles = read_config(path)
+    if name not in profiles:
+        if not asked:
+            load_profile(name, path)  # which says what there is
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError("a profile's name has letters, digits, dots, dashes and underscores, 64 at most")
+        made = {**({"grant": "device_code"} if by_device else {}), **asked}
+        return Profile.of(name, path, made), made
+    said = profiles[name]
+    before = Profile.of(name, path, said)
+    changes = {key: value for key, value in asked.items() if _words(said.get(key)) != _words(value)}
+    for key in said.keys() & changes.keys() if not may_change else ():
+        raise ConfigurationError(
+            f"the profile {name} in {path} says {key} = {shown(said[key])}, and not {shown(changes[key])}: add "
+            "--update to change it, or --profile NAME for another"
+        )
+    after = before.having(**changes)
+    is_other = (after.fingerprint, after.settings.get("store")) != (before.fingerprint, before.settings.get("store"))
+    if changes and is_other and not before.is_for_client and before.stored() is not None:
+        raise ConfigurationError(
+            f"somebody is logged in with the profile {name} as it is: first {before.how_to('logout')}; "
+            "or --profile NAME for another"
+        )
+    return after, changes
+
+
+def _words(value: Any) -> Any:
+    """A value as it counts: a list of words is those words in a row."""
+    return " ".join(value) if isinstance(value, list) else value
+
+
+def _with_store(profile: Profile) -> tuple[Profile, dict[str, Any]]:
+    """The profile with a store that works, and what is to be written of that."""
+    if "store" in profile.settings:
+        return profile, {}
+    why = "there is none here"
+    if has_keyring():
+        try:
+            tried = profile.having(store="keyring")
+            tried.stored()
+        except StoreError as error:
+            why = str(error)
+        else:
+            return tried, {"store": "keyring"}
+    say(f'the keyring does not work ({why}): the tokens are kept in a file that only you can read (store = "file")')
+    return profile.having(store="file"), {"store": "file"}
+
+
+def _check_writable(path: Path, changes: Mapping[str, Any]) -> None:
+    """Nothing, if `changes` can be written, as far as one can tell (rule 2)."""
+    target = path.resolve()
+    folder = next((one for one in target.parents if one.exists()), Path("/"))
+    if changes and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise ConfigurationError(f"the profile cannot be written: {folder} is no directory that you can write to")
+
+
+def _write(path: Path, name: str, changes: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """The profile as it is now; which store it was is not worth an error."""
+    if changes:
+        write_settings(path, name, {**changes, **kept})
+        keys = ", ".join(changes)
+        say(f"the profile {name} in {path} has now: {keys}")
+    elif kept:
+        try:
+            write_settings(path, name, kept)
+        except TokenFlowError as error:
+            say(f"{error}; name the store there by hand: store = {kept['store']!r}")
+
+
+def _check_client(profile: Profile) -> str:
+    """Nobody logs in for client credentials: whether they work."""
+    token = profile.token()
+    return f"The client {profile.settings['client_id']} gets tokens at {profile.server}, and nobody has to log in. " + (
+        _about(profile, token)
+    )
+
+
+def _log_in(profile: Profile, *, by_device: bool) -> str:
+    """A login, and what came of it."""
+    store, key = profile.store(), profile.fingerprint
+    before = store.load(key)
+    by_device = by_device or profile.kind == "device_code"
+    kind = "device_code" if by_device else "authorization_code"
+    patience = float(profile.settings.get("timeout", _SECONDS[kind])) + _GRACE
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(store.lease(f"{key}-login", patience, 0.0))
+        except StoreError as busy:
+            if busy.__cause__ is not None:
+                raise
+            say("another login of this profile is under way: waiting for it (Ctrl-C gives up)")
+            stack.enter_context(store.lease(f"{key}-login", patience, patience))
+            if (after := store.load(key)) is not None and _is_newer(after, before):
+                return _outcome(profile, after.token)
+        token = _open_session(profile, by_device=by_device)
+    return _outcome(profile, token)
+
+
+def _is_newer(after: Entry, before: Entry | None) -> bool:
+    return not after.is_mark and not after.is_spent and (before is None or after.stamp != before.stamp)
+
+
+def _open_session(profile: Profile, *, by_device: bool) -> Token:
+    """The token of a new session, which is in the profile's store by then."""
+    opened = TokenAuth(profile.login(by_device=by_device, open_browser=_browse, on_prompt=_show))
+    try:
+        token = opened.token()
+    except ReauthenticationRequired as error:
+        why = str(error).partition(": start again with warm()")[0]  # which is for programs
+        raise ReauthenticationRequired(f"the login failed: {why}. To try again: {profile.how_to_log_in}") from error
+    try:
+        with profile.auth() as auth:
+            auth.set_token(token)
+    except TokenFlowError:
+        opened.revoke()  # nobody could use it
+        raise
+    return token
+
+
+def _browse(url: str) -> bool:
+    import webbrowser
+
+    say("opening the browser. If none appears, open this address on this machine (elsewhere: --device):")
+    show(url)
+    webbrowser.open(url)
+    return True
+
+
+def _show(prompt: DevicePrompt) -> None:
+    lines = [
+        f"To log in, open {prompt.verification_uri} on any device",
+        f"and enter the code {prompt.user_code}",
+        *([f"or open {prompt.verification_uri_complete}"] if prompt.verification_uri_complete else []),
+        f"It is good for {lasting(prompt.expires_in)}. Waiting …",
+    ]
+    show("\n".join(lines))
+
+
+def _outcome(profile: Profile, token: Token) -> str:
+    who = name_in(token.id_token)
+    return f"Logged in{f' as {plain(who)}' if who else ''} at {profile.server} (profile {profile.name}). " + (
+        _about(profile, token)
+    )
+
+
+def _about(profile: Profile, token: Token) -> str:
+    """What was got, in words."""
+    left = None if token.expires_at is None else lasting(token.expires_at - time.time() + 0.5)
+    lives = f"lives for {left}" if left else "says not how long it lives"
+    if profile.is_for_client:
+        renewal = "the next one is got when it is due"
+    elif token.refresh_token is not None:
+        renewal = "and is renewed by a refresh token"
+    else:
+        renewal = "and there is no refresh token: then log in again, or ask for the scope offline_access"
+    scope = f" Scope: {plain(token.scope)}." if token.scope else ""
+    return f"The access token {lives}, {renewal}.{scope} Kept in: {profile.store_kind}."
