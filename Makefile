@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 SERVER := tests/integration/server
 PROVIDER := $(SERVER)/node_modules/.package-lock.json
 
+# To compile the package and its tests takes longer than many a test: once, even if the environment says each time.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test coverage lint types bench proof oidc-provider clean
 
 demo: $(STAMP)

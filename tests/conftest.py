@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from collections import defaultdict
+from itertools import combinations
+from zlib import crc32
+
 import pytest
 
 
@@ -19,3 +24,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector leaves alone what is there before the first test: thousands of tests, and no garbage.
+
+    Or each `gc.collect()` of a test looks through all of it, a tenth of a second each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """What is imported from now on may ask the garbage collector who refers to what, as hypothesis does."""
+    gc.unfreeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the tests that are `sampled`, those are slow that the sample does without."""
+    matrices: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sampled") and not item.get_closest_marker("slow"):
+            matrices[item.nodeid.partition("[")[0]].append(item)
+    for matrix in matrices.values():
+        for item in _superfluous(matrix):
+            item.add_marker(pytest.mark.slow)
+
+
+def _superfluous(matrix: list[pytest.Item]) -> list[pytest.Item]:
+    """All but a sample that has each value of each parameter; or each pair of values, with `sampled(2)`.
+
+    Which ones goes by their names: the same in each run and in each of xdist's workers.
+    """
+    mark = matrix[0].get_closest_marker("sampled")
+    size = mark.args[0] if mark and mark.args else 1
+    values = {item: [(name, id(value)) for name, value in sorted(item.callspec.params.items())] for item in matrix}
+    has = {item: set(combinations(values[item], size)) for item in matrix}
+    missing = set().union(*has.values())
+    rest = sorted(matrix, key=lambda item: crc32(item.nodeid.encode()))
+    while missing:
+        chosen = max(rest, key=lambda item: len(has[item] & missing))
+        missing -= has[chosen]
+        rest.remove(chosen)
+    return rest

@@ -77,6 +77,7 @@ async def asking(library: Any, is_async: bool, auth: Any) -> AsyncIterator[Calla
             yield ask
 
 
+@pytest.mark.sampled
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("is_async", [False, True])
@@ -96,6 +97,7 @@ async def test_no_credential_reaches_another_origin(servers: Servers, kind: str,
     assert servers.leaked() == []
 
 
+@pytest.mark.sampled
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("is_async", [False, True])

@@ -47,6 +47,7 @@ def secrets(sandbox: Sandbox) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("library", [httpx, httpx2])
 @pytest.mark.parametrize(
     "fault",

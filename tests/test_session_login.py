@@ -842,6 +842,7 @@ def auth_for(base: str, mode: str = "body", *, policy: RenewalPolicy | None = No
 LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2])
 
 
+@pytest.mark.sampled(0)
 @LIBRARIES
 @pytest.mark.parametrize("mode", MODES)
 def test_a_session_in_threads(sandbox: Sandbox, base: str, library: Any, mode: str) -> None:
@@ -859,6 +860,7 @@ def test_a_session_in_threads(sandbox: Sandbox, base: str, library: Any, mode: s
     assert "SENTINEL" not in repr(auth)
 
 
+@pytest.mark.sampled
 @LIBRARIES
 @pytest.mark.parametrize("mode", MODES)
 def test_a_session_on_a_loop(sandbox: Sandbox, base: str, library: Any, mode: str, anyio_backend: str) -> None:

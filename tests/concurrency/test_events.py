@@ -284,6 +284,7 @@ class Failing(MemoryStore):
         return super().lease(fingerprint, seconds, patience)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 @pytest.mark.parametrize(("kind", "verb", "says"), [
     ("client", "load", "cannot be read"),
@@ -345,6 +346,7 @@ def one_after_the_other_is_refused(stage: Stage) -> None:
     assert stage.at_once(1) == [200]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_event_has_a_secret_in_it(driver: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -376,6 +378,7 @@ def test_no_event_has_a_secret_in_it(driver: str, kind: str, caplog: pytest.LogC
 # Handlers that misbehave
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_handler_that_raises_breaks_nothing(driver: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -433,6 +436,7 @@ def test_a_slow_handler_holds_nobody_else_up(driver: str, lands: bool) -> None:
     assert [one == 200 for one in [*answers, answer]] == [lands] * (CROWD + 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_handler_that_uses_the_auth(driver: str, kind: str) -> None:

@@ -106,6 +106,7 @@ def test_whatever_a_send_raises_wakes_everybody(driver: str, kind: str, error: E
     stage.check_session()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("need", ["expired", "refused"])
@@ -136,6 +137,7 @@ def test_an_outage_costs_three_token_requests_and_no_more(driver: str, kind: str
     stage.check_session()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 @pytest.mark.parametrize("silence", [Silent(), Drip(0.01)])
 @pytest.mark.parametrize("patience", [300.0, None])
@@ -370,6 +372,7 @@ class FailingStore(MemoryStore):
 BROKEN = [(driver, "raises") for driver in ("asyncio", "trio", "threads")] + [("asyncio", "hangs"), ("trio", "hangs")]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("driver", "how"), BROKEN)
 @pytest.mark.parametrize("verb", ["load", "lease", "save", "release"])
 def test_client_credentials_do_without_a_store(driver: str, how: str, verb: str) -> None:
@@ -384,6 +387,7 @@ def test_client_credentials_do_without_a_store(driver: str, how: str, verb: str)
     assert stage.sandbox.token_requests == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("driver", "how"), BROKEN)
 @pytest.mark.parametrize("verb", ["load", "lease", "save"])
 def test_a_refresh_token_is_not_presented_without_its_store(driver: str, how: str, verb: str) -> None:
@@ -403,6 +407,7 @@ def test_a_refresh_token_is_not_presented_without_its_store(driver: str, how: st
     stage.check_session()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("driver", "how"), BROKEN)
 @pytest.mark.parametrize("verb", ["save", "release"])
 def test_a_store_that_fails_after_the_rotation_costs_nothing(driver: str, how: str, verb: str) -> None:
@@ -560,6 +565,7 @@ def test_the_api_client_may_be_the_token_client(driver: str) -> None:
     stage.check_session()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("auth_kind", ["bearer", "client secret"])
 def test_a_callable_may_not_use_the_auth_that_asks(driver: str, auth_kind: str) -> None:

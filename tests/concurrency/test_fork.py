@@ -31,6 +31,7 @@ def expected(token_requests_of_the_child: int) -> set[str]:
     return children | {f"parent: {[200] * 5} 1"}
 
 
+@pytest.mark.sampled(0)
 @pytest.mark.parametrize("moment", ["in the air in a thread", "in the air on a loop"])
 def test_a_fork_while_a_renewal_is_in_the_air(moment: str) -> None:
     """The child of a process that renews does not wait for a thread it does not have: it renews itself (F30, F31).
@@ -40,6 +41,7 @@ def test_a_fork_while_a_renewal_is_in_the_air(moment: str) -> None:
     assert forked(moment) == expected(2)
 
 
+@pytest.mark.sampled(0)
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_fork_while_a_lock_is_held(lock: str) -> None:
     """A lock that another thread held at the moment of the fork is free in the child (F32)."""

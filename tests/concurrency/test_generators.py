@@ -193,6 +193,7 @@ class Careful(Careless):
             yield from flow
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("driver", [*LOOPS, "threads"])
 @pytest.mark.parametrize("wrapper", [Careless, Careful])
 @pytest.mark.parametrize("kind", KINDS)

@@ -146,6 +146,7 @@ def main_raises(stage: Stage) -> None:
 DEATHS = [mains_return, mains_return_at_once, trio_is_over, main_raises]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("death", DEATHS)
 @pytest.mark.parametrize("then", ["asyncio", "trio", "threads"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -456,6 +457,7 @@ async def test_waiters_in_worker_threads_leave_room_for_the_renewal(backend: str
 # Changes from outside
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("flies", ["asyncio", "trio", "threads"])
 @pytest.mark.parametrize("sets", ["asyncio", "trio", "threads"])
 @pytest.mark.parametrize("kind", KINDS)

@@ -192,6 +192,7 @@ def _impatient(home, **options):
     return TokenAuth(grant, **{"policy": RenewalPolicy(budget=0.5, attempts=2)} | options)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("timeout", [None, 300.0, 0.1], ids=["no timeout", "300 s", "0.1 s"])
 def test_a_silent_token_endpoint_fails_everybody_within_the_budget(any_hand, home, timeout):
     """All fail within the policy's budget, whatever the request's own timeout, with our error and its cause (F28)."""
@@ -271,6 +272,7 @@ def test_a_token_endpoint_that_nobody_listens_at_fails_at_once(any_hand, home):
 # F42
 
 
+@pytest.mark.sampled(0)
 def test_two_hundred_streamed_401s_leak_no_connection(hand, home):
     """200 times a 401, a renewal and a streamed 200 on two connections: no PoolTimeout, none busy in the end (F42)."""
     sandbox = home.sandbox
@@ -305,6 +307,7 @@ def test_the_bounds_of_a_401_s_body():
     assert (_bodies.MAX_BYTES, _bodies.MAX_SECONDS) == (64 * 1024, 2.0)
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings(UNFINISHED)
 @pytest.mark.parametrize("fault", [Endless(), Drip(0.05), Drip(30.0)], ids=["endless", "dripping", "silent"])
 @pytest.mark.parametrize("timeout", [None, 5.0], ids=["no timeout", "5 s"])

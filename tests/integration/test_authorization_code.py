@@ -83,6 +83,7 @@ def test_twenty_requests_open_one_browser(kind, rig, alice):
         assert id_token["iss"] == rig.issuer
 
 
+@pytest.mark.sampled(0)
 def test_a_session_over_ten_expiries(hand, rig, http, alice):
     """Twenty at once are refused, ten times: one rotating renewal each, nobody is asked, and the family lives."""
     with TokenAuth(_grant(rig, alice, "basic"), verify=rig.trust) as auth:

@@ -75,6 +75,7 @@ def fast(monkeypatch):
     monkeypatch.setattr(module, "_read_device", read_device)
 
 
+@pytest.mark.sampled(0)
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("kind", SIX)
 def test_one_prompt_for_everybody(kind, rig, alice):
@@ -94,6 +95,7 @@ def test_one_prompt_for_everybody(kind, rig, alice):
         assert (counters["reused"], counters["revoked_families"]) == (0, 0)
 
 
+@pytest.mark.sampled(0)
 @pytest.mark.usefixtures("fast")
 def test_slow_polls_and_silence(hand, rig, alice):
     """The server asks for patience, is out of order, loses a request: the polls go on, further and further apart."""

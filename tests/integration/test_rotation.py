@@ -60,6 +60,7 @@ def _check_family(rig, http, auth, renewals):
     assert byhand.refresh(http, rig, "basic", last).status_code == 200
 
 
+@pytest.mark.sampled(0)
 @pytest.mark.parametrize("hand", FOUR, indirect=True)
 def test_two_hundred_requests_across_ten_expiries(hand, rig, http, session):
     """Each client by itself: twenty at once are refused, ten times; each time one renewal serves them all."""
@@ -72,6 +73,7 @@ def test_two_hundred_requests_across_ten_expiries(hand, rig, http, session):
         _check_family(rig, http, auth, EXPIRIES)
 
 
+@pytest.mark.slow
 def test_two_hundred_at_once_on_all_clients_across_ten_expiries(rig, http, session):
     """200 at once, by threads and tasks, of httpx and httpx2, on one `auth=`: all are refused at once, ten times."""
     with ExitStack() as stack, _auth(rig, session) as auth:
@@ -90,6 +92,7 @@ def test_two_hundred_at_once_on_all_clients_across_ten_expiries(rig, http, sessi
         _check_family(rig, http, auth, EXPIRIES)
 
 
+@pytest.mark.slow
 def test_tokens_that_end_by_themselves(rig, http, session):
     """Tokens of two seconds, used by all clients for three: whoever comes too late for one does not notice."""
     rig.lifetime(2)  # oidc-provider reckons in whole seconds: some end after little more than one

@@ -41,6 +41,7 @@ def test_each_resource_has_its_own_token(hand, rig, session):
     assert (rig.counters()["reused"], rig.counters()["revoked_families"]) == (0, 0)
 
 
+@pytest.mark.sampled(0)
 def test_all_at_once_and_nothing_is_reused(hand, rig, session):
     """Session and siblings renew at once, five times: one presentation at a time, 0 reuses, the family alive."""
     auths = [session, session.using(resource=rig.orders), session.using(resource=rig.invoices)]
