@@ -63,6 +63,7 @@ def test_a_wrong_secret_is_ours_to_mend(hand, rig):
         assert (counters["token_requests"], counters["api_requests"]) == (1, 0)
 
 
+@pytest.mark.sampled(0)
 def test_one_token_for_a_crowd_and_one_for_each_expiry(hand, rig):
     """Twenty at once, three times, each time refused: one token request each time."""
     with _auth(rig, "basic") as auth:
