@@ -41,6 +41,7 @@ __all__ = [
 GRANTS = ("authorization_code", "device_code", "client_credentials")
 STORES = ("keyring", "file")
 CLIENT_AUTHS = ("client_secret_basic", "client_secret_post")
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _MAX_SHOWN = 60  # characters of what somebody wrote, in an error
 
 ENDPOINTS = (
@@ -144,7 +145,7 @@ def write_settings(path: Path, name: str, changes: Mapping[str, Any]) -> None:
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                with beside.open("x", encoding="utf-8", opener=_private) as file:
+                with os.fdopen(os.open(beside, _WRITE, 0o600), "w", encoding="utf-8") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())
@@ -154,10 +155,6 @@ def write_settings(path: Path, name: str, changes: Mapping[str, Any]) -> None:
                 raise
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be written: {error.strerror or type(error).__name__}") from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _changed(path: Path, name: str, changes: Mapping[str, Any]) -> str:
