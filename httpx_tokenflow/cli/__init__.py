@@ -22,7 +22,8 @@ from typing import Any
 __all__ = ["main"]
 
 _COMMANDS = {  # name: the module that it is in
-    "demo": "_demo", "doctor": "_doctor", "login": "_login", "token": "_token", "logout": "_logout", "status": "_status",
+    "demo": "_demo", "doctor": "_doctor", "login": "_login", "token": "_token", "logout": "_logout",
+    "status": "_status",
 }  # fmt: skip
 _EXTRAS = {
     "filelock": "cli", "keyring": "cli", "platformdirs": "cli", "rich": "cli", "tomlkit": "cli", "typer": "cli",
@@ -37,12 +38,22 @@ def main() -> None:
         SystemExit: always, with the command's exit code.
     """
     try:
-        _app(sys.argv[1:])()
+        if not _is_done(sys.argv[1:]):
+            _app(sys.argv[1:])()
     except ModuleNotFoundError as missing:
         module = (missing.name or "").partition(".")[0]
         if module not in _EXTRAS:
             raise
         sys.exit(f"tokenflow: {module} is missing: pip install 'httpx-tokenflow[{_EXTRAS[module]}]'")
+
+
+def _is_done(arguments: list[str]) -> bool:
+    """Whether it was the command that scripts call, and typer need not be loaded for it (rule 3)."""
+    if arguments[:1] != ["token"]:
+        return False
+    from ._quick import try_token
+
+    return try_token(arguments[1:])
 
 
 def _app(arguments: list[str]) -> Any:

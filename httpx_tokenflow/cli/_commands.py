@@ -1,37 +1,15 @@
-"""What the commands of a session share: their options, and how they say what went wrong.
-
-Rules.
-
-1. What was asked for goes to standard output, all else to standard error.
-2. What goes wrong is one line that says what to do, and exit status 1; 130 after Ctrl-C. No traceback, no secret.
-3. What a server or a file says is shown without control characters: it comes to a terminal.
-"""
+"""The options that the commands of a session share."""
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from httpx_tokenflow import TokenFlowError
-from httpx_tokenflow.events import StoreFailed
-
 from ._profiles import profile_names
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from httpx_tokenflow.events import Event
-
-__all__ = ["ConfigFile", "ProfileName", "heed", "lasting", "plain", "plainly", "say", "show"]
-
-_INTERRUPTED = 130  # as shells count a program that SIGINT ended
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+__all__ = ["ConfigFile", "ProfileName"]
 
 
 def _complete(context: typer.Context, incomplete: str) -> list[str]:
@@ -62,65 +40,3 @@ ConfigFile = Annotated[
         help="The file with the profiles; else tokenflow/profiles.toml in your configuration directory.",
     ),
 ]
-
-
-def plain(text: object, most: int = 1000) -> str:
-    """`text` on one line, without what a terminal would obey (rule 3)."""
-    return " ".join("".join(one if one.isprintable() else " " for one in str(text)[:most]).split())
-
-
-def say(text: object) -> None:
-    """Tell a person, on standard error."""
-    show(f"tokenflow: {plain(text)}")
-
-
-def show(text: str) -> None:
-    """Show `text` to a person, as it is, on standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
-
-
-def heed(event: Event) -> None:
-    """Tell of a store that failed, where the command goes on all the same."""
-    if isinstance(event, StoreFailed):
-        say(f"{event.error}; {event.consequence}")
-
-
-def lasting(seconds: float) -> str:
-    """A duration as people say it: its two largest units."""
-    left, words = max(0, int(seconds)), []
-    for size, unit in _UNITS:
-        if left >= size:
-            words.append(f"{left // size} {unit}")
-            left %= size
-    return " ".join(words[:2]) or "0 s"
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """In here, what goes wrong ends the command as rule 2 says."""
-    logging.getLogger("httpx_tokenflow").addHandler(logging.NullHandler())  # what is to be told, we tell
-    _let_anything_be_written(sys.stdout)
-    try:
-        yield
-        sys.stdout.flush()
-    except TokenFlowError as error:
-        say(error)
-    except KeyboardInterrupt:
-        say("interrupted")
-        raise typer.Exit(_INTERRUPTED) from None
-    except BrokenPipeError:
-        # What is left in the buffer would be written, in vain, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        say("nobody reads the output any more, and not all of it was written")
-    except OSError as error:
-        say(f"{error.filename or 'the output'}: {error.strerror or type(error).__name__}")
-    else:
-        return
-    raise typer.Exit(1)
-
-
-def _let_anything_be_written(stream: Any) -> None:
-    """A name that the terminal's encoding does not have is no reason to fail."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")

@@ -24,7 +24,8 @@ import typer
 from httpx_tokenflow import ConfigurationError, ReauthenticationRequired, StoreError, TokenAuth, TokenFlowError
 
 from ._claims import name_in
-from ._commands import ConfigFile, ProfileName, lasting, plain, plainly, say, show
+from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
+from ._plainly import lasting, plain, plainly, say, show
 from ._profile_file import config_path, read_config, shown, write_settings
 from ._profiles import Profile, has_keyring, load_profile
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from httpx_tokenflow import StoreError
 from httpx_tokenflow.events import StoreFailed
 
-from ._commands import ConfigFile, ProfileName, plainly
+from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
+from ._plainly import plainly
 from ._profiles import load_profile
 
 if TYPE_CHECKING:

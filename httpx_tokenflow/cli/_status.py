@@ -13,7 +13,8 @@ import typer
 from httpx_tokenflow import TokenFlowError
 
 from ._claims import name_in
-from ._commands import ConfigFile, ProfileName, lasting, plain, plainly
+from ._commands import ConfigFile, ProfileName
+from ._plainly import lasting, plain, plainly
 from ._profiles import load_profile, profile_names
 
 if TYPE_CHECKING:

@@ -1,22 +1,13 @@
-"""``tokenflow token``: a valid access token, for scripts.
-
-Rules.
-
-1. Standard output has the token and nothing else; without one it has nothing.
-2. No browser, no question: where a person is needed, it says so and ends.
-3. It is renewed under the lease of the store, so that any number of scripts may ask at once.
-"""
+"""``tokenflow token``: a valid access token, for scripts; its options and its help. `_quick` is what it does."""
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Annotated
 
 import typer
 
-from ._commands import ConfigFile, ProfileName, heed, plainly, say
-from ._profiles import load_profile
+from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
+from ._quick import write_token
 
 __all__ = ["token"]
 
@@ -38,11 +29,4 @@ def token(
 
     $ tokenflow token --profile work --json
     """
-    with plainly():
-        found = load_profile(profile, config).token(on_event=heed, on_loss=say)
-        text = found.access_token
-        if as_json:
-            facts = {"access_token": text, "token_type": found.token_type}
-            more = {"expires_at": found.expires_at, "scope": found.scope}
-            text = json.dumps(facts | {name: value for name, value in more.items() if value is not None})
-        sys.stdout.write(f"{text}\n")
+    write_token(profile, config, as_json=as_json)
