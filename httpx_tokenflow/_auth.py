@@ -287,8 +287,8 @@ class CredentialAuth(_Base):
                 yield Read(response)
                 expired = bool(self._should_renew(response))
         challenges = tuple(response.headers.get_list("WWW-Authenticate"))
-        origin = origin_of(response.request.url)
-        return Answer(response.status_code, challenges, ours, expired, origin, has_nonce, response.request.url)
+        url, place = response.request.url, self._placement.place
+        return Answer(response.status_code, challenges, ours, expired, origin_of(url), has_nonce, url, response, place)
 
     def _driver(self, kind: type[_D]) -> _D:
         return kind(self._source, self._policy, self._client, httpx)

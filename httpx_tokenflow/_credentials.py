@@ -44,6 +44,10 @@ class Placement(Protocol):
 
     sealed: bool  # a copy of the request goes without it, even to the same origin
 
+    @property
+    def place(self) -> str:
+        """Where that is: a field, or "?" and a parameter of the query."""
+
     def is_on(self, request: Any) -> bool:
         """Whether the caller has put a credential there already."""
 
@@ -79,6 +83,7 @@ class InAuthorization(_Deaf):
 
     __slots__ = ()
     sealed = False
+    place = "Authorization"
 
     def is_on(self, request: Any) -> bool:
         return "authorization" in request.headers
@@ -99,6 +104,10 @@ class InHeader(_Deaf):
 
     name: str
     sealed = True
+
+    @property
+    def place(self) -> str:
+        return self.name
 
     def is_on(self, request: Any) -> bool:
         return self.name in request.headers
@@ -124,6 +133,7 @@ class InCookie(_Deaf):
 
     name: str
     sealed = True
+    place = "Cookie"
 
     def is_on(self, request: Any) -> bool:  # noqa: ARG002 - nobody can tell the caller's own from the jar's
         return False
@@ -153,6 +163,10 @@ class InQuery(_Deaf):
 
     name: str
     sealed = True
+
+    @property
+    def place(self) -> str:
+        return f"?{self.name}"
 
     def is_on(self, request: Any) -> bool:
         return self.name in request.url.params

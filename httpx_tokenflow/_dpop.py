@@ -43,6 +43,7 @@ class InDPoP:
     __slots__ = ("_clock", "_dpop")
 
     sealed = True
+    place = "Authorization"
 
     def __init__(self, dpop: DPoP, clock: Clock) -> None:
         self._dpop = dpop

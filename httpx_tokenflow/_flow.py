@@ -35,6 +35,7 @@ from ._errors import ReauthenticationRequired, StepUpRequired, TokenFlowError, T
 from ._flights import Demand
 from ._lifecycle import Why
 from ._steps import Answer, Drain, Launch, Send, Step, Wait
+from ._verdicts import Verdicts, explain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ._lifecycle import RenewalPolicy
     from ._renewal import Renewals
     from ._sources import TokenSource
+    from ._times import Clock
 
 __all__ = ["Sending", "Verdict", "authorize", "current", "verdict"]
 
@@ -122,7 +124,7 @@ def authorize(
         if not (yield from life.mend(what, challenge)):
             break
         life.answer = yield Send(life.held)
-    _tell(source, life.held, life.answer, challenge, stands=True)
+    _tell(source, policy.clock, life.held, life.answer, challenge, stands=True)
 
 
 def _first(
@@ -190,7 +192,7 @@ class _Request:
         if not self.sending.replayable:
             yield from _renew_aside(source, policy, renewals, held, demand)
             return False
-        _tell(source, self.held, self.answer, challenge, stands=False)
+        _tell(source, policy.clock, self.held, self.answer, challenge, stands=False)
         yield Drain()
         self.held = source.newer(held, policy.clock)
         if self.held is None:
@@ -210,7 +212,7 @@ class _Request:
                 return False
             yield Drain()
             raise _step_up_required(challenge, held)
-        _tell(self.source, self.held, self.answer, challenge, stands=False)
+        _tell(self.source, self.policy.clock, self.held, self.answer, challenge, stands=False)
         yield Drain()
         demand = Demand(challenge, self.answer.url)
         try:
@@ -344,20 +346,32 @@ def _said(text: str | None, held: Held | None) -> str | None:
     return words(text, () if held is None else (held.entry.token.access_token,))
 
 
-def _tell(source: TokenSource, held: Held | None, answer: Answer, challenge: Challenge | None, *, stands: bool) -> None:
+def _tell(
+    source: TokenSource,
+    clock: Clock,
+    held: Held | None,
+    answer: Answer,
+    challenge: Challenge | None,
+    *,
+    stands: bool,
+) -> None:
     if not answer.ours or not (answer.status == 401 or answer.expired or challenge is not None):
         return
-    level = logging.WARNING if stands else logging.DEBUG
-    if source.is_heard(level):
+    error = _said(challenge.error, held) if challenge else None
+    if source.is_heard(logging.DEBUG):
         source.tell(
             "RequestRefused",
-            level,
+            logging.DEBUG,
             origin=str(answer.origin),
             status=answer.status,
-            error=_said(challenge.error, held) if challenge else None,
+            error=error,
             scope=_said(challenge.scope, held) if challenge else None,
             stands=stands,
         )
+    if stands and source.is_heard(logging.WARNING):
+        if source.verdicts is None:
+            source.verdicts = Verdicts()
+        explain_refusal(source, source.verdicts, clock, held, answer, error)
 
 
 def _tell_wait(source: TokenSource, flight: Flight, seconds: float, *, served: bool) -> None:

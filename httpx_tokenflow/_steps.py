@@ -79,6 +79,8 @@ class Answer:
         origin: whose answer it is, if that may matter.
         nonce: it brought a nonce for the next proof (RFC 9449 §9).
         url: of the request that was answered, if that may matter.
+        response: what all this was read from, for whoever is to explain it.
+        place: where the credential was: "Authorization", another field, "Cookie", or "?" and a parameter of the query.
     """
 
     status: int
@@ -88,6 +90,8 @@ class Answer:
     origin: object = ""
     nonce: bool = False
     url: object = ""
+    response: Any = field(default=None, repr=False)
+    place: str = "Authorization"
 
 
 class Step:

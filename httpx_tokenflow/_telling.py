@@ -19,8 +19,8 @@ __all__ = ["Listener", "Teller"]
 logger = logging.getLogger("httpx_tokenflow")
 
 EventName = Literal[
-    "BreakerClosed", "BreakerOpened", "RenewalFailed", "RequestRefused", "Revoked", "SecretFellBack", "StoreFailed",
-    "TokenObtained", "TokenRenewed", "Waited",
+    "BreakerClosed", "BreakerOpened", "RefusalExplained", "RenewalFailed", "RequestRefused", "Revoked",
+    "SecretFellBack", "StoreFailed", "TokenObtained", "TokenRenewed", "Waited",
 ]  # fmt: skip
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ._errors import StoreError, TokenFlowError
 
 __all__ = [
-    "BreakerClosed", "BreakerOpened", "Event", "RenewalFailed", "RequestRefused", "Revoked", "SecretFellBack",
-    "StoreFailed", "TokenObtained", "TokenRenewed", "Waited", "Why",
+    "BreakerClosed", "BreakerOpened", "Event", "RefusalExplained", "RenewalFailed", "RequestRefused", "Revoked",
+    "SecretFellBack", "StoreFailed", "TokenObtained", "TokenRenewed", "Waited", "Why",
 ]  # fmt: skip
 
 
@@ -143,6 +143,43 @@ class RequestRefused(Event):
         return (
             f"{self.source}: {self.origin} answered {self.status}{told}; {'it stands' if self.stands else 'once more'}"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalExplained(Event):
+    """Why an API's refusal stands, as far as its answer tells (`httpx_tokenflow.doctor.explain`).
+
+    Told once for each cause at an origin, and again after a minute if it goes on.
+
+    Attributes:
+        origin: the API's.
+        status: of its answer.
+        error: the code in its challenge (RFC 6750 §3.1), or None.
+        cause: the cause's id, from the doctor's table; None: the answer alone does not tell.
+        certainty: "certain", "likely" or "possible"; None where there is no cause.
+        verdict: the cause, here, in a sentence.
+        remedy: what to do about it; None where there is no cause.
+        times: how many refusals have stood for this cause since it was told last, with this one.
+    """
+
+    origin: str
+    status: int
+    error: str | None
+    cause: str | None
+    certainty: str | None
+    verdict: str
+    remedy: str | None
+    times: int
+
+    def __str__(self) -> str:
+        often = "" if self.times == 1 else f" ({self.times} times since this was last said)"
+        if self.cause is None:
+            why = "its answer alone does not say why; `tokenflow doctor` can look further"
+        else:
+            sure = "" if self.certainty == "certain" else f"{self.certainty}: "
+            why = f"{sure}{self.verdict}. What to do: {self.remedy}"
+        said = f" {self.error}" if self.error else ""
+        return f"{self.source}: {self.origin} answered {self.status}{said}, and it stands{often}: {why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

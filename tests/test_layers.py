@@ -46,6 +46,7 @@ ORDER = [
     "_breakers",
     "_telling",
     "doctor",
+    "_verdicts",
     "_sources",
     "_registry",
     "_renewal",

@@ -10,8 +10,10 @@ from ._examination import MAX_PROBES, Probe, Question, examine, plan
 from ._explain import explain
 from ._facts import Exchange, Expected, Facts, Fields, Refusal
 from ._readings import Reading, read_token
+from ._sent import Sent, sent_in
 
 __all__ = [
     "MAX_PROBES", "Cause", "Certainty", "Diagnosis", "Exchange", "Expected", "Facts", "Fields", "Finding", "Probe",
-    "Question", "Reading", "Refusal", "diagnose", "examine", "explain", "plan", "read_token",
+    "Question", "Reading", "Refusal", "Sent", "diagnose", "examine", "explain", "plan",
+    "read_token", "sent_in",
 ]  # fmt: skip

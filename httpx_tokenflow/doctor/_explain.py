@@ -15,7 +15,7 @@ from ._readings import read_token
 if TYPE_CHECKING:
     from ._sent import Sent
 
-__all__ = ["explain", "reading_of"]
+__all__ = ["explain", "reading_of", "refusal_of"]
 
 
 def explain(
@@ -24,24 +24,33 @@ def explain(
     now: float | None = None,
     expected: Expected | None = None,
     token_age: float | None = None,
+    carried: Sent | None = None,
 ) -> Diagnosis:
     """Why `what` was refused. It sends nothing, reads nothing, and does not raise.
 
     Args:
-        what: a response of httpx or httpx2 (its redirects are looked at as well; its body only if it was read), or a
-            `TokenRequestError` or `TokenEndpointUnavailable`.
+        what: a response of httpx or httpx2 (its redirects are looked at as well; its body only if it was read), an
+            `Exchange`, a `TokenRequestError`, or a `TokenEndpointUnavailable`.
         now: Unix seconds at which the request was sent; None: a moment ago.
         expected: what the API expects of a token; None: nobody has said so.
         token_age: seconds since the token was issued, if that is known.
+        carried: the credential, where the response's request no longer shows it.
     """
     now = time.time() if now is None else now
-    expected = Expected() if expected is None else expected
+    expected = expected or Expected()
     if isinstance(what, TokenRequestError | TokenEndpointUnavailable):
         return diagnose(Facts(now=now, expected=expected, refusal=refusal_of(what)))
-    history = [*getattr(what, "history", ()), what]
-    exchanges = tuple(_exchange(response, "hop" if at else "asked") for at, response in enumerate(history))
+    exchanges = (what,) if isinstance(what, Exchange) else _exchanges(what)
     facts = Facts(exchanges=exchanges, now=now, expected=expected, token_age=token_age)
+    if carried is not None and not facts.credentials:
+        facts = replace(facts, carried=carried)
     return diagnose(replace(facts, token=reading_of(facts.credential)))
+
+
+def _exchanges(response: Any) -> tuple[Exchange, ...]:
+    """A response, with the redirects before it."""
+    history = [*getattr(response, "history", ()), response]
+    return tuple(_exchange(one, "hop" if at else "asked") for at, one in enumerate(history))
 
 
 def refusal_of(error: TokenRequestError | TokenEndpointUnavailable) -> Refusal:

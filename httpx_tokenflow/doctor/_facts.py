@@ -241,6 +241,7 @@ class Facts:
         introspection: what it says about the token (RFC 7662), if it was asked.
         refusal: how no token was issued, if one was asked for.
         browser_origin: the origin of the page that a browser would send this from (CORS), if somebody has said so.
+        carried: the credential of the request, where its exchange no longer shows it.
         secrets: what no text may show, over what can be told from the exchanges.
     """
 
@@ -254,6 +255,7 @@ class Facts:
     introspection: Mapping[str, Any] | None = field(default=None, repr=False)
     refusal: Refusal | None = None
     browser_origin: str | None = None
+    carried: Sent | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -273,6 +275,8 @@ class Facts:
     @property
     def credentials(self) -> tuple[Sent, ...]:
         """The credentials that the request carried, wherever they were."""
+        if self.carried is not None:
+            return (self.carried,)
         return () if self.asked is None else credentials_of(self.asked.url, self.asked.sent.pairs)
 
     @property

@@ -46,6 +46,8 @@ class Sieve:
     def of(cls, facts: Facts) -> Sieve:
         """The sieve for all that `facts` know."""
         secrets = set(facts.secrets)
+        if facts.carried is not None:
+            secrets |= _parts(facts.carried.raw)
         for exchange in facts.exchanges:
             for sent in credentials_of(exchange.url, exchange.sent.pairs):
                 secrets |= _parts(sent.raw)

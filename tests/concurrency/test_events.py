@@ -25,6 +25,7 @@ from httpx_tokenflow.events import (
     BreakerClosed,
     BreakerOpened,
     Event,
+    RefusalExplained,
     RenewalFailed,
     RequestRefused,
     SecretFellBack,
@@ -195,7 +196,7 @@ def test_a_refusal_that_is_mended(driver: str) -> None:
 
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 def test_a_refusal_that_stands(driver: str, caplog: pytest.LogCaptureFixture) -> None:
-    """`RequestRefused` for what no token would mend, with the scope that is missing: that is a warning."""
+    """`RequestRefused` for what no token would mend, with the scope that is missing; and why it stands is a warning."""
     caplog.set_level(logging.DEBUG, "httpx_tokenflow")
     stage, heard = in_state(0.0, "client", driver)
     challenge = {"WWW-Authenticate": 'Bearer error="insufficient_scope", scope="write"'}
@@ -204,9 +205,12 @@ def test_a_refusal_that_stands(driver: str, caplog: pytest.LogCaptureFixture) ->
     expected = RequestRefused(
         source=SOURCE, origin=ORIGIN, status=403, error="insufficient_scope", scope="write", stands=True
     )
-    assert heard == [expected]
+    explained = heard[-1]
+    assert heard == [expected, explained]
+    assert isinstance(explained, RefusalExplained)
     assert [(one.levelno, one.getMessage()) for one in caplog.records if one.name == "httpx_tokenflow"] == [
-        (logging.WARNING, str(expected))
+        (logging.DEBUG, str(expected)),
+        (logging.WARNING, str(explained)),
     ]
 
 

@@ -320,7 +320,11 @@ class _Player:
             _same(found, self._pick(expect["stored"]), "stored")
 
     def _check_events(self, expected: list[Any]) -> None:
-        told = [one for one in self.given.events if not isinstance(one, events.Waited | events.RequestRefused)]
+        told = [
+            one
+            for one in self.given.events
+            if not isinstance(one, events.Waited | events.RequestRefused | events.RefusalExplained)
+        ]
         wanted = [one if isinstance(one, dict) else {one: {}} for one in expected]
         _same([type(event).__name__ for event in told], [next(iter(one)) for one in wanted], "events")
         for event, one in zip(told, wanted, strict=True):

@@ -136,7 +136,7 @@ EXPECT = {
     "asked": "how often the program's callable was asked",
     "slept": "the seconds of each sleep between two attempts",
     "waited": "how many requests waited, by their events",
-    "events": "all others, in order, but RequestRefused: names, or {name: {attribute: value}}",
+    "events": "all others, in order, but RequestRefused and RefusalExplained: names, or {name: {attribute: value}}",
     "refused": "how many RequestRefused",
     "status": "STATUS",
     "stored": "name of the token in the store, or null",

@@ -37,7 +37,7 @@ def _parameter(scenario: dict[str, Any]) -> Any:
     return pytest.param(scenario, id=f"{scenario['file']}: {scenario['name']}", marks=marks)
 
 
-@pytest.mark.sampled
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", HANDS)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_scenario(scenario: dict[str, Any], library: str, way: str) -> None:

@@ -1,0 +1,197 @@
+"""Why a refusal stands: told in one sentence, once for each cause and interval, whoever asks how often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+
+import httpx
+import httpx2
+import pytest
+
+from httpx_tokenflow import APIKeyAuth, BearerAuth, RefreshToken, RenewalPolicy, Token, TokenAuth
+from httpx_tokenflow._times import Clock
+from httpx_tokenflow._verdicts import INTERVAL, MAX_KEPT, Verdicts
+from httpx_tokenflow.events import RefusalExplained, RequestRefused
+
+API = "https://api.example/things"
+SECRET = "s3cr3t-8f3a6c1e5b7d49f2a0c4"
+EXPIRED = {"WWW-Authenticate": 'Bearer error="invalid_token", error_description="The token expired"'}
+LOOK = ("https://api.example", 401, "invalid_token")
+
+
+class Time:
+    """A clock that only moves by hand."""
+
+    def __init__(self):
+        self.now = 1_000_000.0
+        self.policy = RenewalPolicy(clock=Clock(lambda: self.now, lambda: self.now))
+
+    def move(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+def client_of(answer, library=httpx):
+    return library.Client(transport=library.MockTransport(answer))
+
+
+class Heard(list):
+    """A handler that keeps what it is told."""
+
+    __hash__ = object.__hash__
+
+    def __call__(self, event):
+        self.append(event)
+
+    def of(self, kind):
+        return [event for event in self if type(event) is kind]
+
+
+def bearer(heard):
+    return BearerAuth(SECRET, on_event=heard)
+
+
+def api_key(heard):
+    return APIKeyAuth(SECRET, on_event=heard)
+
+
+def in_query(heard):
+    return APIKeyAuth(SECRET, query="appid", on_event=heard)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+@pytest.mark.parametrize("make", [bearer, api_key, in_query])
+def test_a_storm_of_refusals_is_explained_once(make, library, caplog):
+    """Of a hundred refusals that stand each is told at DEBUG, and one is explained, as a warning without the secret."""
+    caplog.set_level(logging.DEBUG, "httpx_tokenflow")
+    heard = Heard()
+    with client_of(lambda _: library.Response(401, headers=EXPIRED), library) as client:
+        auth = make(heard)
+        assert {client.get(API, auth=auth).status_code for _ in range(100)} == {401}
+    assert len(heard.of(RequestRefused)) == 100
+    (explained,) = heard.of(RefusalExplained)
+    assert (explained.origin, explained.status, explained.error) == ("https://api.example", 401, "invalid_token")
+    assert (explained.cause, explained.times) == ("expired", 1)
+    assert explained.verdict in str(explained)
+    assert [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING] == [str(explained)]
+    assert SECRET not in caplog.text + repr(heard) + str(explained)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "threads"])
+def test_it_is_told_again_after_an_interval_with_how_often(loop, time):
+    """The same cause is told again after a minute, with how many refusals there were since."""
+    heard = Heard()
+    token = Token(SECRET, expires_at=time.now + 3600)
+    grant = RefreshToken("https://as.example/token", client_id="c")
+    auth = TokenAuth(grant, token=token, policy=time.policy, on_event=heard)
+
+    def ask(times):
+        if loop == "threads":
+            with client_of(lambda _: httpx.Response(401, headers=EXPIRED)) as client:
+                for _ in range(times):
+                    client.get(API, auth=auth, extensions={"tokenflow": {"retry": False}})
+            return
+
+        async def many():
+            transport = httpx.MockTransport(lambda _: httpx.Response(401, headers=EXPIRED))
+            async with httpx.AsyncClient(transport=transport) as client:
+                for _ in range(times):
+                    await client.get(API, auth=auth, extensions={"tokenflow": {"retry": False}})
+
+        asyncio.run(many())
+
+    ask(5)
+    for _ in range(10):
+        time.move(INTERVAL / 10.5)
+        ask(2)
+    assert [one.times for one in heard.of(RefusalExplained)] == [1]
+    time.move(INTERVAL)
+    ask(3)
+    assert [one.times for one in heard.of(RefusalExplained)] == [1, 25]
+    assert "25 times since" in str(heard.of(RefusalExplained)[-1])
+
+
+def test_another_cause_is_told_at_once(time):
+    """What changes within the interval is told, though its refusals look alike: a second later at the latest."""
+    heard = Heard()
+    said = ["The token expired"]
+
+    def answer(_):
+        text = f'Bearer error="invalid_token", error_description="{said[0]}"'
+        return httpx.Response(401, headers={"WWW-Authenticate": text})
+
+    token = Token(SECRET, expires_at=time.now + 3600)
+    auth = TokenAuth(
+        RefreshToken("https://as.example/t", client_id="c"), token=token, policy=time.policy, on_event=heard
+    )
+    once = {"tokenflow": {"retry": False}}
+    with client_of(answer) as client:
+        client.get(API, auth=auth, extensions=once)
+        said[0] = "The audience is invalid"
+        client.get(API, auth=auth, extensions=once)
+        time.move(1.0)
+        client.get(API, auth=auth, extensions=once)
+    assert [one.cause for one in heard.of(RefusalExplained)] == ["expired", "wrong-audience"]
+
+
+def test_where_the_answer_does_not_say_the_doctor_is_named():
+    """A refusal that says nothing is told as well, with where to go from here."""
+    heard = Heard()
+    with client_of(lambda _: httpx.Response(401, headers={"WWW-Authenticate": "Bearer"})) as client:
+        client.get(API, auth=bearer(heard))
+    (explained,) = heard.of(RefusalExplained)
+    assert explained.cause is not None or "tokenflow doctor" in str(explained)
+
+
+def test_what_is_mended_or_not_ours_is_not_explained():
+    """No word about a 401 that a newer key has mended, nor about one of a request that the caller has signed."""
+    heard = Heard()
+    with client_of(lambda request: httpx.Response(200 if request.headers.get("X-API-Key") == "new" else 401)) as client:
+        assert client.get(API, auth=APIKeyAuth(["old", "new"], on_event=heard)).status_code == 200
+        assert client.get(API, auth=bearer(heard), headers={"Authorization": "Basic abc"}).status_code == 401
+    assert heard.of(RefusalExplained) == []
+
+
+def test_where_nobody_listens_nothing_is_looked_at():
+    """A refusal that nobody would hear of costs no diagnosis, and a program without refusals loads no doctor."""
+    code = """if True:
+        import logging, sys, httpx, httpx_tokenflow
+        logging.getLogger("httpx_tokenflow").setLevel(logging.ERROR)
+        for status in 200, 401:
+            client = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(status)))
+            assert client.get("https://api.example", auth=httpx_tokenflow.BearerAuth("x")).status_code == status
+        assert "httpx_tokenflow.doctor" not in sys.modules
+        logging.getLogger("httpx_tokenflow").setLevel(logging.WARNING)
+        client.get("https://api.example", auth=httpx_tokenflow.BearerAuth("x"))
+        assert "httpx_tokenflow.doctor" in sys.modules
+    """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_refusals_that_look_alike_are_looked_at_once_a_second():
+    """Of many that look alike only one a second needs a look of its own; the others count for its cause."""
+    verdicts = Verdicts()
+    assert not verdicts.known(LOOK, 0.0)
+    assert verdicts.times(LOOK, "expired", 0.0) == 1
+    assert verdicts.known(LOOK, 0.5)
+    assert not verdicts.known((*LOOK[:2], None), 0.5)
+    assert not verdicts.known(LOOK, 1.0)
+    assert verdicts.times(LOOK, "expired", 1.0) == 0
+    assert verdicts.times(LOOK, "expired", INTERVAL) == 3
+
+
+def test_what_is_remembered_is_bounded():
+    """Any number of origins is remembered in a few places, the newest ones."""
+    verdicts = Verdicts()
+    for number in range(10 * MAX_KEPT):
+        assert verdicts.times((f"https://{number}.example", 401, None), "expired", 0.0) == 1
+    assert len(verdicts._told) == len(verdicts._looks) == MAX_KEPT
+    assert verdicts.known((f"https://{10 * MAX_KEPT - 1}.example", 401, None), 0.5)
