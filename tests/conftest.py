@@ -52,14 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _superfluous(matrix: list[pytest.Item]) -> list[pytest.Item]:
-    """All but a sample that has each value of each parameter; or each pair of values, with `sampled(2)`.
+    """All but a sample that has each value of each parameter; with `sampled(2)` each pair of values, with 0 just one.
 
     Which ones goes by their names: the same in each run and in each of xdist's workers.
     """
     mark = matrix[0].get_closest_marker("sampled")
     size = mark.args[0] if mark and mark.args else 1
-    values = {item: [(name, id(value)) for name, value in sorted(item.callspec.params.items())] for item in matrix}
-    has = {item: set(combinations(values[item], size)) for item in matrix}
+    has = {item: set(combinations(_values(item), size)) for item in matrix}
     missing = set().union(*has.values())
     rest = sorted(matrix, key=lambda item: crc32(item.nodeid.encode()))
     while missing:
@@ -67,3 +66,9 @@ def _superfluous(matrix: list[pytest.Item]) -> list[pytest.Item]:
         missing -= has[chosen]
         rest.remove(chosen)
     return rest
+
+
+def _values(item: pytest.Item) -> list[tuple[str, object]]:
+    """The values of its parameters, by name: something that is the same for the same value, and can be in a set."""
+    params = sorted(item.callspec.params.items())
+    return [(name, value if isinstance(value, str) else id(value)) for name, value in params]
