@@ -27,6 +27,8 @@ __all__ = ["Cause", "Certainty", "Diagnosis", "Finding", "diagnose"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
+_LATER = frozenset({408, 425, 429})  # "not now" is no word about a credential
+
 
 class Certainty(enum.IntEnum):
     """How sure a finding is."""
@@ -151,7 +153,7 @@ class Diagnosis:
 
 def is_answered(facts: Facts) -> bool:
     """Whether there is an answer that says anything about a credential: a failing server does not."""
-    return 0 < facts.status < 500 or facts.status == 511
+    return (0 < facts.status < 500 and facts.status not in _LATER) or facts.status == 511
 
 
 def is_refused(facts: Facts) -> bool:

@@ -306,10 +306,10 @@ class Facts:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of `url` (RFC 6454 §4); a port that cannot be read counts as none."""
-    parts = urlsplit(url)
+    """Scheme, host and port of `url` (RFC 6454 §4); what cannot be read is an origin of its own."""
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        port = None
+        return "", url, None
     return parts.scheme.lower(), (parts.hostname or "").lower(), port or _PORTS.get(parts.scheme.lower())
