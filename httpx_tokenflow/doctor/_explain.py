@@ -72,7 +72,10 @@ def reading_of(sent: Sent | None) -> Any:
 
 
 def _exchange(response: Any, role: str) -> Exchange:
-    request = getattr(response, "_request", None) or getattr(response, "request", None)
+    try:
+        request = response.request
+    except RuntimeError:  # it was made by hand, without one
+        request = None
     return Exchange(
         role=role,
         method=str(getattr(request, "method", "GET")),
