@@ -27,7 +27,8 @@ anything = st.recursive(
 )
 names_of_claims = st.sampled_from(
     ["iss", "aud", "exp", "nbf", "iat", "scope", "scp", "typ", "token_use", "azp", "client_id", "nonce", "at_hash",
-     "cnf", "events", "permissions", "env", "environment", "livemode", "sub", "jti", "auth_time", "acr", "scopes", "roles"]
+     "cnf", "events", "permissions", "env", "environment", "livemode", "sub", "jti", "auth_time", "acr", "scopes",
+     "roles"]
 )  # fmt: skip
 of_claims = (
     anything
