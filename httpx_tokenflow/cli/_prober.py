@@ -5,20 +5,24 @@ Rules.
 1. What does not get an answer is a fact as well: the exchange says why, without the values that were sent.
 2. HTTP/2 is spoken where the package h2 is installed and the server speaks it, so that what a connection remembers
    can be seen. The proxy variables of the environment are honoured, as the program's client would.
-3. No more than the beginning of a body is read, and the whole examination ends with its patience.
+3. A server cannot hold the doctor: each probe has a limit for the whole of it, a body has a shorter one and is read
+   at its beginning only, and the examination has one for all. An answer whose body does not end is an answer.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+import anyio
 import httpx
 
 from httpx_tokenflow.doctor import Exchange, Facts, Fields, examine
+from httpx_tokenflow.doctor._facts import UNSENDABLE
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor import Probe, Question
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Prober"]
 
 _BODY_LIMIT = 64 * 1024  # bytes
+_BODY_SECONDS = 1.0
+# What has no end, or nothing to read in it.
+_UNREAD = ("text/event-stream", "application/octet-stream", "image/", "video/", "audio/", "font/")
 
 
 class Prober:
@@ -33,19 +40,24 @@ class Prober:
 
     Args:
         timeout: seconds for each, the whole of it.
+        patience: seconds for all of them.
         verify: as httpx takes it: an SSL context, or True.
     """
 
-    def __init__(self, *, timeout: float = 5.0, verify: Any = True) -> None:
+    def __init__(self, *, timeout: float = 5.0, patience: float = 20.0, verify: Any = True) -> None:
         self.timeout = timeout
+        self.patience = patience
         self.verify = verify
         self.http2 = importlib.util.find_spec("h2") is not None
 
     def examine(self, question: Question) -> Facts:
-        """Send what `question` leaves open, and return the facts."""
+        """Send what `question` leaves open, and return the facts. It runs an event loop of its own."""
+        return anyio.run(self._examine, question)
+
+    async def _examine(self, question: Question) -> Facts:
         began = time.monotonic()
-        with ExitStack() as stack:
-            clients: dict[str, httpx.Client] = {}
+        async with AsyncExitStack() as stack:
+            clients: dict[str, httpx.AsyncClient] = {}
             talk = examine(question)
             answer: Exchange | None = None
             while True:
@@ -54,65 +66,66 @@ class Prober:
                 except StopIteration as done:
                     facts: Facts = done.value
                     return facts
-                if probe.connection == "own" or probe.connection not in clients:
-                    clients[probe.connection] = stack.enter_context(self._client())
-                answer = self._send(clients[probe.connection], probe, began)
+                at = time.monotonic() - began
+                unsent = Exchange(role=probe.role, method=probe.method, url=probe.url, sent=probe.fields, began=at)
+                try:
+                    if probe.connection == "own" or probe.connection not in clients:
+                        clients[probe.connection] = await stack.enter_async_context(self._client())
+                    answer = await self._send(clients[probe.connection], probe, unsent, self.patience - at)
+                except (httpx.HTTPError, httpx.InvalidURL, ValueError, ImportError, TimeoutError) as error:
+                    answer = replace(unsent, failure=self._in_words(error))
+                answer = replace(answer, seconds=time.monotonic() - began - at)
 
-    def _client(self) -> httpx.Client:
-        return httpx.Client(verify=self.verify, http2=self.http2, timeout=self.timeout, follow_redirects=False)
+    def _client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(verify=self.verify, http2=self.http2, timeout=self.timeout, follow_redirects=False)
 
-    def _send(self, client: httpx.Client, probe: Probe, began: float) -> Exchange:
-        at = time.monotonic()
+    async def _send(self, client: httpx.AsyncClient, probe: Probe, unsent: Exchange, left: float) -> Exchange:
         client.cookies.clear()
         headers = list(probe.fields)
         content = None
         if probe.form:
             content = urlencode(probe.form).encode()
             headers.append(("Content-Type", "application/x-www-form-urlencoded"))
+        request = client.build_request(probe.method, probe.url, headers=headers, content=content)
+        # httpx has a limit for each read, and a server that gives a byte a second keeps it.
+        with anyio.fail_after(max(0.0, min(self.timeout, left))):
+            response = await client.send(request, stream=True)
         try:
-            request = client.build_request(probe.method, probe.url, headers=headers, content=content)
-            sent = Fields(request.headers.multi_items())
-            response = client.send(request, stream=True)
-            try:
-                body = _beginning(response)
-            finally:
-                response.close()
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            return Exchange(
-                role=probe.role,
-                method=probe.method,
-                url=probe.url,
-                sent=probe.fields,
-                began=at - began,
-                seconds=time.monotonic() - at,
-                failure=_in_words(error),
-            )
-        return Exchange(
-            role=probe.role,
-            method=probe.method,
+            body = await _beginning(response)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+        return replace(
+            unsent,
             url=str(request.url),
-            sent=sent,
+            sent=Fields(response.request.headers.multi_items()),
             status=response.status_code,
             received=Fields(response.headers.multi_items()),
             body=body,
             http_version=response.http_version,
-            began=at - began,
-            seconds=time.monotonic() - at,
         )
 
+    def _in_words(self, error: Exception) -> str:
+        """Why there was no answer. httpx quotes a header value that it refuses to send: rule 1."""
+        kind = type(error).__name__
+        if isinstance(error, TimeoutError):
+            return f"{kind}: no answer within {self.timeout:g} seconds"
+        if isinstance(error, httpx.LocalProtocolError | ValueError):
+            return f"{kind}: {UNSENDABLE}"
+        return f"{kind}: {error}"
 
-def _beginning(response: httpx.Response) -> str:
+
+async def _beginning(response: httpx.Response) -> str | None:
+    """The beginning of the body; None where it is nothing to read."""
+    if response.headers.get("Content-Type", "").lower().startswith(_UNREAD):
+        return None
     body = b""
-    for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) >= _BODY_LIMIT:
-            break
+    with anyio.move_on_after(_BODY_SECONDS):
+        try:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) >= _BODY_LIMIT:
+                    break
+        except httpx.HTTPError:  # cut off, or not encoded as it says: what came before is the answer still
+            pass
     return body[:_BODY_LIMIT].decode("utf-8", "replace")
-
-
-def _in_words(error: Exception) -> str:
-    """Why there was no answer. httpx quotes a header value that it refuses to send: rule 1."""
-    kind = type(error).__name__
-    if isinstance(error, httpx.LocalProtocolError | ValueError) and not isinstance(error, httpx.InvalidURL):
-        return f"{kind}: a header value cannot be sent as it is"
-    return f"{kind}: {error}"

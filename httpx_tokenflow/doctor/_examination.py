@@ -10,7 +10,8 @@ Rules.
    is followed within its origin only, a `jwks_uri` elsewhere is not read, and what a token claims to be its issuer is
    not visited.
 4. The credential goes to the URL's origin, as it was asked for; the token itself to the introspection endpoint as well.
-   Documents are read, and preflights sent, without it.
+   Documents are read, and preflights sent, without it. Where a page's origin is named, what a browser would send from
+   there says so (`Origin`), for many servers add what CORS needs only then.
 5. `plan` lists what may be sent before anything is.
 """
 
@@ -18,12 +19,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from ._explain import reading_of
 from ._facts import Exchange, Expected, Facts, Fields, Refusal, origin
 from ._mending import mended
-from ._sent import KEY_FIELDS, credentials_of
+from ._sent import credentials_of, is_key_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["MAX_PROBES", "Probe", "Question", "examine", "plan"]
 
 MAX_PROBES = 8
-_CREDENTIAL_FIELDS = KEY_FIELDS | {"authorization", "cookie", "dpop"}
+_CREDENTIAL_FIELDS = frozenset({"authorization", "cookie", "dpop"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # What a browser sends without asking (the Fetch standard), as far as a person would give it.
 _SAFELISTED = frozenset({"accept", "accept-language", "content-language", "host", "origin", "user-agent", "cookie"})
+_SIMPLE = frozenset({"GET", "HEAD", "POST"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +191,14 @@ def _is_accepted(facts: Facts) -> bool:
 
 
 def _is_refused(facts: Facts) -> bool:
-    return _is_reached(facts) and facts.last is not None and not facts.last.is_accepted
+    """Neither accepted nor sent elsewhere: what another origin would say is not known."""
+    return _is_reached(facts) and facts.last is not None and not facts.last.is_accepted and not facts.last.location
+
+
+def _is_forgotten(facts: Facts) -> bool:
+    """Accepted on a connection of its own, refused on one where somebody was refused before."""
+    again = facts.probe("again")
+    return again is not None and again.is_refused
 
 
 def _is_never_sent(facts: Facts) -> bool:
@@ -207,7 +216,7 @@ def _ask(question: Question, _facts: Facts) -> Probe:
         why="the request as it was asked for",
         method=question.method,
         url=question.url,
-        fields=question.fields,
+        fields=_fields(question),
         connection="first",
     )
 
@@ -221,7 +230,7 @@ def _hop(question: Question, facts: Facts) -> Probe:
         why="where the redirect leads, with the credential",
         method=_probing(question),
         url=leads if leads is not None and is_new and origin(leads) == origin(question.url) else "",
-        fields=question.fields,
+        fields=_fields(question),
         connection="first",
     )
 
@@ -234,7 +243,7 @@ def _bare(question: Question, facts: Facts) -> Probe | None:
         why="what somebody without a credential is told",
         method=_probing(question),
         url=_without_query_credentials(_reached(question, facts)),
-        fields=question.fields.without(*_CREDENTIAL_FIELDS),
+        fields=_without_credentials(_fields(question)),
         connection="second",
     )
 
@@ -242,13 +251,14 @@ def _bare(question: Question, facts: Facts) -> Probe | None:
 def _mended(question: Question, facts: Facts) -> Probe | None:
     if not credentials_of(question.url, question.fields.pairs):
         return None
-    fields = mended(facts)
+    fields, place = mended(facts), "" if facts.credential is None else facts.credential.place
+    # What else was sent stays: a gateway may want a key of its own beside the token.
     return Probe(
         role="mended",
         why="the same credential, spelt as the server wants it",
         method=_probing(question),
-        url=_reached(question, facts) if fields is not None else "",
-        fields=question.fields.without(*_CREDENTIAL_FIELDS).having(*(fields or ())),
+        url=_without_query_credentials(_reached(question, facts)) if fields is not None else "",
+        fields=_fields(question).without("authorization", place).having(*(fields or ())),
     )
 
 
@@ -261,8 +271,21 @@ def _again(question: Question, facts: Facts) -> Probe | None:
         why="whether the connection remembers who was refused on it",
         method=_probing(question),
         url=_reached(question, facts),
-        fields=question.fields,
+        fields=_fields(question),
         connection="second",
+    )
+
+
+def _anew(question: Question, facts: Facts) -> Probe | None:
+    """The same once more on a connection of its own: it tells a connection that remembers from a token for one use."""
+    if not credentials_of(question.url, question.fields.pairs):
+        return None
+    return Probe(
+        role="anew",
+        why="whether a new connection forgets who was refused",
+        method=_probing(question),
+        url=_reached(question, facts),
+        fields=_fields(question),
     )
 
 
@@ -270,6 +293,8 @@ def _preflight(question: Question, _facts: Facts) -> Probe | None:
     if question.origin is None:
         return None
     unsafe = sorted({name.lower() for name, _ in question.fields} - _SAFELISTED)
+    if not unsafe and question.method in _SIMPLE:
+        return None  # a browser does not ask
     asking = [("Access-Control-Request-Headers", ", ".join(unsafe))] if unsafe else []
     fields = Fields([("Origin", question.origin), ("Access-Control-Request-Method", question.method), *asking])
     why = "what a browser asks before it sends the request"
@@ -327,13 +352,29 @@ def _probing(question: Question) -> str:
     return question.method if question.method in _READING else "GET"
 
 
+def _fields(question: Question) -> Fields:
+    """The fields of the request, with the origin of the page that a browser would send it from (Fetch §3.2)."""
+    if question.origin is None or question.fields.get("Origin") is not None:
+        return question.fields
+    return question.fields.having(("Origin", question.origin))
+
+
+def _without_credentials(fields: Fields) -> Fields:
+    return Fields((name, value) for name, value in fields if not _is_credential_field(name))
+
+
+def _is_credential_field(name: str) -> bool:
+    return name.lower() in _CREDENTIAL_FIELDS or is_key_field(name)
+
+
 def _without_query_credentials(url: str) -> str:
-    names = {one.place[1:] for one in credentials_of(url, ()) if one.place.startswith("?")}
-    if not names:
+    """The URL without a token or key in its query, and without user and password."""
+    places = {one.place for one in credentials_of(url, ())}
+    if not places:
         return url
     parts = urlsplit(url)
-    kept = [pair for pair in parts.query.split("&") if pair.partition("=")[0] not in names]
-    return parts._replace(query="&".join(kept)).geturl()
+    kept = [pair for pair in parts.query.split("&") if f"?{unquote_plus(pair.partition('=')[0])}" not in places]
+    return parts._replace(query="&".join(kept), netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 _STEPS = (
@@ -342,6 +383,7 @@ _STEPS = (
     _Step("if there was an answer", _is_reached, _bare),
     _Step("if it was refused, and was spelt amiss or is wanted elsewhere", _is_never_sent, _mended),
     _Step("if it was accepted, and is refused without the credential", _is_accepted, _again),
+    _Step("if it is refused then", _is_forgotten, _anew),
     _Step("if there was an answer", _is_reached, _preflight),
     _Step("if the refusal names it, at the same origin", _is_refused, _resource_metadata),
     _Step("if a JWT was refused", _is_jwt_refused, _issuer_metadata),
