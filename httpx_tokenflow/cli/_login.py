@@ -25,7 +25,7 @@ from httpx_tokenflow import ConfigurationError, ReauthenticationRequired, StoreE
 
 from ._claims import name_in
 from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
-from ._plainly import lasting, plain, plainly, say, show
+from ._plainly import in_words, lasting, plain, plainly, say, show
 from ._profile_file import config_path, read_config, shown, write_settings
 from ._profiles import Profile, has_keyring, load_profile
 
@@ -147,7 +147,7 @@ def _with_store(profile: Profile) -> tuple[Profile, dict[str, Any]]:
             tried = profile.having(store="keyring")
             tried.stored()
         except StoreError as error:
-            why = str(error)
+            why = in_words(error)
         else:
             return tried, {"store": "keyring"}
     say(f'the keyring does not work ({why}): the tokens are kept in a file that only you can read (store = "file")')
@@ -172,7 +172,7 @@ def _write(path: Path, name: str, changes: Mapping[str, Any], kept: Mapping[str,
         try:
             write_settings(path, name, kept)
         except TokenFlowError as error:
-            say(f"{error}; name the store there by hand: store = {kept['store']!r}")
+            say(f"{in_words(error)}; name the store there by hand: store = {kept['store']!r}")
 
 
 def _check_client(profile: Profile) -> str:
@@ -214,8 +214,8 @@ def _open_session(profile: Profile, *, by_device: bool) -> Token:
     try:
         token = opened.token()
     except ReauthenticationRequired as error:
-        why = str(error).partition(": start again with warm()")[0]  # which is for programs
-        raise ReauthenticationRequired(f"the login failed: {why}. To try again: {profile.how_to_log_in}") from error
+        why = f"the login failed: {in_words(error)}. To try again: {profile.how_to_log_in}"
+        raise ReauthenticationRequired(why) from error
     try:
         with profile.auth() as auth:
             auth.set_token(token)

@@ -24,15 +24,27 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow.events import Event
 
-__all__ = ["heed", "lasting", "plain", "plainly", "say", "show"]
+__all__ = ["heed", "in_words", "lasting", "plain", "plainly", "say", "show"]
 
 _INTERRUPTED = 130  # as shells count a program that SIGINT ended
+_TO_PERSONS = {
+    ": start again with warm()": "",
+    "use FileStore(keys=…)": 'say store = "file" in the profile',
+}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def plain(text: object, most: int = 1000) -> str:
     """`text` on one line, without what a terminal would obey (rule 3)."""
     return " ".join("".join(one if one.isprintable() else " " for one in str(text)[:most]).split())
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says, to a person and not to a program."""
+    text = str(error)
+    for to_program, to_person in _TO_PERSONS.items():
+        text = text.replace(to_program, to_person)
+    return text
 
 
 def say(text: object) -> None:
@@ -49,7 +61,7 @@ def show(text: str) -> None:
 def heed(event: Event) -> None:
     """Tell of a store that failed, where the command goes on all the same."""
     if isinstance(event, StoreFailed):
-        say(f"{event.error}; {event.consequence}")
+        say(f"{in_words(event.error)}; {event.consequence}")
 
 
 def lasting(seconds: float) -> str:
@@ -71,7 +83,7 @@ def plainly() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except TokenFlowError as error:
-        say(error)
+        say(in_words(error))
     except KeyboardInterrupt:
         say("interrupted")
         raise SystemExit(_INTERRUPTED) from None

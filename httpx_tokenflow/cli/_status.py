@@ -14,7 +14,7 @@ from httpx_tokenflow import TokenFlowError
 
 from ._claims import name_in
 from ._commands import ConfigFile, ProfileName
-from ._plainly import lasting, plain, plainly
+from ._plainly import in_words, lasting, plain, plainly
 from ._profiles import load_profile, profile_names
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["status"]
 
-_WIDTH = 8  # characters of what a line is about
+_WIDTH = 7  # characters of what a line is about
 
 
 def status(
@@ -71,8 +71,8 @@ class _Found:
             shown["token"] = f"{_left(facts['expires_in'])} (sha256 {token['hash']}, {token['length']} characters)"
             shown["renewal"] = facts["renewal"]
             shown["scope"] = facts["scope"] or "the server did not say"
-        about = (f"  {name:<{_WIDTH}} {value}" for name, value in shown.items())
-        return [plain(f"{facts['profile']}: {facts['state']}{who}"), *(f"  {plain(line)}" for line in about)]
+        about = (f"  {name:<{_WIDTH}} {plain(value)}" for name, value in shown.items())
+        return [plain(f"{facts['profile']}: {facts['state']}{who}"), *about]
 
 
 def _left(seconds: float | None) -> str:
@@ -86,7 +86,7 @@ def _look(name: str, config: Path | None) -> _Found:
         profile = load_profile(name, config)
         return _Found(_facts(profile, profile.stored()))
     except TokenFlowError as error:
-        return _Found({"profile": name, "error": str(error)})
+        return _Found({"profile": name, "error": in_words(error)})
 
 
 def _facts(profile: Profile, entry: Entry | None) -> dict[str, Any]:

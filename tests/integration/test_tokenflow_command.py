@@ -194,8 +194,8 @@ def test_status(logged_in, rig):
     ended = logged_in.run("status")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("default: logged in as alice\n")
-    for line in (f"server {rig.issuer}", "renewal by a refresh token", "scope read", "store file"):
-        assert f"  {line}\n" in f"{ended.stdout}\n"
+    for line in (f"server  {rig.issuer}", "renewal by a refresh token", "scope   read", "store   file"):
+        assert f"  {line}\n" in ended.stdout
     found = logged_in.status()
     assert 3500 < found["expires_in"] <= 3600
     assert found["token"]["length"] == len(token)

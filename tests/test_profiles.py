@@ -1,0 +1,338 @@
+"""Profiles: what may be in the file, what a mistake is told, how it is written, and whose session a profile has."""
+
+from __future__ import annotations
+
+import os
+import threading
+import tomllib
+from pathlib import Path
+
+import pytest
+from stores.keyrings import FileKeyring
+from tokenflow_command import mode
+
+from httpx_tokenflow import (
+    AuthorizationCode,
+    ConfigurationError,
+    DeviceCode,
+    ReauthenticationRequired,
+    Token,
+    TokenAuth,
+    TokenFlowError,
+)
+from httpx_tokenflow._token_auth import fingerprint
+from httpx_tokenflow.cli._profile_file import check_settings, read_config, write_settings
+from httpx_tokenflow.cli._profiles import Profile, load_profile, profile_names
+from httpx_tokenflow.stores import FileStore
+
+ISSUER = "https://auth.example.com"
+PLAIN = {"issuer": ISSUER, "client_id": "me", "store": "file"}
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """The file with the profiles, where the user has it; it is not there yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("TOKENFLOW_CONFIG", raising=False)
+    path = tmp_path / "config" / "tokenflow" / "profiles.toml"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def _profile(**settings):
+    return Profile.of("default", Path("profiles.toml"), {**PLAIN, **settings})
+
+
+def _refused(text, name="default"):
+    """What is told of a file with that text."""
+    path = Path(os.environ["XDG_CONFIG_HOME"]) / "tokenflow" / "profiles.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_profile(name)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('scop = "read"', "profile 'default': 'scop' is no key of a profile: did you mean scope? Allowed are grant, "),
+        ('zzz = "read"', "'zzz' is no key of a profile: allowed are grant, store, issuer"),
+        ('client_secret = "hush-SENTINEL"', "client_secret_env"),
+        ('client_secret_env = "hush SENTINEL!"', "client_secret_env must be the name of an environment variable"),
+        ("scope = 5", "scope must be a string, or a list of strings"),
+        ('scope = ["read", 5]', "scope must be a string, or a list of strings"),
+        ('audience = ""', "audience must be a string"),
+        ('grant = "device"', "grant must be one of 'authorization_code', 'device_code', 'client_credentials': did you"),
+        ('grant = "implicit"', "grant must be one of"),
+        ('store = "keychain"', "store must be one of 'keyring', 'file'"),
+        ('client_auth = "basic"', "client_auth must be one of"),
+        ("redirect_port = 70000", "redirect_port must be a port, 0 to 65535"),
+        ("redirect_port = true", "redirect_port must be a port"),
+        ('redirect_uri = "https://app.example.com/callback"', "redirect_uri must be on this machine"),
+        ('redirect_uri = "http://["', "redirect_uri must be on this machine"),
+        ('redirect_port = 8400\nredirect_uri = "http://127.0.0.1:8400/x"', "contradict each other: keep one"),
+        ("timeout = -1", "timeout must be a number of seconds"),
+        ("timeout = nan", "timeout must be a number of seconds"),
+        ('par = "yes"', "par must be true or false"),
+        ("extra = {a = 1}", "extra must be a table of strings"),
+        ('extra = {scope = "x"}', "profile 'default': extra= has scope"),
+        ('token_endpoint = "https://a.example.com/t"', "issuer and token_endpoint contradict each other"),
+        ('grant = "client_credentials"', "profile 'default': ClientCredentials needs client_secret="),
+        ('grant = "client_credentials"\nsubject = "x"', "subject is for logins"),
+    ],
+)
+def test_mistakes(line, says):
+    """Whatever is wrong in a profile is told with file, profile, key and what is allowed, and without the value."""
+    told = _refused(f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\n{line}\n')
+    assert says in told
+    assert "SENTINEL" not in told
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[profiles.default\n", "is no TOML: "),
+        ("[profile.default]\n", "has 'profile' at its top: a profile is a table [profiles.NAME]"),
+        ("profiles = 5\n", "a profile is a table [profiles.NAME]"),
+        ("profiles.default = 5\n", "a profile is a table [profiles.NAME]"),
+        ("[profiles.defalt]\n", "there is no profile 'default'"),
+        ("[profiles.defalt]\n", "did you mean 'defalt'?"),
+        ("", "make it with tokenflow login --profile default --issuer"),
+        ('[profiles.default]\nissuer = "https://a.example.com"\n', "client_id is missing"),
+        ('[profiles.default]\nclient_id = "me"\n', "authorization_endpoint is missing"),
+        ('[profiles.default]\nissuer = "http://a.example.com"\nclient_id = "me"\n', "must be https"),
+    ],
+)
+def test_broken_files(text, says):
+    """A file that is no TOML, or has something else in it, is told so with its name."""
+    told = _refused(text)
+    assert says in told
+    assert "\n" not in told
+
+
+def test_files_that_cannot_be_read(config):
+    """What is no text, or a directory, is an error that names the file."""
+    config.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="it is not UTF-8"):
+        load_profile()
+    config.unlink()
+    config.mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_profile()
+
+
+def test_which_file(config, tmp_path, monkeypatch):
+    """The file is what is given, or else what TOKENFLOW_CONFIG names, or else the user's own, and hints say so."""
+    for path, name in ((config, "own"), (tmp_path / "named.toml", "named"), (tmp_path / "given.toml", "given")):
+        path.write_text(f'[profiles.{name}]\nissuer = "{ISSUER}"\nclient_id = "me"\n')
+    assert profile_names() == ["own"]
+    assert load_profile("own").how_to_log_in == "tokenflow login --profile own"
+    monkeypatch.setenv("TOKENFLOW_CONFIG", str(tmp_path / "named.toml"))
+    assert profile_names() == ["named"]
+    given = tmp_path / "given.toml"
+    assert profile_names(given) == ["given"]
+    assert load_profile("given", given).how_to_log_in == f"tokenflow login --profile given --config {given}"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"scope": "openid read", "audience": "orders", "resource": ["https://a.example.com", "https://b.example.com"]},
+        {"extra": {"tenant": "7"}, "authorization_extra": {"prompt": "consent"}},
+    ],
+)
+def test_a_program_has_the_same_session(more):
+    """A program with the grant's own arguments, and the profile's name as subject, has the profile's session."""
+    theirs = AuthorizationCode(issuer=ISSUER, client_id="me", subject="default", **more)
+    assert _profile(**more).fingerprint == fingerprint(theirs, None)
+    more = {name: value for name, value in more.items() if name != "authorization_extra"}
+    device = DeviceCode(issuer=ISSUER, client_id="me", subject="default", on_prompt=print, **more)
+    assert _profile(grant="device_code", **more).fingerprint == fingerprint(device, None)
+
+
+def test_whose_session():
+    """Two profiles have each their session, although server and client are the same; a subject makes it one."""
+    one = _profile()
+    other = Profile.of("other", one.path, PLAIN)
+    assert one.fingerprint != other.fingerprint
+    assert one.having(subject="s").fingerprint == other.having(subject="s").fingerprint
+    assert one.fingerprint == one.having(redirect_port=8400, timeout=5, store="keyring").fingerprint
+
+
+def test_named_endpoints():
+    """A server without metadata has its endpoints named; those that a grant does not take count as metadata."""
+    named = {
+        "authorization_endpoint": f"{ISSUER}/a", "token_endpoint": f"{ISSUER}/t", "revocation_endpoint": f"{ISSUER}/r",
+        "device_authorization_endpoint": f"{ISSUER}/d", "client_id": "me", "store": "file",
+    }  # fmt: skip
+    profile = Profile.of("default", Path("x"), named)
+    assert profile.server == "auth.example.com"
+    for by_device in (True, False):
+        facts = dict(profile.login(by_device=by_device).identity()["server"]["endpoints"])
+        assert facts == {name: url for name, url in named.items() if name.endswith("_endpoint")}
+
+
+@pytest.mark.usefixtures("config")
+@pytest.mark.parametrize("grant", ["authorization_code", "device_code"])
+def test_no_login_by_itself(grant, monkeypatch):
+    """Without a session, a token or a request is refused with the command to type; no browser is opened for it."""
+    monkeypatch.setattr("webbrowser.open", pytest.fail)
+    profile = _profile(grant=grant)
+    for ask in (profile.token, profile.auth().token, profile.auth().warm):
+        with pytest.raises(ReauthenticationRequired, match="run tokenflow login --profile default --config"):
+            ask()
+
+
+@pytest.mark.usefixtures("config")
+def test_a_token_that_was_left_in_the_store():
+    """What a login has put into the store is what the profile hands out, and nobody is asked for it."""
+    profile = _profile()
+    TokenAuth(AuthorizationCode(issuer=ISSUER, client_id="me", subject="default"), store=FileStore()).set_token(
+        Token("access-1", expires_at=4e9)
+    )
+    assert profile.token().access_token == "access-1"
+    assert profile.stored().token.access_token == "access-1"
+
+
+@pytest.mark.usefixtures("config")
+def test_nothing_is_renewed_aside():
+    """A token in its last quarter is handed out as it is: a renewal aside would be torn by the end of the process."""
+    auth = _profile().auth()
+    assert auth._policy.early_window == 0
+
+
+def test_which_store(monkeypatch, tmp_path):
+    """Without `store` it is the keyring where there is one, or else a file."""
+    settings = {"issuer": ISSUER, "client_id": "me"}
+    monkeypatch.setattr("keyring.get_keyring", lambda: FileKeyring(tmp_path / "ring"))
+    assert Profile.of("default", tmp_path, settings).store_kind == "keyring"
+    from keyring.backends import fail
+
+    monkeypatch.setattr("keyring.get_keyring", fail.Keyring)
+    assert Profile.of("default", tmp_path, settings).store_kind == "file"
+
+
+def test_no_secret_in_a_repr(tmp_path):
+    """A profile's repr is its name and its file: what is in `extra` may be a secret."""
+    profile = Profile.of("default", tmp_path, {**PLAIN, "extra": {"key": "hush-SENTINEL"}})
+    assert "SENTINEL" not in repr(profile)
+
+
+# writing
+
+HANDWRITTEN = """\
+# my servers
+[profiles.work]   # the company's
+issuer = "https://auth.example.com"  # new since May
+client_id = "me"
+
+[profiles.home]
+client_id = 'x'
+issuer = "https://other.example.com"
+"""
+
+
+def test_writing_keeps_what_is_there(config):
+    """A change keeps comments, order and the other profiles, and only what is meant is another."""
+    config.write_text(HANDWRITTEN)
+    write_settings(config, "work", {"client_id": "you", "store": "file"})
+    expected = HANDWRITTEN.replace('client_id = "me"\n', 'client_id = "you"\nstore = "file"\n')
+    assert config.read_text() == expected
+    assert mode(config) == 0o600
+    assert [path.name for path in config.parent.iterdir()] == ["profiles.toml"]
+
+
+def test_writing_a_new_profile(config, tmp_path):
+    """A profile is added to a file that is there, and to one that is made for it, in a directory made for that."""
+    config.write_text(HANDWRITTEN)
+    write_settings(config, "new.one", {"issuer": ISSUER, "resource": ["a", "b"]})
+    assert config.read_text().startswith(HANDWRITTEN)
+    assert read_config(config)["new.one"] == {"issuer": ISSUER, "resource": ["a", "b"]}
+    other = tmp_path / "a" / "b" / "profiles.toml"
+    write_settings(other, "one", {"issuer": ISSUER})
+    assert tomllib.loads(other.read_text()) == {"profiles": {"one": {"issuer": ISSUER}}}
+    assert (mode(other), mode(other.parent)) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize("text", ["profiles = {work = {client_id = 'me'}}\n", "profiles.work.client_id = 'me'\n"])
+def test_writing_other_spellings(config, text):
+    """Inline and dotted tables are changed as well, and nothing is lost."""
+    config.write_text(text)
+    write_settings(config, "work", {"issuer": ISSUER})
+    assert read_config(config) == {"work": {"client_id": "me", "issuer": ISSUER}}
+
+
+def test_writing_checks_itself(config, monkeypatch):
+    """What would harm the file is not written: it is an error that says to do it by hand."""
+    config.write_text(HANDWRITTEN)
+    monkeypatch.setattr("tomlkit.dumps", lambda _document: "[profiles.work]\n")
+    with pytest.raises(ConfigurationError, match="change profile work there"):
+        write_settings(config, "work", {"issuer": ISSUER})
+    assert config.read_text() == HANDWRITTEN
+
+
+def test_writing_through_a_link(config, tmp_path):
+    """Where the file is a link, as those who keep theirs in a repository have it, it stays one."""
+    real = tmp_path / "dotfiles.toml"
+    real.write_text(HANDWRITTEN)
+    config.symlink_to(real)
+    write_settings(config, "work", {"client_id": "you"})
+    assert config.is_symlink()
+    assert 'client_id = "you"' in real.read_text()
+
+
+def test_writing_at_once(config):
+    """Two who write at once lose nothing of one another."""
+    config.write_text(HANDWRITTEN)
+    threads = [threading.Thread(target=write_settings, args=(config, f"p{n}", {"client_id": "x"})) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(read_config(config)) == {"work", "home", *(f"p{n}" for n in range(8))}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_writing_where_one_may_not(config):
+    """A directory that cannot be written to is an error that names the file, and leaves it as it was."""
+    config.write_text(HANDWRITTEN)
+    config.parent.chmod(0o500)
+    try:
+        with pytest.raises(TokenFlowError, match=r"cannot be written"):
+            write_settings(config, "work", {"client_id": "you"})
+    finally:
+        config.parent.chmod(0o700)
+    assert config.read_text() == HANDWRITTEN
+
+
+def test_a_write_that_fails_half_way(config, monkeypatch):
+    """A disk that is full leaves the old file, and nothing beside it."""
+    config.write_text(HANDWRITTEN)
+
+    def full(_file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ConfigurationError, match="cannot be written: No space left on device"):
+        write_settings(config, "work", {"client_id": "you"})
+    assert config.read_text() == HANDWRITTEN
+    assert [path.name for path in config.parent.iterdir()] == ["profiles.toml"]
+
+
+def test_settings_of_all_kinds():
+    """Every key that a profile may have is taken, in one profile or another."""
+    check_settings(
+        "here",
+        {
+            **PLAIN, "grant": "authorization_code", "client_secret_env": "SECRET_1",
+            "client_auth": "client_secret_post",
+            "scope": ["a", "b"], "resource": "https://a.example.com", "audience": "x", "extra": {"a": "b"},
+            "token_type": "Bearer", "subject": "x", "redirect_port": 8400, "timeout": 60, "par": True,
+            "authorization_extra": {"prompt": "login"},
+        },
+    )  # fmt: skip
