@@ -1,12 +1,75 @@
-"""The connection, not the request, is what the server knows."""
+"""The connection remembers who was refused on it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+
 if TYPE_CHECKING:
-    from httpx_tokenflow.doctor._diagnosis import Cause
+    from httpx_tokenflow.doctor._facts import Facts
 
 __all__ = ["CAUSES"]
 
-CAUSES: tuple[Cause, ...] = ()
+
+class BoundToConnection(Cause):
+    """A server or a gateway decides once for each connection, and not for each request."""
+
+    id = "connection-bound"
+    title = "The server remembers on the connection who was refused, and refuses a good credential there"
+    remedy = (
+        "close the connection after a 401 (a new client, or Connection: close over HTTP/1.1) until the server or its proxy "
+        "decides for each request; over HTTP/2 all requests share one connection, so it shows there first"
+    )
+    reference = "RFC 9110 §3.3: each request stands for itself; RFC 9113 §9.1"
+    when_accepted = True
+
+    def look(self, facts: Facts) -> Finding | None:
+        asked, again, anew = facts.last, facts.probe("again"), facts.probe("anew")
+        if asked is None or again is None or anew is None:
+            return None
+        if not asked.is_accepted or not again.is_refused or not anew.is_accepted:
+            return None
+        version = f" over {again.http_version}" if again.http_version else ""
+        return self.found(
+            Certainty.CERTAIN,
+            f"the credential is accepted on a new connection, and refused with {again.status} on one where a request "
+            f"was refused before{version}",
+            [
+                f"on a connection of its own: {asked.status}",
+                f"on the connection of a request without a credential: {again.status}",
+                f"on another new connection: {anew.status}",
+            ],
+        )
+
+
+class GoodForOnce(Cause):
+    """The first request was accepted, and no other, whatever the connection."""
+
+    id = "good-for-once"
+    title = "The same credential is accepted once, and then refused"
+    remedy = (
+        "if it is made for one request (DPoP proof, signed request, one-time token), make a new one for each; else look "
+        "whether all servers behind the address share keys, sessions and clocks: one of them refuses what another accepts"
+    )
+    reference = "RFC 9449 §11.1 (a proof is for one request); RFC 9110 §15.5.2"
+    when_accepted = True
+
+    def look(self, facts: Facts) -> Finding | None:
+        asked, again, anew = facts.last, facts.probe("again"), facts.probe("anew")
+        if asked is None or again is None or anew is None or asked.method != anew.method:
+            return None
+        if not asked.is_accepted or not again.is_refused or not anew.is_refused:
+            return None
+        return self.found(
+            Certainty.LIKELY,
+            f"the credential is accepted at first ({asked.status}), then refused twice ({again.status}, {anew.status})",
+            [
+                f"the first request: {asked.status}",
+                f"the same after one without a credential: {again.status}",
+                f"the same on a new connection: {anew.status}",
+            ],
+        )
+
+
+CAUSES: tuple[Cause, ...] = (BoundToConnection(), GoodForOnce())
