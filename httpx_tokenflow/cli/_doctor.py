@@ -1,49 +1,409 @@
-"""``tokenflow doctor``: why does this request get a 401?"""
+"""``tokenflow doctor``: why does this request get a 401?
+
+Start reading at `doctor`: what was asked (`_asked`, `_curl`), perhaps a token first (`_fetching`), the examination
+(`_prober`), and what came of it (`_verdict`).
+
+Rules.
+
+1. What cannot be understood ends with status 2 and one sentence, before anything is sent.
+2. With ``--dry-run`` nothing is sent, to nobody: no token is fetched or renewed for it either.
+3. No secret is told, wherever it was given; what is given on the command line, others on the machine can see as well.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import sys
 import time
-from typing import Annotated
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 import typer
 
-from httpx_tokenflow.doctor import Expected, Fields, Question, diagnose
+from httpx_tokenflow import ConfigurationError, TokenFlowError
+from httpx_tokenflow.doctor import MAX_PROBES, Expected, Fields, Question, diagnose, plan
 
-from ._prober import Prober
+from ._asked import asked_by, basic, checked_origin, from_input, parsed_url, token_of
+from ._commands import ConfigFile, _complete
+from ._plainly import say
+from ._verdict import Report, console, plan_as_data, print_plan
 
-__all__ = ["doctor"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._asked import Asked
+    from ._fetching import Fetched, Wanted
+    from ._profiles import Profile
+
+__all__ = ["doctor", "looking"]
+
+_INTERRUPTED = 130  # as shells count a program that SIGINT ended
+_TIMEOUT = 5.0  # seconds
+_LONG = 16  # characters of a query's value that may be a secret
+_PLACEHOLDER = "the-token-that-would-be-fetched"  # of a dry run
+
+Text = str | None
 
 
-def doctor(
-    url: Annotated[str, typer.Argument(help="What the request is for.")],
-    token: Annotated[str | None, typer.Option(help="The access token.")] = None,
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="A header field.")] = None,
-    method: Annotated[str, typer.Option("--method", "-X")] = "GET",
-    origin: Annotated[str | None, typer.Option(help="The origin of the page that a browser sends it from.")] = None,
-    issuer: Annotated[str | None, typer.Option()] = None,
-    audience: Annotated[str | None, typer.Option()] = None,
-    scope: Annotated[str, typer.Option()] = "",
-    jwks_uri: Annotated[str | None, typer.Option()] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write the diagnosis as JSON, and nothing else.")] = False,
+def _option(*names: str, text: str, panel: str | None = None, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+
+
+_EXPECTED, _FETCHED = "What the API expects", "A token, fetched first"
+
+
+def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="URL | -- curl …", help="What the request is for; or a curl command line, pasted."),
+    ] = None,
+    token: Annotated[
+        Text, _option("--token", text="The access token; - for standard input. Else TOKENFLOW_TOKEN, if that is set.")
+    ] = None,
+    header: Annotated[list[str] | None, _option("--header", "-H", text="A header field, 'Name: value'.")] = None,
+    cookie: Annotated[list[str] | None, _option("--cookie", "-b", text="A cookie, NAME=VALUE.")] = None,
+    user: Annotated[Text, _option("--user", "-u", text="NAME:PASSWORD, for Basic.")] = None,
+    method: Annotated[Text, _option("--method", "-X", text="Of the request; else GET. No body is sent.")] = None,
+    profile: Annotated[
+        Text,
+        _option("--profile", "-p", text="A profile: its token, and what it expects.", autocompletion=_complete),
+    ] = None,
+    config: ConfigFile = None,
+    origin: Annotated[Text, _option("--origin", text="The page that a browser sends it from (CORS).")] = None,
+    issuer: Annotated[
+        Text, _option("--issuer", text="Who issues its tokens. Its metadata and keys are read.", panel=_EXPECTED)
+    ] = None,
+    audience: Annotated[Text, _option("--audience", text="For whom they are to be (aud).", panel=_EXPECTED)] = None,
+    scope: Annotated[Text, _option("--scope", text="What they are to allow, space-separated.", panel=_EXPECTED)] = None,
+    jwks_uri: Annotated[
+        Text, _option("--jwks-uri", text="Where the issuer's keys are, if its metadata does not say.", panel=_EXPECTED)
+    ] = None,
+    introspection_endpoint: Annotated[
+        Text,
+        _option("--introspection-endpoint", text="Ask there about the token (RFC 7662).", panel=_EXPECTED),
+    ] = None,
+    token_endpoint: Annotated[
+        Text, _option("--token-endpoint", text="Get a token there, once, and look with that.", panel=_FETCHED)
+    ] = None,
+    grant: Annotated[
+        str,
+        _option("--grant", text="client_credentials, refresh_token or authorization_code.", panel=_FETCHED),
+    ] = "client_credentials",
+    client_id: Annotated[Text, _option("--client-id", text="The client.", panel=_FETCHED)] = None,
+    client_secret_env: Annotated[
+        Text, _option("--client-secret-env", text="The environment variable with its secret.", panel=_FETCHED)
+    ] = None,
+    client_secret: Annotated[
+        Text,
+        _option("--client-secret", text="- for standard input. Others can see a value here.", panel=_FETCHED),
+    ] = None,
+    refresh_token_env: Annotated[
+        Text, _option("--refresh-token-env", text="The environment variable with a refresh token.", panel=_FETCHED)
+    ] = None,
+    refresh_token: Annotated[
+        Text,
+        _option("--refresh-token", text="- for standard input. Many servers take each only once!", panel=_FETCHED),
+    ] = None,
+    code: Annotated[Text, _option("--code", text="An authorization code.", panel=_FETCHED)] = None,
+    code_verifier: Annotated[Text, _option("--code-verifier", text="Of the login (PKCE).", panel=_FETCHED)] = None,
+    redirect_uri: Annotated[Text, _option("--redirect-uri", text="Of the login.", panel=_FETCHED)] = None,
+    resource: Annotated[
+        list[str] | None, _option("--resource", text="The API that the token is for (RFC 8707).", panel=_FETCHED)
+    ] = None,
+    cacert: Annotated[Path | None, _option("--cacert", text="Certificates to trust (PEM).", metavar="FILE")] = None,
+    timeout: Annotated[
+        float | None, _option("--timeout", text="Seconds for each request; else 5.", min=0.1, max=600)
+    ] = None,
+    as_json: Annotated[bool, _option("--json", text="Write the diagnosis as JSON, and nothing else.")] = False,
+    dry_run: Annotated[bool, _option("--dry-run", text="Say what would be sent, and send nothing.")] = False,
 ) -> None:
-    """Say why a request gets 401."""
-    pairs = [(name.strip(), value.removeprefix(" ")) for name, _, value in (one.partition(":") for one in header or ())]
-    if token is not None:
-        pairs.append(("Authorization", f"Bearer {token}"))
-    question = Question(
-        url=url,
-        method=method,
-        fields=Fields(pairs),
-        origin=origin,
-        expected=Expected(issuer=issuer, audience=audience, scopes=frozenset(scope.split())),
-        issuer=issuer,
-        jwks_uri=jwks_uri,
+    """Say why a request gets 401, with the evidence, and what to do.
+
+    It reads only (GET, HEAD, OPTIONS), eight requests at most, and sends the credential
+    to the URL's origin alone. A token is not trimmed: what is wrong with it is the cause.
+
+    $ tokenflow doctor https://api.example.com/me --token "$TOKEN"
+
+    $ tokenflow doctor https://api.example.com/me --profile work
+
+    $ tokenflow doctor -- curl https://api.example.com/me -H "X-API-Key: $KEY"
+
+    $ tokenflow doctor - < a-curl-command-line-copied-from-the-browser.txt
+
+    The exit status is 0 if all is well, 1 with a cause (or refused for none that is known),
+    2 if it could not look. --json: {"causes": [{"id", "summary", "certainty", "evidence",
+    "against", "remedy", "reference"}, most likely first], "verdict", "healthy", "url",
+    "status", "remarks", "token": {"kind", "shown", "header", "claims"} or null, "fetched",
+    "exchanges": [{"role", "why", "began", "seconds", "method", "url", "credential",
+    "status", "http_version", "challenges", "location", "failure"}]}. Times are in seconds.
+    """
+    status = 2
+    with looking():
+        _one_input(words, token, client_secret, refresh_token)
+        asked = asked_by(words or (), headers=header or (), cookies=cookie or (), user=user, method=method)
+        known = _profile(profile, config)
+        secret = _secret(client_secret, client_secret_env)
+        wanted = None
+        if token_endpoint is not None:
+            form = {
+                "refresh_token": _given(refresh_token, refresh_token_env, "--refresh-token"),
+                "code": code, "redirect_uri": redirect_uri, "code_verifier": code_verifier,
+            }  # fmt: skip
+            wanted = _wanted(token_endpoint, grant, client_id, secret, form, scope, audience, resource or ())
+        expected = _expected(known, issuer, audience, scope)
+        question = Question(
+            url=asked.url,
+            method=asked.method,
+            origin=asked.origin if origin is None else checked_origin(origin),
+            expected=expected,
+            issuer=_url(expected.issuer, "--issuer"),
+            jwks_uri=_url(jwks_uri, "--jwks-uri"),
+            introspection=_introspection(introspection_endpoint, client_id, secret),
+            now=time.time(),
+        )
+        seconds = timeout or asked.timeout or _TIMEOUT
+        if dry_run:
+            status = _tell_plan(asked, token, question, known, wanted, as_json=as_json)
+        else:
+            report = _examined(asked, token, question, known, wanted, secret, seconds, cacert)
+            status = report.status
+            if as_json:
+                print(json.dumps(report.to_dict(), indent=2))  # noqa: T201 - what is asked for
+            else:
+                report.print(console())
+    raise typer.Exit(status)
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """In here, what goes wrong ends the command: with one sentence, and status 2."""
+    logging.getLogger("httpx_tokenflow").addHandler(logging.NullHandler())  # what is to be told, we tell
+    try:
+        yield
+        sys.stdout.flush()
+    except TokenFlowError as error:
+        say(error)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(_INTERRUPTED) from None
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        say(f"{error.filename or 'the output'}: {error.strerror or type(error).__name__}")
+        raise typer.Exit(2) from None
+
+
+def _one_input(words: list[str] | None, *options: str | None) -> None:
+    if [*(words or ())[:1], *options].count("-") > 1:
+        raise ConfigurationError("standard input can be one thing only, and - is given for several")
+
+
+def _examined(
+    asked: Asked,
+    token: str | None,
+    question: Question,
+    known: Profile | None,
+    wanted: Wanted | None,
+    secret: str | None,
+    timeout: float,
+    cacert: Path | None,
+) -> Report:
+    from ._prober import Prober
+
+    verify = _trust(asked, cacert)
+    asked, fetched = _with_token(asked, token, known, wanted, timeout, verify)
+    question = replace(
+        question,
+        fields=Fields(asked.fields),
+        refusal=fetched.refusal if fetched is not None else None,
+        token_age=fetched.age if fetched is not None else None,
+        secrets=tuple(one for one in (*asked.secrets, secret, token, *_queried(asked.url)) if one),
         now=time.time(),
     )
-    diagnosis = diagnose(Prober().examine(question))
+    facts = Prober(timeout=timeout, verify=verify).examine(question)
+    reasons = {probe.role: probe.why for probe in plan(question)}
+    return Report(diagnosis=diagnose(facts), url=asked.url, remarks=asked.remarks, reasons=reasons, fetched=fetched)
+
+
+def _with_token(
+    asked: Asked,
+    token: str | None,
+    known: Profile | None,
+    wanted: Wanted | None,
+    timeout: float,
+    verify: Any,
+) -> tuple[Asked, Fetched | None]:
+    """The request with a token, fetched or given; a credential that was given goes before the profile's."""
+    from ._fetching import fetch, fetch_by
+
+    fetched = None
+    if wanted is not None:
+        if token is not None or asked.has_authorization:
+            raise ConfigurationError("there are two credentials: one is given, and one is to be fetched; give one")
+        fetched = fetch(wanted, timeout=timeout, verify=verify)
+    elif known is not None and token is None and not asked.has_credential:
+        fetched = fetch_by(known)
+    if fetched is None:
+        text, remark = token_of(token, asked)
+        if text is None:
+            return asked, None
+        remarks = [remark] if remark else []
+        return asked.having(("Authorization", f"Bearer {text}"), secrets=[text], remarks=remarks), None
+    pairs = [("Authorization", fetched.authorization)] if fetched.authorization else []
+    return asked.having(*pairs, secrets=fetched.secrets), fetched
+
+
+def _tell_plan(
+    asked: Asked, token: str | None, question: Question, known: Profile | None, wanted: Wanted | None, *, as_json: bool
+) -> int:
+    """What would be sent; the plan goes by whether there is a credential, not by what it is."""
+    first = None
+    if wanted is not None:
+        first = f"POST {wanted.endpoint}, for a token ({wanted.grant})"
+    elif known is not None and token is None and not asked.has_credential:
+        first = f"the token of the profile {known.name}, renewed at {known.server} if need be"
+    fields = asked.fields
+    has_token = token is not None or token_of(None, asked)[0] is not None
+    if first is not None or has_token:
+        fields = (*fields, ("Authorization", f"Bearer {_PLACEHOLDER}"))
+    found = plan_as_data(plan(replace(question, fields=Fields(fields))), first)
     if as_json:
-        print(json.dumps(diagnosis.to_dict(), indent=2))  # noqa: T201 - what is asked for
+        print(json.dumps(found, indent=2))  # noqa: T201 - what is asked for
     else:
-        print(diagnosis)  # noqa: T201 - likewise
-    raise typer.Exit(0 if diagnosis.is_healthy else 1 if diagnosis.findings else 2)
+        print_plan(found, MAX_PROBES, console())
+    return 0
+
+
+def _trust(asked: Asked, cacert: Path | None) -> Any:
+    """Whom to trust: one context for all connections, as making one takes longer than all the rest."""
+    import httpx
+
+    if asked.is_insecure and cacert is None:
+        return False
+    file = str(cacert) if cacert is not None else asked.cacert
+    if file is None:
+        return httpx.create_ssl_context()
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=file)
+    except ssl.SSLError:
+        raise ConfigurationError("--cacert: the file has no certificates in PEM") from None
+    except OSError as error:
+        raise ConfigurationError(f"--cacert: the file cannot be read: {error.strerror}") from None
+
+
+def _profile(name: str | None, config: Path | None) -> Profile | None:
+    if name is None:
+        return None
+    from ._profiles import load_profile
+
+    return load_profile(name, config)
+
+
+def _expected(known: Profile | None, issuer: str | None, audience: str | None, scope: str | None) -> Expected:
+    """What the options say; and where they say nothing, what the profile does."""
+    if known is None:
+        return Expected(issuer=issuer, audience=audience, scopes=frozenset((scope or "").split()))
+    from ._fetching import expected_by
+
+    said = expected_by(known)
+    own = issuer or audience or scope
+    return Expected(
+        issuer=issuer or said.issuer,
+        audience=audience or said.audience,
+        scopes=said.scopes if scope is None else frozenset(scope.split()),
+        whence="it was asked for" if own else said.whence,
+    )
+
+
+def _wanted(
+    endpoint: str,
+    grant: str,
+    client_id: str | None,
+    secret: str | None,
+    form: dict[str, str | None],
+    scope: str | None,
+    audience: str | None,
+    resources: Any,
+) -> Wanted:
+    from ._fetching import Wanted, checked_wanted
+
+    if client_id is None:
+        raise ConfigurationError("--token-endpoint needs --client-id: who asks for the token")
+    if secret is None and grant == "client_credentials":
+        secret = _prompted()
+    names = {"refresh_token": ("refresh_token",), "authorization_code": ("code", "redirect_uri", "code_verifier")}
+    pairs = [(name, form[name]) for name in names.get(grant, ())]
+    return checked_wanted(
+        Wanted(
+            endpoint=endpoint,
+            grant=grant,
+            client_id=client_id,
+            client_secret=secret,
+            parameters=tuple((name, value) for name, value in pairs if value),
+            scope=scope,
+            audience=audience,
+            resources=tuple(resources),
+        )
+    )
+
+
+def _secret(option: str | None, variable: str | None) -> str | None:
+    return _given(option, variable, "--client-secret")
+
+
+def _given(option: str | None, variable: str | None, what: str) -> str | None:
+    """A secret, from an option, standard input or an environment variable."""
+    if option is not None and variable is not None:
+        raise ConfigurationError(f"{what} and {what}-env are two of one thing: give one")
+    if variable is None:
+        return from_input(f"{what} -") if option == "-" else option
+    value = os.environ.get(variable)
+    if not value:
+        state = "empty" if value == "" else "not set"
+        raise ConfigurationError(f"{what}-env: the environment variable {variable} is {state}")
+    return value
+
+
+def _prompted() -> str | None:
+    if not sys.stdin.isatty():
+        return None
+    import getpass
+
+    return getpass.getpass("The client's secret: ") or None
+
+
+def _introspection(endpoint: str | None, client_id: str | None, secret: str | None) -> tuple[str, Fields] | None:
+    if endpoint is None:
+        return None
+    if client_id is not None and secret is None:
+        raise ConfigurationError("--introspection-endpoint needs the client's secret: --client-secret-env NAME")
+    pairs = [("Accept", "application/json")]
+    if client_id is not None and secret is not None:  # RFC 6749 §2.3.1: both are form-encoded first
+        pairs.append(("Authorization", basic(quote_plus(client_id), quote_plus(secret))))
+    return str(_url(endpoint, "--introspection-endpoint")), Fields(pairs)
+
+
+def _url(url: str | None, what: str) -> str | None:
+    if url is None:
+        return None
+    bare, userinfo = parsed_url(url, what)
+    if userinfo is not None:
+        raise ConfigurationError(f"{what} has a user or a password in it: leave it out")
+    return bare
+
+
+def _queried(url: str) -> list[str]:
+    """The values of a URL's query that are long enough to be secrets."""
+    try:
+        pairs = parse_qsl(urlsplit(url).query, max_num_fields=200)
+    except ValueError:
+        return []
+    return [value for _, value in pairs if len(value) >= _LONG and "://" not in value]

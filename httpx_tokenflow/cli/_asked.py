@@ -1,0 +1,262 @@
+"""What a person has asked the doctor to look at: the request, from options or from a curl command line.
+
+Rules.
+
+1. What is sent is what was given: nothing is trimmed or mended on the way, since that may be the very cause. Of what
+   comes from standard input one line feed at the end is left out, which `echo` adds.
+2. What cannot be understood is one sentence that says what to do. It names the option, and never quotes a value.
+3. There is one `Authorization` at most, whatever it was given as; but several header fields of that name are sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from httpx_tokenflow import ConfigurationError
+from httpx_tokenflow.doctor._sent import credentials_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["READING", "Asked", "asked_by", "basic", "checked_origin", "from_input", "parsed_url", "token_of"]
+
+TOKEN_VARIABLE = "TOKENFLOW_TOKEN"  # noqa: S105 - the name of a variable
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_NAME = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")  # RFC 9110 §5.6.2, in lower case
+# What belongs to a connection, to a body that is not sent, or to a coding that may not be known here.
+_NOT_SENT = frozenset(
+    {
+        "accept-encoding", "connection", "content-length", "expect", "keep-alive", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The request as it was asked for.
+
+    Args:
+        url: of the API, without user and password.
+        method: of the request.
+        fields: its header fields.
+        secrets: what was given as a secret.
+        remarks: what a person should know about how it is sent.
+        is_insecure: certificates are not verified.
+        cacert: a file with the certificates to trust.
+        timeout: seconds for each probe, if a command line says so.
+    """
+
+    url: str
+    method: str = "GET"
+    fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    remarks: tuple[str, ...] = ()
+    is_insecure: bool = False
+    cacert: str | None = None
+    timeout: float | None = None
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether it carries one already."""
+        return bool(credentials_of(self.url, self.fields))
+
+    @property
+    def has_authorization(self) -> bool:
+        """Whether it has that header field."""
+        return any(name.lower() == "authorization" for name, _ in self.fields)
+
+    @property
+    def origin(self) -> str | None:
+        """The origin of the page that a browser sent it from, as it says itself; None where that is the URL's own."""
+        told = next((value.strip() for name, value in self.fields if name.lower() == "origin"), None)
+        parts = urlsplit(self.url)
+        return told if told and told != f"{parts.scheme}://{parts.netloc}" else None
+
+    def having(self, *pairs: tuple[str, str], secrets: Iterable[str] = (), remarks: Iterable[str] = ()) -> Asked:
+        """The same with these fields as well."""
+        return replace(
+            self,
+            fields=(*self.fields, *pairs),
+            secrets=(*self.secrets, *secrets),
+            remarks=(*self.remarks, *remarks),
+        )
+
+
+def asked_by(
+    words: Sequence[str],
+    *,
+    headers: Sequence[str] = (),
+    cookies: Sequence[str] = (),
+    user: str | None = None,
+    method: str | None = None,
+) -> Asked:
+    """The request that the arguments ask for: a URL, or a command line of curl; and the options beside it.
+
+    Raises:
+        ConfigurationError: it cannot be understood, or would change something and nobody has said so.
+    """
+    if not words:
+        raise ConfigurationError("there is nothing to look at: give a URL, or a curl command line after --")
+    is_curl = words[0].removesuffix(".exe") == "curl" or words[0] == "-" or " " in words[0].strip() or "\n" in words[0]
+    if not is_curl and len(words) > 1:
+        raise ConfigurationError("give one URL, or a whole curl command line after --")
+    asked = _by_curl(words, method) if is_curl else _by_url(words[0], method)
+    pairs = [_field(text, f"header {at}") for at, text in enumerate(headers, 1)]
+    pairs += [("Cookie", "; ".join(cookies))] if cookies else []
+    asked = asked.having(*_checked(pairs, "an option"))
+    return asked if user is None else _with_basic(asked, user, "--user")
+
+
+def _by_url(url: str, method: str | None) -> Asked:
+    bare, userinfo = parsed_url(url)
+    asked = Asked(url=bare, method=_method(method or "GET"))
+    return asked if userinfo is None else _with_basic(asked, userinfo, "the URL")
+
+
+def _by_curl(words: Sequence[str], method: str | None) -> Asked:
+    from ._curl import parse_curl
+
+    words = (from_input("the curl command line"), *words[1:]) if words[0] == "-" else words
+    curl = parse_curl(words)
+    bare, userinfo = parsed_url(curl.url)
+    named = _method(method or curl.method)
+    if named not in READING and method is None:
+        raise ConfigurationError(
+            f"this is a {named}, and the doctor only reads: add --method GET to look with that, or --method {named} to "
+            "send it, without its body"
+        )
+    told = dict.fromkeys(name for name, _ in curl.fields if name.lower() in _NOT_SENT)
+    pairs = [(name, value) for name, value in curl.fields if name.lower() not in _NOT_SENT]
+    remarks = [f"not sent, as they belong to a connection or to a body: {', '.join(told)}"] if told else []
+    remarks += ["its body is not sent"] if curl.has_body else []
+    remarks += ["certificates are not verified, as curl was told (-k)"] if curl.is_insecure else []
+    asked = Asked(
+        url=bare, method=named, fields=_checked(pairs, "the curl command line"), remarks=tuple(remarks),
+        is_insecure=curl.is_insecure, cacert=curl.cacert, timeout=curl.timeout,
+    )  # fmt: skip
+    for credential, whence in ((curl.user, "curl's -u"), (userinfo, "the URL")):
+        asked = asked if credential is None else _with_basic(asked, credential, whence)
+    return asked
+
+
+def parsed_url(url: str, what: str = "the URL") -> tuple[str, str | None]:
+    """`url` without the user and password that it may have, and these.
+
+    Raises:
+        ConfigurationError: it is none that a request can go to.
+    """
+    if not url.isprintable() or " " in url:
+        raise ConfigurationError(f"{what} has a space, a line break or another character that no URL has")
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - it is read here
+    except ValueError:
+        raise ConfigurationError(f"{what} cannot be read: its host or its port is malformed") from None
+    if parts.scheme not in {"http", "https"}:
+        scheme = parts.scheme if url.startswith(f"{parts.scheme}://") else ""
+        how = f"{scheme!r} is none that the doctor speaks" if scheme else "it has none"
+        raise ConfigurationError(f"{what} needs a scheme, https:// or http://: {how}")
+    if not parts.hostname:
+        raise ConfigurationError(f"{what} has no host")
+    userinfo, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=host, fragment="").geturl(), unquote(userinfo) if at else None
+
+
+def checked_origin(origin: str) -> str:
+    """`origin` as a browser would write it (RFC 6454 §6.1): without a slash at the end.
+
+    Raises:
+        ConfigurationError: it is no origin.
+    """
+    if origin == "null":
+        return origin
+    bare, userinfo = parsed_url(origin, "--origin")
+    parts = urlsplit(bare)
+    if userinfo is not None or parts.path not in {"", "/"} or parts.query:
+        raise ConfigurationError("--origin is a scheme, a host and perhaps a port, as in https://app.example.com")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _method(method: str) -> str:
+    if not method.isascii() or not method.isalpha():
+        raise ConfigurationError("the method must be a word, such as GET")
+    return method.upper()
+
+
+def _field(text: str, what: str) -> tuple[str, str]:
+    """A header field as curl takes it; blanks after the colon are none of the value's (RFC 9110 §5.5)."""
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise ConfigurationError(f"{what} has no colon: write it as 'Name: value'")
+    return name, value.lstrip(" \t")
+
+
+def _checked(pairs: Iterable[tuple[str, str]], whence: str) -> tuple[tuple[str, str], ...]:
+    """The fields, if they can be sent; a credential is sent as it is, or it is the finding that it cannot be."""
+    for name, value in (found := tuple(pairs)):
+        if not name or not set(name.lower()) <= _NAME:
+            raise ConfigurationError(f"{whence} has a header whose name no header can have (RFC 9110 §5.1)")
+        if any(not (one.isprintable() or one == "\t") for one in value) and not credentials_of("", [(name, value)]):
+            raise ConfigurationError(f"the header {name} has a line break or another control character in its value")
+    return found
+
+
+def _with_basic(asked: Asked, userinfo: str, whence: str) -> Asked:
+    if asked.has_authorization:
+        raise ConfigurationError(f"there are two credentials for Authorization, one of them from {whence}: give one")
+    name, colon, password = userinfo.partition(":")
+    if not colon and whence != "the URL":
+        password = _prompted(f"Password of {name}")
+    return asked.having(("Authorization", basic(name, password)), secrets=(password,))
+
+
+def basic(name: str, password: str) -> str:
+    """A Basic credential (RFC 7617 §2), in UTF-8."""
+    text = f"{name}:{password}".encode("utf-8", "surrogateescape")
+    return f"Basic {base64.b64encode(text).decode()}"
+
+
+def _prompted(what: str) -> str:
+    if not sys.stdin.isatty():
+        raise ConfigurationError("--user needs a password: write it as NAME:PASSWORD")
+    import getpass
+
+    return getpass.getpass(f"{what}: ")
+
+
+def from_input(what: str) -> str:
+    """All of standard input, less one line feed at its end (rule 1).
+
+    Raises:
+        ConfigurationError: there is nothing.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ConfigurationError(f"{what} is to come from standard input, and nothing is piped into it")
+    raw = getattr(sys.stdin, "buffer", None)
+    text = sys.stdin.read() if raw is None else raw.read().decode("utf-8", "surrogateescape")
+    text = text.removesuffix("\n")
+    if not text:
+        raise ConfigurationError(f"{what} is to come from standard input, and that is empty")
+    return text
+
+
+def token_of(option: str | None, asked: Asked) -> tuple[str | None, str | None]:
+    """The token that was given, and a remark on where it came from; None where none was.
+
+    Raises:
+        ConfigurationError: it is given twice.
+    """
+    if option is None:
+        text = os.environ.get(TOKEN_VARIABLE)
+        if not text or asked.has_credential:
+            return None, None
+        return text, f"the token is the one in {TOKEN_VARIABLE}"
+    if asked.has_authorization:
+        raise ConfigurationError("there are two credentials for Authorization, one of them --token: give one")
+    return (from_input("--token -") if option == "-" else option), None
