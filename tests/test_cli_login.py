@@ -156,6 +156,25 @@ def test_a_closed_pipe(home, tmp_path):
     assert errors == "tokenflow: nobody reads the output any more, and not all of it was written\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("token >&-", "tokenflow: nobody reads the output any more, and not all of it was written\n"),
+        ("token >/dev/full", "tokenflow: the output could not be written: No space left on device\n"),
+        pytest.param("status >/dev/full", "tokenflow: the output could not be written: ", marks=pytest.mark.slow),
+        pytest.param("token --profile none 2>&-", "", marks=pytest.mark.slow),
+    ],
+)
+def test_output_that_cannot_be_written(home, tmp_path, command, says):
+    """An output that is closed, or full, is one line and status 1, and no traceback."""
+    _hold(home, Token("access-1"))
+    line = ["sh", "-c", f"exec {COMMAND} {command}"]
+    ended = subprocess.run(line, env=home.environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(says)
+    assert ended.stderr.count("\n") == says.count("tokenflow")
+
+
 def test_interrupted(home, monkeypatch):
     """Ctrl-C is status 130 and one line, whatever the command was about."""
 

@@ -214,8 +214,9 @@ def _open_session(profile: Profile, *, by_device: bool) -> Token:
     try:
         token = opened.token()
     except ReauthenticationRequired as error:
-        why = f"the login failed: {in_words(error)}. To try again: {profile.how_to_log_in}"
-        raise ReauthenticationRequired(why) from error
+        why = in_words(error).removeprefix("the login failed: ")
+        again = f"To try again: {profile.how_to_log_in}"
+        raise ReauthenticationRequired(f"the login failed: {why}. {again}") from error
     try:
         with profile.auth() as auth:
             auth.set_token(token)

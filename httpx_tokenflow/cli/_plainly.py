@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow import TokenFlowError
@@ -54,8 +54,9 @@ def say(text: object) -> None:
 
 def show(text: str) -> None:
     """Show `text` to a person, as it is, on standard error."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:  # as it is where the shell has closed it
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def heed(event: Event) -> None:
@@ -80,6 +81,8 @@ def plainly() -> Iterator[None]:
     logging.getLogger("httpx_tokenflow").addHandler(logging.NullHandler())  # what is to be told, we tell
     _let_anything_be_written(sys.stdout)
     try:
+        if sys.stdout is None:
+            raise BrokenPipeError  # noqa: TRY301 - the shell has closed it: as if nobody read it
         yield
         sys.stdout.flush()
     except TokenFlowError as error:
@@ -88,14 +91,20 @@ def plainly() -> Iterator[None]:
         say("interrupted")
         raise SystemExit(_INTERRUPTED) from None
     except BrokenPipeError:
-        # What is left in the buffer would be written, in vain, when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_the_rest()
         say("nobody reads the output any more, and not all of it was written")
     except OSError as error:
-        say(f"{error.filename or 'the output'}: {error.strerror or type(error).__name__}")
+        _drop_the_rest()
+        say(f"{error.filename or 'the output could not be written'}: {error.strerror or type(error).__name__}")
     else:
         return
     raise SystemExit(1)
+
+
+def _drop_the_rest() -> None:
+    """What is left to be written would be, in vain, when the interpreter ends, and that says so in its own words."""
+    with suppress(OSError, AttributeError):  # closed, or no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _let_anything_be_written(stream: Any) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from unittest import mock
 
 import pytest
+from keyring.backends import fail
+from stores.keyrings import Failing, FileKeyring
 from tokenflow_command import Home, Inside, mode
+
+from httpx_tokenflow import StoreError
+from httpx_tokenflow.cli._profile_file import read_config
+from httpx_tokenflow.stores import FileStore
 
 SCOPE = "openid offline_access read"
 
@@ -81,7 +88,7 @@ def test_a_refused_login(either, rig, alice):
     """Who says no at the server's page ends the login with one line that says so, and status 1; nothing is kept."""
     either.profile("other", issuer=rig.issuer, client_id="x")
     before = either.config.read_text()
-    settings = ["--issuer", rig.issuer, "--client-id", rig.clients["public"].id, "--store", "file"]
+    settings = ["--issuer", rig.issuer, "--client-id", rig.clients["public"].id, "--scope", SCOPE, "--store", "file"]
     with mock.patch("webbrowser.open", alice.browse_and_refuse):
         process = either.start("login", *settings) if type(either) is Home else None
         if process is not None:
@@ -89,8 +96,7 @@ def test_a_refused_login(either, rig, alice):
         ended = either.run("login", *settings) if process is None else either.end(process)
     assert (ended.returncode, ended.stdout) == (1, "")
     last = ended.stderr.splitlines()[-1]
-    assert last.startswith("tokenflow: the login failed: ")
-    assert "access_denied" in last
+    assert last.startswith("tokenflow: the login failed: access_denied")
     assert "warm()" not in last
     assert either.config.read_text() == before
     assert either.entries() == []
@@ -99,7 +105,7 @@ def test_a_refused_login(either, rig, alice):
 @pytest.mark.slow
 def test_a_device_that_is_refused(home, rig, alice):
     """Who aborts on the other device ends the login likewise."""
-    home.profile(issuer=rig.issuer, client_id=rig.clients["public"].id, store="file", grant="device_code")
+    home.profile(issuer=rig.issuer, client_id=rig.clients["public"].id, scope=SCOPE, store="file", grant="device_code")
     with home.terminal("login") as terminal:
         alice.deny(terminal.read_until(r"or open (\S+)")[1])
         assert terminal.wait() == 1
@@ -121,17 +127,19 @@ def test_device_and_browser_open_the_same_session(logged_in, rig, alice):
 @pytest.mark.parametrize("number", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_tokens_at_once(number, logged_in, rig, http):
     """So many calls at once with a token that has ended are one renewal, and the session lives."""
-    for round_ in (1, 2):
-        logged_in.age()
-        calls = [logged_in.start("token") for _ in range(number)]
-        ended = [call.communicate(timeout=120) for call in calls]
-        assert [call.returncode for call in calls] == [0] * number, ended
-        assert {errors for _, errors in ended} == {""}
-        (printed,) = {out for out, _ in ended}
-        assert _requests(rig) == {"refresh_token 200": round_}
-        counters = rig.counters()
-        assert (counters["reused"], counters["revoked_families"]) == (0, 0)
+    logged_in.age()
+    calls = [logged_in.start("token") for _ in range(number)]
+    ended = [call.communicate(timeout=120) for call in calls]
+    assert [call.returncode for call in calls] == [0] * number, ended
+    assert {errors for _, errors in ended} == {""}
+    (printed,) = {out for out, _ in ended}
+    assert _requests(rig) == {"refresh_token 200": 1}
     assert _allowed(rig, http, printed.strip())
+    logged_in.age()
+    assert _allowed(rig, http, logged_in.token())
+    assert _requests(rig) == {"refresh_token 200": 2}
+    counters = rig.counters()
+    assert (counters["reused"], counters["revoked_families"]) == (0, 0)
 
 
 def test_logout(logged_in, rig, http):
@@ -329,3 +337,112 @@ def test_update(logged_in, alice):
     assert "the profile default in" in said
     assert logged_in.config.read_text() == f"# mine\n{text.replace(SCOPE, 'openid read')}"
     assert logged_in.status()["scope"] == "read"
+
+
+@pytest.fixture
+def inside(rig, tmp_path):
+    """Where the command runs in this process, and nobody has a keyring."""
+    with mock.patch("keyring.core._keyring_backend", fail.Keyring()):
+        yield Inside(tmp_path, SSL_CERT_FILE=rig.ca)
+
+
+def test_a_login_finds_where_to_keep_it(inside, rig, alice, tmp_path):
+    """Without `store` a login takes the keyring where one works, or else a file, says which, and writes it down."""
+    for ring, expected in ((fail.Keyring(), "file"), (FileKeyring(tmp_path / "ring"), "keyring")):
+        name = f"in-{expected}"
+        inside.profile(name, issuer=rig.issuer, client_id=rig.clients["public"].id, scope=SCOPE)
+        with mock.patch("keyring.core._keyring_backend", ring):
+            said = inside.log_in(alice, "--profile", name)
+            assert inside.token("--profile", name)
+        assert f"Kept in: {expected}." in said
+        assert ("the keyring does not work" in said) == (expected == "file")
+        assert read_config(inside.config)[name]["store"] == expected
+    assert len(inside.entries()) == 1
+
+
+def test_a_keyring_that_fails_when_it_is_tried(inside, rig, alice):
+    """A keyring that is there and fails is as good as none: the login says why, and takes a file."""
+    inside.profile(issuer=rig.issuer, client_id=rig.clients["public"].id, scope=SCOPE)
+    with mock.patch("keyring.core._keyring_backend", Failing(RuntimeError("locked"))):
+        said = inside.log_in(alice)
+    assert "the keyring does not work (the keyring (stores.keyrings.Failing) failed (RuntimeError)" in said
+    assert read_config(inside.config)["default"]["store"] == "file"
+
+
+def test_a_secret_from_the_environment(inside, rig, alice):
+    """A client with a secret logs in by what the variable holds; neither file nor store nor output has the secret."""
+    client = rig.clients["post"]
+    inside.environment["OUR_SECRET"] = client.secret
+    settings = ["--issuer", rig.issuer, "--client-id", client.id, "--client-secret-env", "OUR_SECRET", "--scope", SCOPE]
+    inside.log_in(alice, *settings, "--store", "file")
+    inside.age()
+    assert inside.token()
+    kept = [path.read_text() for path in (inside.config, *inside.entries())]
+    assert not [text for text in (*kept, *inside.said) if client.secret in text]
+
+
+def test_a_profile_that_is_made_by_device(inside, rig, alice):
+    """A profile made by `login --device` logs in by device from then on, without the option."""
+    settings = ["--issuer", rig.issuer, "--client-id", rig.clients["public"].id, "--scope", SCOPE, "--store", "file"]
+    shown = []
+
+    def show(text):
+        shown.append(text)
+        address = re.search(r"or open (\S+)", text)
+        if address is not None:
+            alice.confirm(address[1])
+
+    with mock.patch("httpx_tokenflow.cli._login.show", show):
+        ended = inside.run("login", "--device", "--profile", "tv", *settings)
+    assert ended.returncode == 0, ended.stderr
+    assert any("enter the code" in text for text in shown)
+    assert read_config(inside.config)["tv"]["grant"] == "device_code"
+    assert inside.status("tv")["grant"] == "device_code"
+    assert inside.token("--profile", "tv")
+
+
+def test_named_endpoints(inside, rig, alice, http):
+    """A server without metadata is used, and left, by the endpoints that the profile names."""
+    names = ("authorization_endpoint", "token_endpoint", "revocation_endpoint")
+    options = [f"--{name.replace('_', '-')}={rig.endpoint(name.removesuffix('_endpoint'))}" for name in names]
+    inside.log_in(alice, "--client-id", rig.clients["public"].id, "--scope", SCOPE, "--store=file", *options)
+    token = inside.token()
+    assert _allowed(rig, http, token)
+    assert "the server has revoked it" in inside.run("logout").stdout
+    assert not _allowed(rig, http, token)
+
+
+def test_a_store_that_fails_in_the_middle(logged_in, rig):
+    """Where the store does not take the next refresh token, the token is printed, and that the session ends is said."""
+    if type(logged_in) is Home:
+        pytest.skip("the store is broken in this process")
+    logged_in.age()
+    swap, calls = FileStore._swap, []
+
+    def fails(self, fingerprint, change):
+        calls.append(change)
+        if len(calls) > 1:  # after the note that the refresh token is presented
+            raise StoreError("the disk is full")
+        return swap(self, fingerprint, change)
+
+    with mock.patch.object(FileStore, "_swap", fails):
+        ended = logged_in.run("token")
+    assert ended.returncode == 0
+    assert ended.stdout.strip()
+    assert "the disk is full" in ended.stderr
+    assert ended.stderr.splitlines()[-1].endswith("then tokenflow login --profile default")
+    assert _requests(rig) == {"refresh_token 200": 1}
+
+
+def test_a_login_that_cannot_be_kept(inside, rig, alice):
+    """A session that the store does not take is given back to the server, and the login has failed in one line."""
+    inside.profile(issuer=rig.issuer, client_id=rig.clients["public"].id, scope=SCOPE, store="file")
+
+    def fails(*_arguments):
+        raise StoreError("the disk is full")
+
+    with mock.patch.object(FileStore, "_swap", fails), mock.patch("webbrowser.open", alice.browse):
+        ended = inside.run("login")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines()[-1] == "tokenflow: the disk is full"
+    assert rig.counters()["requests"]["/token/revocation"] >= 1
