@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
     from ._readings import Reading
 
-__all__ = ["Exchange", "Expected", "Facts", "Fields", "Refusal", "origin"]
+__all__ = ["UNSENDABLE", "Exchange", "Expected", "Facts", "Fields", "Refusal", "origin"]
 
 BODY_LIMIT = 16 * 1024  # characters of a body that are looked at
+
+UNSENDABLE = "a header value cannot be sent as it is"
+"""In an exchange's failure: the client itself refused a value, and nothing was sent."""
 
 # What says "your credential is not good enough": 419 Laravel, 440 IIS, 498 ArcGIS, 511 RFC 6585 §6.
 REFUSING = frozenset({401, 403, 407, 419, 440, 498, 511})

@@ -11,7 +11,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["KEY_FIELDS", "NOTHING", "SCHEMES", "Sent", "credentials_of", "is_key_field", "nearest_scheme", "sent_in"]
+__all__ = [
+    "KEY_FIELDS", "NOTHING", "SCHEMES", "Sent", "canonical", "credentials_of", "is_key_field", "nearest_scheme",
+]  # fmt: skip
 
 SCHEMES = (
     "Basic", "Bearer", "Concealed", "Digest", "DPoP", "GNAP", "HOBA", "Mutual", "Negotiate", "NTLM", "OAuth",
@@ -34,7 +36,9 @@ KEY_FIELDS = frozenset(
 NOTHING = frozenset({"undefined", "null", "none", "nil", "nan", "[object object]", "[object promise]"})
 """What programming languages write for a variable that has no value, in lower case."""
 
-_KEY_FIELD = re.compile(r"(x-)?([a-z0-9]+-)*(api-?key|apitoken|api-token|auth-?token|access-?token|secret)|x-.*(key|token)")
+_KEY_FIELD = re.compile(
+    r"(x-)?([a-z0-9]+-)*(api-?key|apitoken|api-token|auth-?token|access-?token|secret)|x-.*(key|token)"
+)
 _NO_KEY_FIELD = re.compile(r"csrf|xsrf|idempotency|websocket|continuation|page|sync|request-|trace")
 _QUERY = frozenset({"access_token", "api_key", "apikey", "api-key", "key", "token", "auth", "auth_token", "sig"})
 _CANONICAL = {scheme.lower(): scheme for scheme in SCHEMES}
@@ -86,7 +90,7 @@ def credentials_of(url: str, fields: Iterable[tuple[str, str]]) -> tuple[Sent, .
 
 def is_key_field(name: str) -> bool:
     """Whether a field of that name is one that a key or token is sent in: a known one, or one that is called so."""
-    lower = name.lower()
+    lower = name.lower().replace("_", "-")  # as variables of the environment have it
     return lower in KEY_FIELDS or (_KEY_FIELD.fullmatch(lower) is not None and not _NO_KEY_FIELD.search(lower))
 
 
@@ -103,11 +107,13 @@ def nearest_scheme(word: str) -> str | None:
     if not 4 <= len(bare) <= 12:
         return None
     near = sorted((_distance(bare, scheme.lower()), scheme) for scheme in _MISSPELT)
-    return near[0][1] if near[0][0] <= (2 if near[0][1] in {"Bearer", "Negotiate"} else 1) else None
+    letters, scheme = near[0]
+    is_long = scheme in {"Bearer", "Negotiate"} and bare[0] == scheme[0].lower()
+    return scheme if letters <= (2 if is_long else 1) else None
 
 
 def _distance(one: str, other: str) -> int:
-    """How many letters are to be put in, left out, changed or swapped with their neighbour (Damerau and Levenshtein)."""
+    """How many letters are to be added, left out, changed, or swapped with their neighbour (Damerau, Levenshtein)."""
     rows = [list(range(len(other) + 1))]
     for i, a in enumerate(one, 1):
         row = [i]

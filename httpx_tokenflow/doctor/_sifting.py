@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from httpx_tokenflow._answers import forms_of
 
-from ._sent import KEY_FIELDS, SCHEMES, credentials_of
+from ._sent import NOTHING, SCHEMES, credentials_of, is_key_field, nearest_scheme
 
 if TYPE_CHECKING:
     from ._facts import Facts
@@ -27,7 +27,7 @@ __all__ = ["Sieve", "without_secrets"]
 _SHORT = 4  # a secret that has no more characters than that is a word, and hiding it would hide the text
 _JWT = re.compile(r"\bey[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3}")
 _WORDS = frozenset(scheme.lower() for scheme in SCHEMES)
-_LONG_FIELDS = KEY_FIELDS | {"cookie", "authorization", "proxy-authorization", "dpop"}
+_LONG_FIELDS = frozenset({"cookie", "authorization", "proxy-authorization", "dpop"})
 
 
 class Sieve:
@@ -52,7 +52,7 @@ class Sieve:
             for sent in credentials_of(exchange.url, exchange.sent.pairs):
                 secrets |= _parts(sent.raw)
             for name, value in exchange.sent:
-                if name.lower() in _LONG_FIELDS:
+                if name.lower() in _LONG_FIELDS or is_key_field(name):
                     secrets |= _parts(value)
             for cookie in exchange.received.get_list("Set-Cookie"):
                 secrets.add(cookie.partition(";")[0].partition("=")[2].strip())
@@ -81,6 +81,9 @@ def without_secrets(url: str) -> str:
 def _parts(value: str) -> set[str]:
     """A credential's parts that are secrets by themselves."""
     found = {value, value.strip(), *(word.strip("\"'<>,;") for word in value.split())}
+    scheme, space, rest = value.strip().partition(" ")
+    if space and rest.strip() and nearest_scheme(scheme) is not None:
+        found.discard(scheme.strip("\"'<>,;"))  # a scheme, or a word that was meant to be one, is none
     for pair in value.split(";"):  # cookies
         found.add(pair.partition("=")[2].strip())
     for word in list(found):
@@ -90,4 +93,4 @@ def _parts(value: str) -> set[str]:
             continue
         if ":" in decoded:  # Basic, RFC 7617 §2
             found |= {decoded, decoded.partition(":")[2]}
-    return {one for one in found if one.lower() not in _WORDS}
+    return {one for one in found if one.lower() not in _WORDS and one.lower() not in NOTHING}

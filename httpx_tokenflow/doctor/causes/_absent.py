@@ -5,11 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._flaws import nothing_in
+from httpx_tokenflow.doctor._sent import canonical
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Facts
+    from httpx_tokenflow.doctor._sent import Sent
 
 __all__ = ["CAUSES"]
+
+_MISSING = (
+    r"missing|required|requires|not (provided|found|present|supplied|set)|no "
+    r"(auth|token|api|credential|bearer|jwt)|without"
+)
+
+
+def _wanted(facts: Facts) -> str:
+    schemes = ", ".join(dict.fromkeys(challenge.scheme for challenge in facts.challenges))
+    return f", and the server wants {schemes}" if schemes else ""
+
+
+def _is_empty(sent: Sent) -> bool:
+    text = sent.raw.strip().strip("\"':")
+    if sent.place == "Cookie":
+        return False
+    if sent.place != "Authorization":
+        return not text
+    if sent.is_scheme("Basic") and sent.value.strip() == "Og==":  # ":": neither user nor password
+        return True
+    return not text or (canonical(text) is not None and text.lower() not in {"negotiate", "ntlm"})
 
 
 class NoCredential(Cause):
@@ -17,21 +41,78 @@ class NoCredential(Cause):
 
     id = "no-credential"
     title = "No credential was sent"
-    remedy = "send one: auth=TokenAuth(…) on the client, or --token here; look whether the variable it is in is set"
+    remedy = (
+        "send one: auth=TokenAuth(…) on the client, or --token here; look whether the variable it is in is set where "
+        "the program runs, and whether every path through the code sets the header"
+    )
     reference = "RFC 9110 §15.5.2"
 
     def look(self, facts: Facts) -> Finding | None:
-        if facts.asked is None or facts.credentials:
+        last = facts.last
+        # Without any field it is the request that is not known; 407 is the proxy's.
+        if last is None or not last.is_refused or last.status == 407 or facts.credentials:
             return None
-        wanted = ", ".join(dict.fromkeys(challenge.scheme for challenge in facts.challenges))
+        said = facts.said(_MISSING)
+        if facts.asked is None or not facts.asked.sent.pairs:
+            return None
+        is_sure = last.status == 401 or bool(facts.challenges) or said is not None
         return self.found(
-            Certainty.CERTAIN,
-            f"no credential was sent{f', and the server wants {wanted}' if wanted else ''}",
-            [
-                "the request has no Authorization field, no API key, no cookie",
-                facts.said(r"missing|required|no (auth|token)"),
-            ],
+            Certainty.CERTAIN if is_sure else Certainty.LIKELY,
+            f"no credential was sent{_wanted(facts)}",
+            ["the request has no Authorization field, no API key, no cookie", said],
+            [None if is_sure else f"the answer is {last.status}, and says nothing of a credential"],
         )
 
 
-CAUSES: tuple[Cause, ...] = (NoCredential(),)
+class EmptyCredential(Cause):
+    """The field is there, and nothing is in it; or the scheme stands alone."""
+
+    id = "empty-credential"
+    title = "The credential is empty"
+    remedy = (
+        "the variable that it comes from is empty or not set: look at the environment and the secrets of this "
+        "deployment, and whether the login that fills it has happened"
+    )
+    reference = "RFC 9110 §11.6.2"
+
+    def look(self, facts: Facts) -> Finding | None:
+        if any(not _is_empty(sent) for sent in facts.credentials):
+            return None
+        sent = facts.credential
+        if sent is None:
+            return None
+        scheme = canonical(sent.raw.strip().strip("\"':"))
+        if sent.is_scheme("Basic") and sent.value.strip():
+            what = "Basic was sent with neither user nor password"
+        elif scheme is not None and sent.place == "Authorization":
+            what = f"{scheme} stands alone in Authorization, without a credential"
+        else:
+            what = f"{sent.place} was sent, and is empty"
+        return self.found(Certainty.CERTAIN, f"{what}{_wanted(facts)}", [what, facts.said(_MISSING)])
+
+
+class Placeholder(Cause):
+    """`undefined`, `null`, `${TOKEN}`, `YOUR_TOKEN`, the example of a specification."""
+
+    id = "placeholder-credential"
+    title = "A placeholder was sent in place of a credential"
+    remedy = (
+        "the variable is not set, or its value was not put in: set it where the program runs (in a browser's bundle "
+        "only NEXT_PUBLIC_, VITE_ or REACT_APP_ variables exist, and no secret belongs there); stop when it is empty"
+    )
+    reference = "custom: what programming languages, templates and documents write for no value"
+
+    def look(self, facts: Facts) -> Finding | None:
+        found = [(sent, nothing_in(sent)) for sent in facts.credentials if sent.place != "Cookie"]
+        held = [(sent, what) for sent, what in found if what is not None]
+        if not held or len(held) < len(found):
+            return None
+        sent, (what, is_sure) = held[0]
+        return self.found(
+            Certainty.CERTAIN if is_sure else Certainty.LIKELY,
+            f"{sent.place} has a placeholder in place of a credential: {what}",
+            [f"{what} ({len(sent.raw)} characters in {sent.place})"],
+        )
+
+
+CAUSES: tuple[Cause, ...] = (NoCredential(), EmptyCredential(), Placeholder())
