@@ -77,6 +77,8 @@ class Prober:
                 answer = replace(answer, seconds=time.monotonic() - began - at)
 
     def _client(self) -> httpx.AsyncClient:
+        if self.verify is True:
+            self.verify = httpx.create_ssl_context()  # one for all: to read the certificates takes longer than a probe
         return httpx.AsyncClient(verify=self.verify, http2=self.http2, timeout=self.timeout, follow_redirects=False)
 
     async def _send(self, client: httpx.AsyncClient, probe: Probe, unsent: Exchange, left: float) -> Exchange:
