@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 _COMMANDS = {  # name: the module that it is in
     "demo": "_demo", "doctor": "_doctor", "login": "_login", "token": "_token", "logout": "_logout",
-    "status": "_status",
+    "status": "_status", "inspect": "_inspect",
 }  # fmt: skip
 _EXTRAS = {
     "filelock": "cli", "keyring": "cli", "platformdirs": "cli", "rich": "cli", "tomlkit": "cli", "typer": "cli",

@@ -175,7 +175,8 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
             if as_json:
                 print(json.dumps(report.to_dict(), indent=2))  # noqa: T201 - what is asked for
             else:
-                report.print(console())
+                with console() as to:
+                    report.print(to)
     raise typer.Exit(status)
 
 
@@ -214,6 +215,8 @@ def _examined(
     timeout: float,
     cacert: Path | None,
 ) -> Report:
+    import httpcore  # noqa: F401 - it takes a while to load, which is none of the exchange's time
+
     from ._prober import Prober
 
     verify = _trust(asked, cacert)
@@ -276,7 +279,8 @@ def _tell_plan(
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201 - what is asked for
     else:
-        print_plan(found, MAX_PROBES, console())
+        with console() as to:
+            print_plan(found, MAX_PROBES, to)
     return 0
 
 

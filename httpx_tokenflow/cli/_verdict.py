@@ -13,6 +13,7 @@ Rules.
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from ._fetching import Fetched
 
-__all__ = ["Report", "console", "plan_as_data", "print_plan", "section", "table_of"]
+__all__ = ["Report", "console", "plan_as_data", "print_plan", "section", "sifted", "table_of"]
 
 _WIDTH = 100  # columns at most; 80 where there is no terminal
 _SOON = 600.0  # seconds: a token that ends sooner is remarked on
@@ -120,8 +121,8 @@ class Report:
             "fetched": None if self.fetched is None else self.fetched.to_dict(),
             "exchanges": [self._exchange(one) for one in facts.exchanges],
         }
-        sifted: dict[str, Any] = _sifted(found, Sieve.of(facts))
-        return sifted
+        shown: dict[str, Any] = sifted(found, Sieve.of(facts))
+        return shown
 
     def _exchange(self, exchange: Exchange) -> dict[str, Any]:
         leads = exchange.location
@@ -153,7 +154,7 @@ class Report:
             to.print(table_of([("note", remark)]))
         others = self.diagnosis.findings[1:]
         if others:
-            section(to, "Also possible")
+            section(to, "Also found")
             to.print(table_of(self._short(others)))
         self._print_token(to)
         if self.diagnosis.facts.exchanges or self.fetched is not None:
@@ -218,12 +219,13 @@ def _has_credential(exchange: Exchange) -> bool:
     return exchange.role == "introspection" or bool(credentials_of(exchange.url, exchange.sent.pairs))
 
 
-def _sifted(value: Any, sieve: Sieve) -> Any:
+def sifted(value: Any, sieve: Sieve) -> Any:
+    """JSON whose strings have gone through the sieve."""
     if isinstance(value, str):
         return sieve.sift(value)
     if isinstance(value, dict):
-        return {sieve.sift(str(name)): _sifted(one, sieve) for name, one in value.items()}
-    return [_sifted(one, sieve) for one in value] if isinstance(value, list | tuple) else value
+        return {sieve.sift(str(name)): sifted(one, sieve) for name, one in value.items()}
+    return [sifted(one, sieve) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _ms(seconds: float) -> str:
@@ -245,7 +247,7 @@ def plan_as_data(probes: Iterable[Probe], first: str | None = None) -> dict[str,
             "when": probe.condition,
             "method": probe.method,
             "url": without_secrets(probe.url) if probe.url else None,
-            "credential": probe.has_credential,
+            "credential": probe.has_credential or probe.role == "mended",
         }
         for probe in probes
     ]
@@ -265,15 +267,21 @@ def print_plan(plan: Mapping[str, Any], most: int, to: Console) -> None:
     to.print(table_of(rows))
 
 
-def console() -> Console:
-    """Where people read: a terminal, or 80 columns without colours."""
+@contextmanager
+def console() -> Iterator[Console]:
+    """Where people read: a terminal, or 80 columns without colours, and without blanks at the end of a line."""
     from rich.console import Console
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     found = Console(highlight=False, markup=False, emoji=False)
     found.width = min(found.width, _WIDTH) if found.is_terminal else 80
-    return found
+    with found.capture() as captured:
+        yield found
+    text = captured.get()
+    if not found.is_terminal:
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    sys.stdout.write(text)
 
 
 def section(to: Console, title: str) -> None:
