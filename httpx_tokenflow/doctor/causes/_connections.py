@@ -18,8 +18,8 @@ class BoundToConnection(Cause):
     id = "connection-bound"
     title = "The server remembers on the connection who was refused, and refuses a good credential there"
     remedy = (
-        "close the connection after a 401 (a new client, or Connection: close over HTTP/1.1) until the server or its proxy "
-        "decides for each request; over HTTP/2 all requests share one connection, so it shows there first"
+        "close the connection after a 401 (a new client, or Connection: close over HTTP/1.1) until the server or its "
+        "proxy decides for each request; over HTTP/2 all requests share one connection, so it shows there first"
     )
     reference = "RFC 9110 §3.3: each request stands for itself; RFC 9113 §9.1"
     when_accepted = True
@@ -49,8 +49,9 @@ class GoodForOnce(Cause):
     id = "good-for-once"
     title = "The same credential is accepted once, and then refused"
     remedy = (
-        "if it is made for one request (DPoP proof, signed request, one-time token), make a new one for each; else look "
-        "whether all servers behind the address share keys, sessions and clocks: one of them refuses what another accepts"
+        "if it is made for one request (DPoP proof, signed request, one-time token), make a new one for each; "
+        "else look whether all servers behind the address share keys, sessions and clocks: one refuses what another "
+        "accepts"
     )
     reference = "RFC 9449 §11.1 (a proof is for one request); RFC 9110 §15.5.2"
     when_accepted = True

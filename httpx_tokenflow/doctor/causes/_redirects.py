@@ -27,8 +27,8 @@ __all__ = ["CAUSES"]
 _SIGNATURES = ("signature", "sig", "token", "hmac", "jwt", "x-amz-credential", "x-goog-credential", "key-pair-id")
 _BEHIND = (
     "have the proxy that ends TLS send X-Forwarded-Proto: https, and the application believe it "
-    "(uvicorn --proxy-headers, SECURE_PROXY_SSL_HEADER in Django, server.forward-headers-strategy in Spring); until then ask for the URL as the "
-    "redirect has it, with https"
+    "(uvicorn --proxy-headers, SECURE_PROXY_SSL_HEADER in Django, server.forward-headers-strategy in Spring); "
+    "until then ask for the URL as the redirect has it, with https"
 )
 _UPGRADE = "ask for the https URL at once, and renew the credential: over http anybody on the way has read it"
 
@@ -41,7 +41,7 @@ class LostCredential(Cause):
     remedy = (
         "ask for the final URL at once: make it the client's base_url, with scheme, host and slash as they are there"
     )
-    reference = "RFC 9110 §15.4; Fetch §4.4 (HTTP-redirect fetch)"
+    reference = "RFC 9110 §15.4; the Fetch standard, HTTP-redirect fetch"
     when_accepted = True
 
     def look(self, facts: Facts) -> Finding | None:
