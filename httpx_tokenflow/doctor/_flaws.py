@@ -363,7 +363,7 @@ def _take_basic(read: Spelling) -> None:
     if mended != decoded:
         read.note("basic-malformed", "the password ends with a line break (echo adds one; echo -n and printf do not)")
     is_amiss = read.flaw("basic-malformed") is not None
-    read.value = base64.b64encode(mended.encode()).decode() if is_amiss else value
+    read.value = base64.b64encode(mended.encode("utf-8", "replace")).decode() if is_amiss else value
 
 
 def _note_base64(read: Spelling, value: str) -> None:

@@ -9,6 +9,7 @@ Rules.
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ def _in_authorization(facts: Facts, read: Spelling) -> tuple[str, str] | None:
     scheme = read.scheme
     wanted = [one.scheme for one in facts.challenges]
     simple = [one for one in wanted if one.lower() not in _ELABORATE and not one.lower().startswith("aws4")]
+    if not scheme and not simple and any(one.lower() == "basic" for one in wanted) and ":" in read.value:
+        return ("Authorization", f"Basic {base64.b64encode(read.value.encode('utf-8', 'replace')).decode()}")
     is_wanted = any(one.lower() == scheme.lower() for one in wanted)
     if simple and not is_wanted and (scheme != "Basic" or basic(read.value) is None):
         scheme = canonical(simple[0]) or simple[0]
