@@ -1,0 +1,72 @@
+"""Servers that decide once for each connection."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from doctor.rig import TOKEN, Case, Reply, bearer, serve
+from doctor.secure import CA, serve_tls
+
+
+def remembering():
+    """A server that refuses all that comes on a connection on which it has refused once."""
+    refused = set()
+
+    def answer(request):
+        if request.credential is None or request.connection in refused:
+            refused.add(request.connection)
+            return Reply(401, bearer())
+        return Reply()
+
+    return answer
+
+
+def once():
+    """A server that takes a credential once, whatever the connection."""
+    seen = set()
+
+    def answer(request):
+        if request.credential is None or request.credential in seen:
+            return Reply(401, bearer())
+        seen.add(request.credential)
+        return Reply()
+
+    return answer
+
+
+def closing(request):
+    """A server that remembers too, but closes the connection when it refuses: nobody notices."""
+    return Reply() if request.credential else Reply(401, (*bearer(), ("Connection", "close")))
+
+
+def each(server, make):
+    """A `serve` that begins with nothing remembered."""
+
+    @contextmanager
+    def serving(_answer):
+        with server(make()) as origin:
+            yield origin
+
+    return serving
+
+
+SECURE = ("{url}", "--token", TOKEN, "--cacert", str(CA))
+CASES = [
+    Case("connection-bound", remembering(), serve=each(serve, remembering), name="connection-bound over HTTP/1.1"),
+    Case(
+        "connection-bound",
+        remembering(),
+        SECURE,
+        serve=each(serve_tls, remembering),
+        name="connection-bound over HTTP/2",
+    ),
+    Case("good-for-once", once(), serve=each(serve, once)),
+    Case("", closing, name="healthy: the connection is closed on a refusal"),
+    Case(
+        "",
+        lambda request: Reply() if request.credential else Reply(401, bearer()),
+        SECURE,
+        serve=serve_tls,
+        name="healthy: over HTTP/2",
+    ),
+]
