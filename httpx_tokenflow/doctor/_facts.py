@@ -36,18 +36,13 @@ UNSENDABLE = "a header value cannot be sent as it is"
 # What says "your credential is not good enough": 419 Laravel, 440 IIS, 498 ArcGIS, 511 RFC 6585 §6.
 REFUSING = frozenset({401, 403, 407, 419, 440, 498, 511})
 _PORTS = {"http": 80, "https": 443}
+# Members of a JSON body that tell of an error. Of single products: errorSummary Okta, fault and faultstring Apigee,
+# Message and errorMessage Amazon, exp and nbf Kong, messages djangorestframework-simplejwt, category HubSpot.
 _TELLING = (
-    "error_description",
-    "message",
-    "error",
-    "detail",
-    "title",
-    "description",
-    "reason",
-    "code",
-    "msg",
-    "errors",
-)
+    "error_description", "message", "error", "detail", "title", "description", "reason", "code", "msg", "errors",
+    "errorSummary", "error_summary", "fault", "faultstring", "Message", "errorMessage", "messages", "errorCode",
+    "errorcode", "error_code", "category", "details", "attributes", "exp", "nbf",
+)  # fmt: skip
 
 
 class Fields:

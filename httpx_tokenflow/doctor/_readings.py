@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Reading", "as_shown", "read_token"]
 
 TOKEN_LIMIT = 64 * 1024  # characters
+_SIZES = {"HS256": 32, "HS384": 48, "HS512": 64, "ES256": 64, "ES256K": 64, "ES384": 96, "ES512": 132}  # bytes
+_LEAST_RSA = 128  # bytes: of 1024 bits
 _TEXT = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -94,7 +96,9 @@ def read_token(text: str) -> Reading:
         return Reading(kind="jwe", shown=shown, header=header)
     if header is not None and ("alg" in header or "typ" in header):
         return _jwt(parts, header, shown)
-    if len(parts) == 3 and parts[0].startswith("ey"):  # base64url of '{"'
+    # What begins with base64url of '{"' and cannot be decoded was a JWT once; a JSON object of another kind was not
+    # (the session cookies of Flask have such a form).
+    if header is None and len(parts) == 3 and parts[0].startswith("ey"):
         return Reading(kind="jwt", shown=shown, problems=("its header cannot be decoded to a JSON object",))
     return Reading(kind="opaque", shown=shown)
 
@@ -110,7 +114,24 @@ def _jwt(parts: list[str], header: dict[str, Any], shown: str) -> Reading:
         problems.append("its signature is empty")
     if len(parts) == 3 and not _TEXT.fullmatch(parts[2]):
         problems.append("its signature has characters that are none of base64url")
+    elif len(parts) == 3 and parts[2]:
+        problems += _misfit(parts[2], header.get("alg"))
     return Reading(kind="jwt", shown=shown, header=header, claims=claims or {}, problems=tuple(problems))
+
+
+def _misfit(signature: str, algorithm: object) -> list[str]:
+    """What is wrong with a signature's length (RFC 7518 §3): a token that was cut off has too short a one."""
+    if not isinstance(algorithm, str) or not algorithm:
+        return ["its header names no algorithm (alg)"]
+    size = len(signature) * 3 // 4
+    wanted = _SIZES.get(algorithm)
+    if len(signature) % 4 == 1:
+        return ["its signature is cut off: no bytes have that many characters in base64url"]
+    if wanted is not None and size != wanted:
+        return [f"its signature has {size} bytes, and {algorithm} makes {wanted}: cut off, or changed"]
+    if algorithm[:2] in {"RS", "PS"} and (size < _LEAST_RSA or size % 8):
+        return [f"its signature has {size} bytes, which no RSA key makes: cut off, or changed"]
+    return []
 
 
 def _object(part: str) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TOKEN = "opaque-8f3a6c1e5b7d49f2a0c4"  # a credential that is none
+SIZES = {"HS256": 32, "HS384": 48, "HS512": 64, "ES256": 64, "ES384": 96, "EdDSA": 64, "none": 0}  # of signatures
 KEY = "k" * 32  # signs the JWTs of those who have no better key
 
 
@@ -60,7 +61,7 @@ class Case:
 
     cause: str  # the id that must be named first; "" for a healthy server
     answer: Callable[[Request], Reply]
-    arguments: tuple[str, ...] = ("{url}", "--token", TOKEN)
+    arguments: tuple[str | Callable[[str], str], ...] = ("{url}", "--token", TOKEN)  # or of the server's origin
     name: str = ""
     secrets: tuple[str, ...] = (TOKEN,)  # what the output must not have in it
     environment: tuple[tuple[str, str], ...] = ()
@@ -132,7 +133,8 @@ class Ended:
 
 
 def arguments_of(case: Case, origin: str) -> list[str]:
-    return [one.replace("{url}", f"{origin}/v1/things").replace("{origin}", origin) for one in case.arguments]
+    texts = [one(origin) if callable(one) else one for one in case.arguments]
+    return [one.replace("{url}", f"{origin}/v1/things").replace("{origin}", origin) for one in texts]
 
 
 def run(arguments: list[str], capsys, monkeypatch, *, environment=(), stdin: str = "") -> Ended:
@@ -163,7 +165,8 @@ def signed(header: dict | None = None, key: object = KEY, algorithm: str = "HS25
 def unsigned(header: dict, claims: dict) -> str:
     """A JWT of any header and claims, with a signature that is none."""
     parts = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims))
-    return ".".join((*parts, "c2lnbmF0dXJlLXRoYXQtaXMtbm9uZQ"))
+    size = next((size for name, size in SIZES.items() if name == header.get("alg")), 256)
+    return ".".join((*parts, base64.urlsafe_b64encode(b"none" * (size // 4)).rstrip(b"=").decode()))
 
 
 def bearer(error: str = "", description: str = "", **more: str) -> tuple[tuple[str, str], ...]:
