@@ -40,24 +40,33 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()
 
 
+SAMPLED = {"concurrency": 2, "host": 1, "integration": 1}  # folders whose tests are, unless they say how themselves
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of the tests that are `sampled`, those are slow that the sample does without."""
     matrices: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("sampled") and not item.get_closest_marker("slow"):
+        if _sample_size(item) is not None and hasattr(item, "callspec") and not item.get_closest_marker("slow"):
             matrices[item.nodeid.partition("[")[0]].append(item)
     for matrix in matrices.values():
-        for item in _superfluous(matrix):
+        for item in _superfluous(matrix, _sample_size(matrix[0])):
             item.add_marker(pytest.mark.slow)
 
 
-def _superfluous(matrix: list[pytest.Item]) -> list[pytest.Item]:
+def _sample_size(item: pytest.Item) -> int | None:
+    mark = item.get_closest_marker("sampled")
+    if mark is None:
+        return SAMPLED.get(item.path.parent.name)
+    return mark.args[0] if mark.args else 1
+
+
+def _superfluous(matrix: list[pytest.Item], size: int) -> list[pytest.Item]:
     """All but a sample that has each value of each parameter; with `sampled(2)` each pair of values, with 0 just one.
 
     Which ones goes by their names: the same in each run and in each of xdist's workers.
     """
-    mark = matrix[0].get_closest_marker("sampled")
-    size = mark.args[0] if mark and mark.args else 1
+    size = min(size, len(matrix[0].callspec.params))
     has = {item: set(combinations(_values(item), size)) for item in matrix}
     missing = set().union(*has.values())
     rest = sorted(matrix, key=lambda item: crc32(item.nodeid.encode()))

@@ -193,7 +193,6 @@ class Careful(Careless):
             yield from flow
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("driver", [*LOOPS, "threads"])
 @pytest.mark.parametrize("wrapper", [Careless, Careful])
 @pytest.mark.parametrize("kind", KINDS)

@@ -78,6 +78,7 @@ def test_scenarios_of_others_are_played(tmp_path: Path) -> None:
     assert "in step 1 of 'wrong': {'send': 1, 'gets': 401}" in told
 
 
+@pytest.mark.slow
 def test_scenarios_of_others_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     """An error of the collection, in one line."""
     told = pytest_with(write(tmp_path, GOOD | {"expect": {"evnts": []}}))

@@ -289,7 +289,6 @@ def test_a_client_that_was_given_keeps_its_own_settings(hand, home):
     assert sent.headers["authorization"].startswith("Basic Y2xpZW50O")  # client:…, not user:…
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["HTTPError", "TransportError"])
 def test_an_outage_is_caught_as_an_error_of_either_library(any_hand, home, name):
     """TokenEndpointUnavailable is an HTTPError and a TransportError, of the library at hand and of the other (F86)."""

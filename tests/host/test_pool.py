@@ -192,7 +192,6 @@ def _impatient(home, **options):
     return TokenAuth(grant, **{"policy": RenewalPolicy(budget=0.5, attempts=2)} | options)
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("timeout", [None, 300.0, 0.1], ids=["no timeout", "300 s", "0.1 s"])
 def test_a_silent_token_endpoint_fails_everybody_within_the_budget(any_hand, home, timeout):
     """All fail within the policy's budget, whatever the request's own timeout, with our error and its cause (F28)."""
@@ -307,7 +306,6 @@ def test_the_bounds_of_a_401_s_body():
     assert (_bodies.MAX_BYTES, _bodies.MAX_SECONDS) == (64 * 1024, 2.0)
 
 
-@pytest.mark.sampled
 @pytest.mark.filterwarnings(UNFINISHED)
 @pytest.mark.parametrize("fault", [Endless(), Drip(0.05), Drip(30.0)], ids=["endless", "dripping", "silent"])
 @pytest.mark.parametrize("timeout", [None, 5.0], ids=["no timeout", "5 s"])

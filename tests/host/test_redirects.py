@@ -51,7 +51,6 @@ def _leaks(home, *receivers):
     return found
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_within_the_origin_the_credential_arrives(hand, home, credential, status, method):
@@ -73,7 +72,6 @@ def test_through_several_hops_within_the_origin_the_credential_arrives(hand, hom
     assert response.status_code == 200
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("status", STATUSES)
 def test_another_port_never_sees_the_credential(hand, home, away, credential, status):
     """The port is part of the origin: what listens on another one sees no credential (F15)."""
@@ -85,7 +83,6 @@ def test_another_port_never_sees_the_credential(hand, home, away, credential, st
     assert home.sandbox.token_requests == 0
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("status", STATUSES)
 def test_another_name_never_sees_the_credential(hand, home, credential, status):
     """The name is part of the origin: the same server by another name gets no credential (F15)."""
@@ -98,7 +95,6 @@ def test_another_name_never_sees_the_credential(hand, home, credential, status):
     assert [secret for secret in secrets_of(home.sandbox) if secret in text] == []
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("status", STATUSES)
 def test_after_a_hop_within_the_origin_another_origin_never_sees_the_credential(hand, home, away, credential, status):
     """First a redirect within the origin, then one that leaves it: the other origin sees no credential (F15)."""

@@ -233,7 +233,6 @@ def _told(error):
     return "\n".join([*texts, *traceback.format_exception(error)])
 
 
-@pytest.mark.sampled
 @pytest.mark.parametrize("failure", _failures())
 @pytest.mark.parametrize("kind", [RefreshToken, ClientCredentials])
 def test_no_error_has_a_secret_in_it(hand, home, logged, failure, kind):

@@ -93,7 +93,6 @@ def test_another_secret_does_not_sign(rig):
 # private_key_jwt
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", ["pem", "jwk", "file", "callable"])
 @pytest.mark.parametrize("alg", ALGS)
 def test_a_key_signs(hand, rig, alg, form, tmp_path):

@@ -231,7 +231,6 @@ def test_an_endpoint_that_is_gone_for_good(hand, rig, make, open_client, kind):
     assert client.get("/x").status_code == 200
 
 
-@pytest.mark.sampled
 def test_a_host_that_is_gone(hand, rig, make, open_client, kind):
     """Where nobody listens any more: the metadata are asked again a minute later, and the session goes on."""
     later, store = Later(), MemoryStore()
