@@ -139,7 +139,7 @@ def test_scripts_load_no_more_than_they_need(home):
         "names = 'typer', 'pydantic', 'keyring', 'tomlkit', 'httpx_tokenflow.cli._login', 'httpx_tokenflow.testing'\n"
         "atexit.register(lambda: print([name for name in names if name in sys.modules])); main()"
     )
-    command = [sys.executable, "-c", code, "token"]
+    command = [sys.executable, "-P", "-c", code, "token"]
     ended = subprocess.run(command, env=home.environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "access-1\n[]\n", "")
 

@@ -60,7 +60,10 @@ def _refused(text, name="default"):
     [
         ('scop = "read"', "profile 'default': 'scop' is no key of a profile: did you mean scope? Allowed are grant, "),
         ('zzz = "read"', "'zzz' is no key of a profile: allowed are grant, store, issuer"),
-        ('client_secret = "hush-SENTINEL"', "client_secret_env"),
+        (
+            'client_secret = "hush-SENTINEL"',
+            "put the secret into an environment variable, and its name here, as client_se",
+        ),
         ('client_secret_env = "hush SENTINEL!"', "client_secret_env must be the name of an environment variable"),
         ("scope = 5", "scope must be a string, or a list of strings"),
         ('scope = ["read", 5]', "scope must be a string, or a list of strings"),

@@ -16,7 +16,7 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from httpx_tokenflow import TokenFlowError
+from httpx_tokenflow import TokenEndpointUnavailable, TokenFlowError
 from httpx_tokenflow.events import StoreFailed
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ def in_words(error: BaseException) -> str:
     text = str(error)
     for to_program, to_person in _TO_PERSONS.items():
         text = text.replace(to_program, to_person)
+    if isinstance(error, TokenEndpointUnavailable):
+        when = "later" if error.retry_after is None else f"in {lasting(error.retry_after)}"
+        text = f"{text}: try again {when}"
     return text
 
 

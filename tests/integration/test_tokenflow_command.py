@@ -124,6 +124,7 @@ def test_device_and_browser_open_the_same_session(logged_in, rig, alice):
     assert logged_in.token() != before
 
 
+@pytest.mark.parametrize("either", [Inside], indirect=True)
 @pytest.mark.parametrize("number", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_tokens_at_once(number, logged_in, rig, http):
     """So many calls at once with a token that has ended are one renewal, and the session lives."""
@@ -192,6 +193,7 @@ def test_an_outage(logged_in, rig):
     assert (ended.returncode, ended.stdout) == (1, "")
     assert len(ended.stderr.splitlines()) == 1
     assert "503" in ended.stderr
+    assert ended.stderr.endswith(": try again later\n")
     assert "tokenflow login" not in ended.stderr
     assert logged_in.token()
 
@@ -412,10 +414,9 @@ def test_named_endpoints(inside, rig, alice, http):
     assert not _allowed(rig, http, token)
 
 
+@pytest.mark.parametrize("either", [Inside], indirect=True)
 def test_a_store_that_fails_in_the_middle(logged_in, rig):
     """Where the store does not take the next refresh token, the token is printed, and that the session ends is said."""
-    if type(logged_in) is Home:
-        pytest.skip("the store is broken in this process")
     logged_in.age()
     swap, calls = FileStore._swap, []
 
