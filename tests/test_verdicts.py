@@ -78,7 +78,7 @@ def test_a_storm_of_refusals_is_explained_once(make, library, caplog):
     assert len(heard.of(RequestRefused)) == 100
     (explained,) = heard.of(RefusalExplained)
     assert (explained.origin, explained.status, explained.error) == ("https://api.example", 401, "invalid_token")
-    assert (explained.cause, explained.times) == ("expired", 1)
+    assert (explained.cause, explained.times) == ("token-expired", 1)
     assert explained.verdict in str(explained)
     assert [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING] == [str(explained)]
     assert SECRET not in caplog.text + repr(heard) + str(explained)
@@ -138,7 +138,7 @@ def test_another_cause_is_told_at_once(time):
         client.get(API, auth=auth, extensions=once)
         time.move(1.0)
         client.get(API, auth=auth, extensions=once)
-    assert [one.cause for one in heard.of(RefusalExplained)] == ["expired", "wrong-audience"]
+    assert [one.cause for one in heard.of(RefusalExplained)] == ["token-expired", "wrong-audience"]
 
 
 def test_where_the_answer_does_not_say_the_doctor_is_named():
