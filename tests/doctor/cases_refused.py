@@ -15,14 +15,31 @@ def basic(request):
     return Reply(401, (("WWW-Authenticate", 'Basic realm="things"'),), body="")
 
 
-def key(**bodies):
-    """A server with API keys: what it says without one, and with a wrong one."""
+def key(field, without, wrong):
+    """A server with API keys in a field: what it says without one, and with a wrong one."""
 
     def answer(request):
-        return Reply(401, body={"message": bodies["wrong" if "x-api-key" in request.headers else "without"]})
+        return Reply(401, body={"message": wrong if field.lower() in request.headers else without})
 
     return answer
 
+
+PRODUCTS = (  # the field, what is said without a key, what is said of a wrong one
+    ("X-API-Key", "Unauthorized", "Invalid API Key provided"),
+    ("X-API-Key", "An API key is required", "This API key is inactive"),
+    ("apikey", "No API key found in request", "Unauthorized"),  # Kong 3
+    ("apikey", "No API key found in request", "Invalid authentication credentials"),  # Kong before
+    (
+        "Ocp-Apim-Subscription-Key",  # Azure API Management
+        "Access denied due to missing subscription key.",
+        "Access denied due to invalid subscription key.",
+    ),
+    (
+        "X-Goog-Api-Key",
+        "Method doesn't allow unregistered callers (callers without established identity).",
+        "API key not valid. Please pass a valid API key.",
+    ),
+)
 
 CASES = [
     Case("wrong-password", basic, arguments=("{url}", "--user", f"paula:{PASSWORD}"), secrets=(PASSWORD,)),
@@ -37,18 +54,11 @@ CASES = [
     *(
         Case(
             "wrong-api-key",
-            key(wrong=text, without="No API key found in request"),
-            arguments=("{url}", "-H", f"X-API-Key: {KEY}"),
+            key(field, without, wrong),
+            arguments=("{url}", "-H", f"{field}: {KEY}"),
             secrets=(KEY,),
-            name=f"wrong-api-key: {text}",
+            name=f"wrong-api-key: {wrong}",
         )
-        for text in (
-            "Invalid API Key provided",
-            "Invalid authentication credentials",  # Kong
-            "Access denied due to invalid subscription key.",  # Azure API Management
-            "API key not valid. Please pass a valid API key.",  # Google
-            "This API key is inactive",
-            "Unauthorized",
-        )
+        for field, without, wrong in PRODUCTS
     ),
 ]
