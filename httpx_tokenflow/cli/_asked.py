@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ __all__ = ["READING", "Asked", "asked_by", "basic", "checked_origin", "from_inpu
 TOKEN_VARIABLE = "TOKENFLOW_TOKEN"  # noqa: S105 - the name of a variable
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _NAME = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")  # RFC 9110 §5.6.2, in lower case
+_CURL = re.compile(r"\s*(?:[$%]\s+)?curl(?:\.exe)?(?:\s|$)")
 # What belongs to a connection, to a body that is not sent, or to a coding that may not be known here.
 _NOT_SENT = frozenset(
     {
@@ -103,7 +105,7 @@ def asked_by(
     """
     if not words:
         raise ConfigurationError("there is nothing to look at: give a URL, or a curl command line after --")
-    is_curl = words[0].removesuffix(".exe") == "curl" or words[0] == "-" or " " in words[0].strip() or "\n" in words[0]
+    is_curl = words[0] == "-" or _CURL.match(words[0]) is not None
     if not is_curl and len(words) > 1:
         raise ConfigurationError("give one URL, or a whole curl command line after --")
     asked = _by_curl(words, method) if is_curl else _by_url(words[0], method)

@@ -25,7 +25,7 @@ def words_of(text: str) -> list[str]:
         ConfigurationError: a quote is not closed, or the shell would put something in (`$NAME`) that is not known here.
     """
     text = text.replace("\r\n", "\n").strip()
-    if re.search(r"\^\s*\n|\^\"", text):
+    if re.search(r"\s\^(\s*\n|\")", text):
         raise ConfigurationError('this is a command line for cmd.exe: take "Copy as cURL (bash)"')
     words: list[str] = []
     at, word = 0, None

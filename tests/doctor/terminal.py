@@ -43,9 +43,13 @@ class Screen:
 
 
 def in_terminal(
-    *arguments, environment=None, typed="", stdin=None, columns=80, limit=60.0, interrupt_after=None
+    *arguments, environment=None, typed=None, stdin=None, columns=80, limit=60.0, interrupt_when=None
 ) -> Screen:
-    """Run the command; `typed` is typed once it waits, `stdin` comes through a pipe instead of the terminal."""
+    """Run the command.
+
+    `typed` is a prompt and what is typed when it is there; `stdin` comes through a pipe instead of the terminal; and
+    once `interrupt_when` is true there is a Ctrl-C.
+    """
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TERM": "xterm-256color"} | dict(
@@ -65,14 +69,15 @@ def in_terminal(
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(stdin.encode("utf-8", "surrogateescape"))
             process.stdin.close()
-    if typed:
-        os.write(main, typed.encode())
     written = b""
     try:
         while time.monotonic() - began < limit:
-            if interrupt_after is not None and time.monotonic() - began > interrupt_after:
+            if interrupt_when is not None and interrupt_when():
                 os.kill(process.pid, signal.SIGINT)
-                interrupt_after = None
+                interrupt_when = None
+            if typed is not None and typed[0].encode() in written:
+                os.write(main, typed[1].encode())
+                typed = None
             if not select.select([main], [], [], 0.05)[0]:
                 continue
             try:
