@@ -9,7 +9,18 @@ from urllib.parse import parse_qsl, urlsplit
 if TYPE_CHECKING:
     from ._facts import Exchange, Facts
 
-__all__ = ["is_alike", "is_login_page", "is_same_as_bare", "leads_to_login", "says", "texts"]
+__all__ = [
+    "NOTHING_SENT",
+    "NOT_ALLOWED",
+    "NOT_GOOD",
+    "WANTS_COOKIE",
+    "is_alike",
+    "is_login_page",
+    "is_same_as_bare",
+    "leads_to_login",
+    "says",
+    "texts",
+]
 
 NOTHING_SENT = (
     r"\b(missing|no|lacks?|without|absent|empty)\W+(\w+\W+){0,3}(auth\w*|token|credentials?|jwt|bearer|key)\b"
@@ -33,6 +44,13 @@ NOT_ALLOWED = (
     r"|\bnot authori[sz]ed to\b"
 )
 """What a server says that knows who asks, and does not let them."""
+
+WANTS_COOKIE = (
+    r"\bcookie\W+(\w+\W+){0,4}(missing|not (set|found|present|sent|provided)|required|expected)"
+    r"|\b(missing|no|without|requires?|expected|send)\W+(\w+\W+){0,2}(session\W+)?cookie"
+    r"|\bnot logged in\b|\bno (active |valid )?session\b|\bsession (is )?(missing|required)\b"
+)
+"""What a server says that goes by a session, and got no cookie."""
 
 # Path segments of a page where people log in, and names of the hosts that have nothing else.
 _LOGIN_SEGMENT = re.compile(

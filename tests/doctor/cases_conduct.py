@@ -35,15 +35,6 @@ CASES = [
     ),
     Case("403-means-401", silent(status=403, body={"message": "Forbidden"}), name="403 means 401: the same for all"),
     Case(
-        "403-means-401",
-        silent(
-            ("x-amzn-ErrorType", "MissingAuthenticationTokenException"),
-            status=403,
-            body={"message": "Missing Authentication Token"},
-        ),
-        name="403 means 401: Amazon's Missing Authentication Token",
-    ),
-    Case(
         "401-means-403",
         says(401, BEARER, body={"error": "User is not allowed to list things"}),
         name="401 means 403: in words",

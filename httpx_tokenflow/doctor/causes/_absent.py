@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from httpx_tokenflow.doctor._comparing import WANTS_COOKIE
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import nothing_in
 from httpx_tokenflow.doctor._sent import canonical
@@ -55,12 +56,15 @@ class NoCredential(Cause):
         said = facts.said(_MISSING)
         if facts.asked is None or not facts.asked.sent.pairs:
             return None
-        is_sure = last.status == 401 or bool(facts.challenges) or said is not None
+        # Where it is a cookie that the server misses, `CookieMissing` says so, and goes first.
+        is_sure = (last.status == 401 or bool(facts.challenges) or said is not None) and facts.said(
+            WANTS_COOKIE
+        ) is None
         return self.found(
             Certainty.CERTAIN if is_sure else Certainty.LIKELY,
             f"no credential was sent{_wanted(facts)}",
             ["the request has no Authorization field, no API key, no cookie", said],
-            [None if is_sure else f"the answer is {last.status}, and says nothing of a credential"],
+            [None if is_sure or said else f"the answer is {last.status}, and says nothing of a credential"],
         )
 
 

@@ -178,7 +178,8 @@ def _preflight(facts: Facts) -> Exchange | None:
 def _actual(facts: Facts) -> Exchange | None:
     """The answer to the request, as a page from another origin would get it."""
     last = facts.last
-    return last if last is not None and last.status and not last.location and _is_elsewhere(facts) else None
+    is_told = last is not None and (200 <= last.status < 300 or last.is_refused)
+    return last if is_told and _is_elsewhere(facts) else None
 
 
 def _is_elsewhere(facts: Facts) -> bool:

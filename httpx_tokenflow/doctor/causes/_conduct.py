@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CAUSES"]
 
-_WORDS_OF_401 = f"{NOT_GOOD}|{NOTHING_SENT}|\\bmissing authentication token\\b|\\bunauthenticated\\b"
+_WORDS_OF_401 = f"{NOT_GOOD}|{NOTHING_SENT}|\\bunauthenticated\\b"
 # Words of a 403 that are at home on a 401 as well: they count only where the same is not said without a credential.
 _VAGUE = r"\baccess (is |was )?denied\b|\bforbidden\b|\baccess_denied\b"
 # What GraphQL servers, Slack and others put into a 200.
@@ -36,12 +36,6 @@ _SCHEME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _ELEMENT = re.compile(rf"(?:{_SCHEME}(?:[ ]+(?:{_PARAMETER}|[A-Za-z0-9._~+/-]+=*))?|{_PARAMETER})?")
 _FIRST = re.compile(rf"{_SCHEME}(?:[ ]|$)")
 _FIELD_LIMIT = 4096  # characters of a field that are looked at
-
-
-_AMAZON = (
-    "Amazon API Gateway says so for a path or a method that it does not have: look at the stage and the path first; "
-    "else the method wants a signed request (AWS Signature 4)"
-)
 
 
 class NotAllowed(Cause):
@@ -86,7 +80,6 @@ class Says403(Cause):
         last = facts.last
         if last is None or last.status != 403:
             return None
-        path = facts.said(r"missing authentication token")
         said = facts.said(_WORDS_OF_401)
         error = next((one.error for one in facts.challenges if one.error == "invalid_token"), None)
         alike = is_same_as_bare(facts)
@@ -105,7 +98,6 @@ class Says403(Cause):
             ["the server would say the same of an address or a client that it does not let in"]
             if not (said or error)
             else [],
-            remedy=_AMAZON if path else None,
         )
 
 
@@ -247,7 +239,7 @@ class NoDifference(Cause):
     reference = "RFC 6750 §3.1: a refused token should get an error, a missing one none"
 
     def look(self, facts: Facts) -> Finding | None:
-        if not facts.credentials or facts.last is None or not is_same_as_bare(facts):
+        if not facts.credentials or facts.last is None or not facts.last.is_refused or not is_same_as_bare(facts):
             return None
         if any(one.error for one in facts.challenges):
             return None

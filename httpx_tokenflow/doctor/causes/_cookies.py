@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from httpx_tokenflow.doctor._comparing import WANTS_COOKIE
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 
 if TYPE_CHECKING:
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["CAUSES"]
 
 _CSRF = r"[cx]srf|\bpage expired\b|cross[- ]site request forgery"
-_WANTS_COOKIE = (
-    r"\bcookie\W+(\w+\W+){0,4}(missing|not (set|found|present|sent|provided)|required|expected)"
-    r"|\b(missing|no|without|requires?|expected|send)\W+(\w+\W+){0,2}(session\W+)?cookie"
-    r"|\bnot logged in\b|\bno (active |valid )?session\b|\bsession (is )?(missing|required)\b"
-)
 _SESSION_OVER = (
     r"\bsession\W+(\w+\W+){0,3}(expired|timed out|timeout|invalid|over|not found|no longer)"
     r"|\b(expired|invalid|unknown|stale)\W+session\b|\blogged out\b|\bplease (log|sign) ?in again\b"
@@ -99,7 +95,7 @@ class CookieMissing(Cause):
         last = facts.last
         if last is None or any(one.place == "Cookie" for one in facts.credentials) or not last.is_refused:
             return None
-        said = facts.said(_WANTS_COOKIE)
+        said = facts.said(WANTS_COOKIE)
         wants = any(one.is_scheme("Cookie") for one in facts.challenges)
         if said is None and not wants:
             return None
