@@ -59,7 +59,11 @@ def test_login_by_browser(home, rig, alice, http):
     assert "lives for 1 h" in said
     assert "renewed by a refresh token" in said
     assert "Scope: read." in said
-    assert _allowed(rig, http, home.token())
+    token = home.token()
+    assert _allowed(rig, http, token)
+    with home.terminal("token") as terminal:
+        assert terminal.wait() == 0
+    assert terminal.text == f"{token}\n"
     assert _requests(rig) == {"authorization_code 200": 1}
     assert home.config.read_text().splitlines()[1:] == [
         f'issuer = "{rig.issuer}"', f'client_id = "{rig.clients["public"].id}"', f'scope = "{SCOPE}"', 'store = "file"',
