@@ -234,8 +234,8 @@ class CertificateExpected(Cause):
     id = "certificate-expected"
     title = "A client certificate is wanted"
     remedy = (
-        "connect with the certificate that the token was issued with (httpx.Client(verify=context), curl --cert), all the "
-        "way: a proxy that ends TLS must pass it on"
+        "connect with the certificate that the token was issued with (httpx.Client(verify=context), curl --cert), all "
+        "the way: a proxy that ends TLS must pass it on"
     )
     reference = "RFC 8705 §3"
     when_accepted = True  # nginx says 400

@@ -164,8 +164,8 @@ class NegotiateExpected(_Expected):
     id = "negotiate-expected"
     title = "The server wants Negotiate or NTLM"
     remedy = (
-        "use a client for Kerberos or NTLM (httpx-gssapi, curl --negotiate, curl --ntlm), over HTTP/1.1 and a connection "
-        "that is kept, past proxies that share connections"
+        "use a client for Kerberos or NTLM (httpx-gssapi, curl --negotiate, curl --ntlm), over HTTP/1.1 and a "
+        "connection that is kept, past proxies that share connections"
     )
     reference = "RFC 4559 §4"
     scheme = "negotiate"
@@ -183,8 +183,8 @@ class SignatureExpected(Cause):
     id = "signature-expected"
     title = "The server wants a signed request (AWS SigV4)"
     remedy = (
-        "sign the request (botocore's SigV4Auth, curl --aws-sigv4); where the API takes a token, look at stage and path: "
-        "API Gateway says the same of a path that it does not have"
+        "sign the request (botocore's SigV4Auth, curl --aws-sigv4); where the API takes a token, look at stage and "
+        "path: API Gateway says the same of a path that it does not have"
     )
     reference = "custom: AWS Signature Version 4, AWS General Reference"
 
@@ -201,7 +201,7 @@ class SignatureExpected(Cause):
             return None
         return self.found(
             Certainty.LIKELY,
-            f"the server wants a request that is signed for AWS, and got a credential {_in_words(way or 'Authorization')}",
+            f"the server wants a request signed for AWS, and got a credential {_in_words(way or 'Authorization')}",
             [
                 said,
                 f"the answer's x-amzn-ErrorType is {kind[:80]}" if kind else None,
@@ -294,11 +294,7 @@ class OtherScheme(Cause):
             Certainty.CERTAIN if is_proved else Certainty.LIKELY,
             f"the credential was sent {_in_words(way)}, and the server wants {name}",
             [f"the server's challenge names {', '.join(wanted.values())}", _proof(tried, name) if is_proved else None],
-            [
-                f"sent as {name}, it was refused as well ({tried.exchange.status})"
-                if refused and tried is not None
-                else None
-            ],
+            [_disproof(tried, name)],
         )
 
 
