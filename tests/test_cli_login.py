@@ -224,13 +224,16 @@ def test_a_login_that_cannot_be(home, arguments, says):
     assert home.config.read_text() == before
 
 
-def test_a_profile_that_could_not_be_written(home):
+def test_a_profile_that_could_not_be_written(home, monkeypatch):
     """A new profile whose file could not be written is told before anybody is asked to log in."""
     blocked = home.folder / "file"
     blocked.write_text("")
     options = ["--issuer", ISSUER, "--client-id", "x", "--store", "file"]
     line = _one_line(home.run("login", "--config", str(blocked / "profiles.toml"), *options))
     assert str(blocked) in line
+    monkeypatch.setattr("os.access", lambda *_: False)  # as it is for whoever is not root
+    line = _one_line(home.run("login", "--profile", "new", *options))
+    assert f"the profile cannot be written: {home.config.parent} is no directory that you can write to" in line
 
 
 # status
