@@ -298,7 +298,8 @@ def _preflight(question: Question, _facts: Facts) -> Probe | None:
     asking = [("Access-Control-Request-Headers", ", ".join(unsafe))] if unsafe else []
     fields = Fields([("Origin", question.origin), ("Access-Control-Request-Method", question.method), *asking])
     why = "what a browser asks before it sends the request"
-    return Probe(role="preflight", why=why, method="OPTIONS", url=question.url, fields=fields)
+    url = _without_query_credentials(question.url)  # rule 4: a server that wants it there should not want it here
+    return Probe(role="preflight", why=why, method="OPTIONS", url=url, fields=fields)
 
 
 def _resource_metadata(question: Question, facts: Facts) -> Probe:
