@@ -387,6 +387,7 @@ def test_a_secret_from_the_environment(inside, rig, alice):
     assert not [text for text in (*kept, *inside.said) if client.secret in text]
 
 
+@pytest.mark.slow
 def test_a_profile_that_is_made_by_device(inside, rig, alice):
     """A profile made by `login --device` logs in by device from then on, without the option."""
     settings = ["--issuer", rig.issuer, "--client-id", rig.clients["public"].id, "--scope", SCOPE, "--store", "file"]
@@ -418,6 +419,7 @@ def test_named_endpoints(inside, rig, alice, http):
     assert not _allowed(rig, http, token)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("either", [Inside], indirect=True)
 def test_a_store_that_fails_in_the_middle(logged_in, rig):
     """Where the store does not take the next refresh token, the token is printed, and that the session ends is said."""
