@@ -21,6 +21,8 @@ from httpx_tokenflow.doctor._facts import origin
 from httpx_tokenflow.doctor._flaws import nothing_in, spelling
 from httpx_tokenflow.doctor._readings import read_token
 
+from ._reckoning import SLACK, ahead
+
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Exchange, Facts
     from httpx_tokenflow.doctor._readings import Reading
@@ -164,8 +166,11 @@ class ProofInvalid(Cause):
         if not wrong and said is None:
             return None
         first = wrong[0] if wrong else "the server does not accept it; its signature and its jti cannot be checked here"
+        certainty = Certainty.CERTAIN if wrong or "invalid_dpop_proof" in (said or "") else Certainty.LIKELY
+        if not wrong and abs(ahead(facts) or 0.0) >= SLACK:
+            certainty = Certainty.POSSIBLE  # the proof is as it should be, but for our clock: _clocks
         return self.found(
-            Certainty.CERTAIN if wrong or "invalid_dpop_proof" in (said or "") else Certainty.LIKELY,
+            certainty,
             f"the DPoP proof is not valid: {first}",
             [*wrong, said],
         )

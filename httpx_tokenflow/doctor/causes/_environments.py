@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import basic, nothing_in, spelling
 
-from ._key_prefixes import HOSTS, PREFIXES, PUBLIC, SECRET
+from ._key_prefixes import HOSTS, PREFIXES, PUBLIC, REFRESH, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -219,7 +219,7 @@ class PublishableKey(Cause):
 
 
 class OtherSecret(Cause):
-    """A webhook's secret, a client's, a refresh token."""
+    """A webhook's secret, or a client's."""
 
     id = "secret-for-something-else"
     title = "A secret that is no key was sent as one"
@@ -230,7 +230,7 @@ class OtherSecret(Cause):
 
     def look(self, facts: Facts) -> Finding | None:
         key = _key(facts)
-        if key is None or key.row.kind in {PUBLIC, SECRET}:
+        if key is None or key.row.kind in {PUBLIC, SECRET, REFRESH}:  # refresh tokens: _kinds
             return None
         return self.found(
             Certainty.CERTAIN,

@@ -106,6 +106,7 @@ PREFIXES: tuple[Prefix, ...] = (
     Prefix("AIza", "Google", _GOOGLE),
     Prefix("ya29.", "Google", _GOOGLE),
     Prefix("GOCSPX-", "Google", _GOOGLE, "", CLIENT),
+    Prefix("1//", "Google", _GOOGLE, "", REFRESH),
     Prefix("AKIA", "AWS", _AWS),
     Prefix("ASIA", "AWS", _AWS),
     Prefix("SG.", "SendGrid", ("sendgrid.com",)),

@@ -16,9 +16,10 @@ from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
 
 from ._claims import has_token, sure
-from ._known import REFRESH_PREFIXES
+from ._key_prefixes import PREFIXES, REFRESH
 from ._reckoning import jwt_of, moment
-from ._words import MALFORMED, REFRESH, TYPE, said
+from ._words import MALFORMED, TYPE, said
+from ._words import REFRESH as SAID_OF_REFRESH
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Facts
@@ -99,7 +100,7 @@ class RefreshToken(Cause):
     reference = "RFC 6749 §1.5"
 
     def look(self, facts: Facts) -> Finding | None:
-        token, words = facts.token, said(facts, REFRESH) if has_token(facts) else None
+        token, words = facts.token, said(facts, SAID_OF_REFRESH) if has_token(facts) else None
         marks = [] if token is None else self._marks(facts, token)
         if not marks and words is None:
             return None
@@ -110,9 +111,9 @@ class RefreshToken(Cause):
         if token.kind == "opaque":
             value = "" if facts.credential is None else facts.credential.value.strip(" \"'")
             return [
-                f"it begins with {prefix!r}, as {whose}'s refresh tokens do"
-                for prefix, whose in REFRESH_PREFIXES.items()
-                if value.startswith(prefix)
+                f"it begins with {row.text!r}, as {row.vendor}'s refresh tokens do"
+                for row in PREFIXES
+                if row.kind == REFRESH and value.startswith(row.text)
             ]
         return [
             f"its {name} is {text}"

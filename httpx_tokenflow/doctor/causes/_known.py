@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AUDIENCES", "ENTRA", "REFRESH_PREFIXES"]
+__all__ = ["AUDIENCES", "ENTRA"]
 
 AUDIENCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "https://graph.microsoft.com": ("Microsoft Graph", ("graph.microsoft.com",)),
@@ -15,9 +15,6 @@ AUDIENCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "account": ("Keycloak's own account console", ()),
 }
 """Audiences of tokens that are for one API, without a slash at the end: whose it is, and how its hosts end."""
-
-REFRESH_PREFIXES = {"ghr_": "GitHub", "xoxe-1-": "Slack", "1//": "Google"}
-"""How refresh tokens that are no JWTs begin."""
 
 ENTRA: dict[str, str] = {
     "7000215": "client",  # invalid client secret provided
