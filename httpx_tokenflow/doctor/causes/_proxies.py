@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from httpx_tokenflow.doctor._comparing import NOT_GOOD, NOTHING_SENT, is_same_as_bare, texts
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._flaws import nothing_in, spelling
 from httpx_tokenflow.doctor._gateways import answered_by
-from httpx_tokenflow.doctor._mending import mended
+from httpx_tokenflow.doctor._mending import field_wanted
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Facts
@@ -192,8 +193,16 @@ class Rewritten(Cause):
 
 
 def _is_proper(facts: Facts, sent: Sent) -> bool:
-    """Nothing is amiss with how it was sent, as far as the server says what it wants."""
-    if mended(facts) is not None or facts.probe("mended") is not None or not sent.value.strip():
+    """Nothing is amiss with how and where it was sent, as far as the server says what it wants."""
+    retried, elsewhere = facts.probe("mended"), field_wanted(facts)
+    if (
+        not sent.value.strip()
+        or nothing_in(sent)
+        or spelling(sent).flaws
+        or (retried is not None and not retried.is_refused)
+    ):
+        return False
+    if elsewhere is not None and elsewhere.lower() != sent.place.lower():
         return False
     wanted = facts.challenges
     return not wanted or (sent.place == "Authorization" and any(sent.is_scheme(one.scheme) for one in wanted))
