@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from ._lifecycle import RenewalPolicy
     from ._renewal import Renewals
     from ._sources import TokenSource
-    from ._times import Clock
 
 __all__ = ["Sending", "Verdict", "authorize", "current", "verdict"]
 
@@ -124,7 +123,11 @@ def authorize(
         if not (yield from life.mend(what, challenge)):
             break
         life.answer = yield Send(life.held)
-    _tell(source, policy.clock, life.held, life.answer, challenge, stands=True)
+    _tell(source, life.held, life.answer, challenge, stands=True)
+    if _is_refusal(life.answer, challenge) and source.is_heard(logging.WARNING):
+        source.verdicts = source.verdicts or Verdicts()
+        error = _said(challenge.error, life.held) if challenge else None
+        yield from explain_refusal(source, source.verdicts, policy.clock, life.held, life.answer, error)
 
 
 def _first(
@@ -192,7 +195,7 @@ class _Request:
         if not self.sending.replayable:
             yield from _renew_aside(source, policy, renewals, held, demand)
             return False
-        _tell(source, policy.clock, self.held, self.answer, challenge, stands=False)
+        _tell(source, self.held, self.answer, challenge, stands=False)
         yield Drain()
         self.held = source.newer(held, policy.clock)
         if self.held is None:
@@ -212,7 +215,7 @@ class _Request:
                 return False
             yield Drain()
             raise _step_up_required(challenge, held)
-        _tell(self.source, self.policy.clock, self.held, self.answer, challenge, stands=False)
+        _tell(self.source, self.held, self.answer, challenge, stands=False)
         yield Drain()
         demand = Demand(challenge, self.answer.url)
         try:
@@ -346,32 +349,22 @@ def _said(text: str | None, held: Held | None) -> str | None:
     return words(text, () if held is None else (held.entry.token.access_token,))
 
 
-def _tell(
-    source: TokenSource,
-    clock: Clock,
-    held: Held | None,
-    answer: Answer,
-    challenge: Challenge | None,
-    *,
-    stands: bool,
-) -> None:
-    if not answer.ours or not (answer.status == 401 or answer.expired or challenge is not None):
-        return
-    error = _said(challenge.error, held) if challenge else None
-    if source.is_heard(logging.DEBUG):
+def _is_refusal(answer: Answer, challenge: Challenge | None) -> bool:
+    """Whether our credential was refused; a 403 without a challenge of ours is the API's own business."""
+    return answer.ours and (answer.status == 401 or answer.expired or challenge is not None)
+
+
+def _tell(source: TokenSource, held: Held | None, answer: Answer, challenge: Challenge | None, *, stands: bool) -> None:
+    if _is_refusal(answer, challenge) and source.is_heard(logging.DEBUG):
         source.tell(
             "RequestRefused",
             logging.DEBUG,
             origin=str(answer.origin),
             status=answer.status,
-            error=error,
+            error=_said(challenge.error, held) if challenge else None,
             scope=_said(challenge.scope, held) if challenge else None,
             stands=stands,
         )
-    if stands and source.is_heard(logging.WARNING):
-        if source.verdicts is None:
-            source.verdicts = Verdicts()
-        explain_refusal(source, source.verdicts, clock, held, answer, error)
 
 
 def _tell_wait(source: TokenSource, flight: Flight, seconds: float, *, served: bool) -> None:

@@ -24,6 +24,7 @@ from httpx_tokenflow._steps import (
     Save,
     Sleep,
     Wait,
+    Work,
 )
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.stores import MemoryStore
@@ -138,6 +139,8 @@ class Hand:
     def _perform(self, step: Any, source: TokenSource, flight: Any) -> Any:
         if type(step) in self.broken:
             raise StoreError("broken")
+        if isinstance(step, Work):
+            return step.function()
         if isinstance(step, Load):
             return self.store.load(source.fingerprint)
         if isinstance(step, Save):

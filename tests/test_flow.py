@@ -27,7 +27,21 @@ from httpx_tokenflow._flights import Flight, Held
 from httpx_tokenflow._flow import Verdict, authorize, current, verdict
 from httpx_tokenflow._renewal import Renewals, keep, renew
 from httpx_tokenflow._sources import TokenSource
-from httpx_tokenflow._steps import Answer, Drain, Fetch, Keep, Launch, Lease, Load, Release, Save, Send, Sleep, Wait
+from httpx_tokenflow._steps import (
+    Answer,
+    Drain,
+    Fetch,
+    Keep,
+    Launch,
+    Lease,
+    Load,
+    Release,
+    Save,
+    Send,
+    Sleep,
+    Wait,
+    Work,
+)
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.events import Why
 from httpx_tokenflow.stores import MemoryStore
@@ -104,8 +118,14 @@ def look(source: TokenSource, policy: RenewalPolicy) -> TokenEndpointUnavailable
 
 
 def ends(flow: Any, answer: Any = None) -> Any:
+    """The end of `flow`; a refusal that stands may be explained before (`Work`)."""
+    try:
+        step = flow.send(answer)
+    except StopIteration as end:
+        return end.value
+    assert isinstance(step, Work), step
     with pytest.raises(StopIteration) as caught:
-        flow.send(answer)
+        flow.send(step.function())
     return caught.value.value
 
 

@@ -177,21 +177,23 @@ def test_where_nobody_listens_nothing_is_looked_at():
 
 
 def test_refusals_that_look_alike_are_looked_at_once_a_second():
-    """Of many that look alike only one a second needs a look of its own; the others count for its cause."""
+    """Of many that look alike one a second is looked at, also while the first look lasts; all of them count."""
     verdicts = Verdicts()
-    assert not verdicts.known(LOOK, 0.0)
-    assert verdicts.times(LOOK, "expired", 0.0) == 1
-    assert verdicts.known(LOOK, 0.5)
-    assert not verdicts.known((*LOOK[:2], None), 0.5)
-    assert not verdicts.known(LOOK, 1.0)
-    assert verdicts.times(LOOK, "expired", 1.0) == 0
-    assert verdicts.times(LOOK, "expired", INTERVAL) == 3
+    assert [verdicts.count(LOOK, now) for now in (0.0, 0.0, 0.5)] == [True, False, False]
+    assert verdicts.count((*LOOK[:2], None), 0.5)
+    assert verdicts.times(LOOK, "token-expired", 0.5) == 3
+    assert verdicts.count(LOOK, 1.0)
+    assert verdicts.times(LOOK, "token-expired", 1.0) == 0
+    assert verdicts.count(LOOK, INTERVAL + 0.5)
+    assert verdicts.times(LOOK, "token-expired", INTERVAL + 0.5) == 2
 
 
 def test_what_is_remembered_is_bounded():
     """Any number of origins is remembered in a few places, the newest ones."""
     verdicts = Verdicts()
     for number in range(10 * MAX_KEPT):
-        assert verdicts.times((f"https://{number}.example", 401, None), "expired", 0.0) == 1
+        look = (f"https://{number}.example", 401, None)
+        assert verdicts.count(look, 0.0)
+        assert verdicts.times(look, "token-expired", 0.0) == 1
     assert len(verdicts._told) == len(verdicts._looks) == MAX_KEPT
-    assert verdicts.known((f"https://{10 * MAX_KEPT - 1}.example", 401, None), 0.5)
+    assert not verdicts.count(look, 0.5)

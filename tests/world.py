@@ -52,8 +52,10 @@ from httpx_tokenflow._steps import (
     Settle,
     Sleep,
     Wait,
+    Work,
 )
 from httpx_tokenflow._times import Clock
+from httpx_tokenflow.doctor import Diagnosis, Facts
 from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 
 
 REVOCATION = "https://as.example/revoke"
+NOT_EXPLAINED = Diagnosis(findings=(), facts=Facts())
 
 
 class ConnectError(Exception):
@@ -484,6 +487,8 @@ class World:
             self._then(actor, lambda: self._save(actor, source.fingerprint, step))
         elif isinstance(step, Delete):
             self._then(actor, partial(self.store.delete, source.fingerprint, fence=step.fence))
+        elif isinstance(step, Work):  # why a refusal stands: that is not what stories are about
+            self._then(actor, lambda: NOT_EXPLAINED)
         elif isinstance(step, Sleep):
             actor.until = self.now + step.seconds
             self._then(actor, lambda: None)

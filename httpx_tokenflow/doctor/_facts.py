@@ -6,6 +6,7 @@ Rules.
    spelling; so no repr shows it, and no text leaves the doctor that was not sifted (`_sifting`).
 2. What is not known is None or empty. A cause does not conclude anything from what was not looked at.
 3. The clock is a fact.
+4. What is read of them is read once (so these classes have no slots): a hundred causes look at the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import unescape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -77,7 +79,7 @@ class Fields:
         return Fields((*self.pairs, *pairs))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Exchange:
     """One request and its answer.
 
@@ -107,7 +109,7 @@ class Exchange:
     seconds: float = 0.0
     failure: str | None = None
 
-    @property
+    @cached_property
     def challenges(self) -> tuple[Challenge, ...]:
         """What the answer asks for (RFC 9110 §11.6.1)."""
         return parse_challenges(self.received.get_list("WWW-Authenticate"))
@@ -133,7 +135,7 @@ class Exchange:
         except ValueError:
             return None
 
-    @property
+    @cached_property
     def document(self) -> Any:
         """The body, if it is JSON; else None."""
         try:
@@ -141,7 +143,7 @@ class Exchange:
         except (ValueError, RecursionError):
             return None
 
-    @property
+    @cached_property
     def is_html(self) -> bool:
         """The body is a page for people."""
         kind = (self.received.get("Content-Type") or "").lower()
@@ -154,6 +156,10 @@ class Exchange:
 
     def words(self) -> list[tuple[str, str]]:
         """What the server says in words about its answer, each with where it says it."""
+        return self._words
+
+    @cached_property
+    def _words(self) -> list[tuple[str, str]]:
         said = [
             (f"the {challenge.scheme} challenge", text)
             for challenge in self.challenges
@@ -224,7 +230,7 @@ class Refusal:
     grant_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """All that is known.
 
@@ -261,7 +267,7 @@ class Facts:
         """The request as it was asked for; None where only a token was asked for."""
         return self.exchanges[0] if self.exchanges else None
 
-    @property
+    @cached_property
     def last(self) -> Exchange | None:
         """The last of the request and the redirects that were followed for it: its answer is what the caller got."""
         return next((one for one in reversed(self.exchanges) if one.role in {"asked", "hop"}), None)
@@ -270,14 +276,14 @@ class Facts:
         """The probe of that name that was answered, if it was sent."""
         return next((one for one in self.exchanges if one.role == role and one.status), None)
 
-    @property
+    @cached_property
     def credentials(self) -> tuple[Sent, ...]:
         """The credentials that the request carried, wherever they were."""
         if self.carried is not None:
             return (self.carried,)
         return () if self.asked is None else credentials_of(self.asked.url, self.asked.sent.pairs)
 
-    @property
+    @cached_property
     def credential(self) -> Sent | None:
         """The one in `Authorization`; else the first of the others."""
         every = self.credentials

@@ -178,6 +178,8 @@ def _called(char: str) -> str:
 def _take_characters(read: Spelling) -> None:
     """Line breaks, invisible characters, and those that no header field may have."""
     text = read.text
+    if text.isascii() and text.isprintable():
+        return  # as nearly all are; the rest takes a millisecond for a JWT
     kept: list[str] = []
     for at, char in enumerate(text, 1):
         category = unicodedata.category(char)

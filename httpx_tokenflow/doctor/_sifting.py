@@ -63,6 +63,8 @@ class Sieve:
         for form in self._forms:
             text = text.replace(form, "***")
         text = _JWT.sub("***", text)
+        if text.isprintable():
+            return text
         return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
 
 

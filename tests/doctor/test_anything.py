@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -137,7 +138,7 @@ def any_facts(draw):
         browser_origin=draw(st.none() | st.text(max_size=20)),
     )
     token = reading_of(facts.credential)
-    return Facts(**{name: getattr(facts, name) for name in Facts.__slots__} | {"token": token})
+    return replace(facts, token=token)
 
 
 def check(facts):

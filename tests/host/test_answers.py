@@ -42,7 +42,7 @@ def test_a_401_that_stands_is_logged(hand, home, caplog):
     client = hand.client(base_url=home.url, auth=home.auth())
     with caplog.at_level(logging.WARNING, "httpx_tokenflow"):
         client.get("/api/x")
-    assert "answered 401: invalid_token; it stands" in caplog.text
+    assert "answered 401 invalid_token, and it stands" in caplog.text
 
 
 def test_a_first_token_that_is_refused_is_replaced_once(any_hand, home):
