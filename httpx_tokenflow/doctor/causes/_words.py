@@ -25,7 +25,7 @@ __all__ = [
 _LIMIT = 500  # characters of a text that are searched
 _SEVERAL = re.compile(
     r"(?:invalid|malformed|revoked|missing|incorrect|bad|unknown)\W{1,3}or\W{1,3}(?:\w+\W{1,3}){0,2}expired"
-    r"|(?:invalid|malformed|revoked),? .{0,30}\bexpired"
+    r"|(?:invalid|malformed|revoked),.{0,30}\bexpired"
     r"|expired\W{1,3}(?:or\W{1,3})?(?:\w+\W{1,3}){0,4}(?:invalid|revoked|malformed|yet valid|incorrect|inactive)"
     r"|invalid_or_expired",
     re.IGNORECASE,
