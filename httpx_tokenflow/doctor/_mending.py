@@ -104,7 +104,7 @@ def field_wanted(facts: Facts) -> str | None:
             continue
         texts = [text for _, text in last.words()]
         texts += [value for challenge in last.challenges for value in challenge.params.values()]
-        texts += [challenge.scheme for challenge in last.challenges if is_key_field(challenge.scheme)]
+        texts += [challenge.scheme for challenge in last.challenges if challenge.scheme.lower().startswith("x-")]
         for text in texts:
             found = _KEY_FIELD.search(text)
             if found and (found[1].lower() in KEY_FIELDS or (is_key_field(found[1]) and "-" in found[1])):

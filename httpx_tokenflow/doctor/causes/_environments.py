@@ -86,7 +86,7 @@ def _words_of_host(host: str) -> list[str]:
 
 def environment_of(text: str) -> str | None:
     """What an issuer, an audience or a URL says of its environment: by its host, then by its path."""
-    host = _host(text)
+    host = _host(text) if text.lower().startswith(("http:", "https:")) else ""
     if host and not _is_public(host):
         return None
     rest = text.lower().partition("://")[2].partition("/")[2] if "://" in text and host else text.lower()
