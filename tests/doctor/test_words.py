@@ -40,8 +40,8 @@ TOLD = [
         "Spring",
         "token-expired",
         (
-            'Bearer error="invalid_token", error_description="An error occurred while attempting to decode the Jwt: Jwt '
-            'expired at 2026-01-01T00:00:00Z"'
+            'Bearer error="invalid_token", error_description="An error occurred while attempting to decode the Jwt: '
+            'Jwt expired at 2026-01-01T00:00:00Z"'
         ),
     ),
     ("Spring", "token-not-yet-valid", 'Bearer error="invalid_token", error_description="Jwt used before 2030-01-01"'),
@@ -51,8 +51,8 @@ TOLD = [
         "Spring",
         "wrong-signature",
         (
-            'Bearer error="invalid_token", error_description="An error occurred while attempting to decode the Jwt: Signed '
-            'JWT rejected: Invalid signature"'
+            'Bearer error="invalid_token", error_description="An error occurred while attempting to decode the Jwt: '
+            'Signed JWT rejected: Invalid signature"'
         ),
     ),
     ("Spring", "token-revoked", 'Bearer error="invalid_token", error_description="Provided token isn\'t active"'),
