@@ -90,10 +90,11 @@ class Prober:
             headers.append(("Content-Type", "application/x-www-form-urlencoded"))
         request = client.build_request(probe.method, probe.url, headers=headers, content=content)
         # httpx has a limit for each read, and a server that gives a byte a second keeps it.
+        deadline = anyio.current_time() + left
         with anyio.fail_after(max(0.0, min(self.timeout, left))):
             response = await client.send(request, stream=True)
         try:
-            body = await _beginning(response)
+            body = await _beginning(response, min(_BODY_SECONDS, deadline - anyio.current_time()))
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -117,12 +118,12 @@ class Prober:
         return f"{kind}: {error}"
 
 
-async def _beginning(response: httpx.Response) -> str | None:
+async def _beginning(response: httpx.Response, seconds: float) -> str | None:
     """The beginning of the body; None where it is nothing to read."""
     if response.headers.get("Content-Type", "").lower().startswith(_UNREAD):
         return None
     body = b""
-    with anyio.move_on_after(_BODY_SECONDS):
+    with anyio.move_on_after(max(0.0, seconds)):
         try:
             async for chunk in response.aiter_bytes():
                 body += chunk

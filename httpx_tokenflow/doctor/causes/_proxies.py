@@ -29,6 +29,9 @@ _OTHER_SCHEME = re.compile(
     r"(?P<scheme>basic|digest|negotiate|ntlm|aws4-hmac-sha256)\b",
     re.IGNORECASE,
 )
+# A status in words, as web servers have it; and Amazon's word for a path that it does not have.
+_NOTHING_BUT_A_STATUS = r"^\W*(401\W+)?authori[sz]ation required\W*$|missing authentication token"
+_ELSEWHERE = r"api.?key|subscription|\bquery\b|\bparameter\b|\bcookie\b"
 
 
 class ProxyAuthentication(Cause):
@@ -123,7 +126,7 @@ class Stripped(Cause):
             return None
         if "_" in sent.place or not last.is_refused or not _is_proper(facts, sent):
             return None
-        missing = [text for text in texts(last) if _tells_of_nothing(text)]
+        missing = [text for text in texts(last) if _tells_of_nothing(text, sent.place)]
         alike = is_same_as_bare(facts)
         if not missing or alike is False:
             return None
@@ -208,9 +211,11 @@ def _is_proper(facts: Facts, sent: Sent) -> bool:
     return not wanted or (sent.place == "Authorization" and any(sent.is_scheme(one.scheme) for one in wanted))
 
 
-def _tells_of_nothing(text: str) -> bool:
-    if re.search(r"missing authentication token", text, re.IGNORECASE):
-        return False  # Amazon's word for a path that it does not have
+def _tells_of_nothing(text: str, place: str) -> bool:
+    if re.search(_NOTHING_BUT_A_STATUS, text, re.IGNORECASE):
+        return False
+    if re.search(_ELSEWHERE, text, re.IGNORECASE) and place == "Authorization":
+        return False
     return bool(re.search(NOTHING_SENT, text, re.IGNORECASE)) and not re.search(NOT_GOOD, text, re.IGNORECASE)
 
 
