@@ -25,7 +25,8 @@ __all__ = [
 NOTHING_SENT = (
     r"\b(missing|no|lacks?|without|absent|empty)\W+((an?|any|the|your|valid|required|bearer|access|api|request|http|jwt|oauth"
     r"|oauth2|security|user|authori[sz]ation|authentication)\W+){0,4}(auth\w*|token|credentials?|jwt|bearer|key)\b"
-    r"|\b(auth\w*|token|credentials?|jwt|bearer|header|key)\W+(\w+\W+){0,4}"
+    r"|\b(auth\w*|token|credentials?|jwt|bearer|header|key)\W+((is|are|was|were|has|have|been|the|this|in|from|and"
+    r"|request|headers?|value|field|token|credentials?)\W+){0,5}"
     r"(missing|not (been )?(provided|present|supplied|included|sent|set|given)|required|absent|empty)\b"
     r"|\bnot authenticated\b|\bcredentials were not provided\b|\bfull authentication is required\b"
 )
