@@ -29,8 +29,8 @@ _OTHER_SCHEME = re.compile(
     r"(?P<scheme>basic|digest|negotiate|ntlm|aws4-hmac-sha256)\b",
     re.IGNORECASE,
 )
-# A status in words, as web servers have it; and Amazon's word for a path that it does not have.
-_NOTHING_BUT_A_STATUS = r"^\W*(401\W+)?authori[sz]ation required\W*$|missing authentication token"
+# A status in words, as web servers have it; and Amazon's, for a path that is not there or a field that is no signature.
+_NOTHING_BUT_A_STATUS = r"^\W*(401\W+)?authori[sz]ation required\W*$|missing authentication token|key=value pair"
 _ELSEWHERE = r"api.?key|subscription|\bquery\b|\bparameter\b|\bcookie\b"
 
 
