@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._flaws import basic, nothing_in, spelling
+from ._flaws import spelling
+from ._placeholders import basic, nothing_in
 from ._readings import read_token
 from ._sent import KEY_FIELDS, canonical, credentials_of, is_key_field
 

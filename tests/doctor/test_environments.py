@@ -9,7 +9,7 @@ from doctor.rig import signed
 
 from httpx_tokenflow.doctor import Certainty, Exchange, Expected, Facts, Fields, diagnose, read_token
 from httpx_tokenflow.doctor.causes import _environments
-from httpx_tokenflow.doctor.causes._environments import environment_of
+from httpx_tokenflow.doctor.causes._hosts import environment_of
 from httpx_tokenflow.doctor.causes._key_prefixes import HOSTS, PREFIXES
 
 REST = "51Habc8f3a6c1e5b7d49f2a0c4"

@@ -10,8 +10,9 @@ from doctor.rig import TOKEN, signed
 
 from httpx_tokenflow.doctor import Certainty, Exchange, Facts, Fields, Reading, diagnose, explain
 from httpx_tokenflow.doctor._facts import UNSENDABLE
-from httpx_tokenflow.doctor._flaws import nothing_in, spelling
+from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._mending import mended, trial
+from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._sent import SCHEMES, credentials_of, is_key_field, nearest_scheme
 from httpx_tokenflow.doctor.causes import _absent, _spelling
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from httpx_tokenflow.doctor._comparing import WANTS_COOKIE
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
-from httpx_tokenflow.doctor._flaws import nothing_in
+from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._sent import canonical
 
 if TYPE_CHECKING:

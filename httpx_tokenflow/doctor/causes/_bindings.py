@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
-from httpx_tokenflow.doctor._flaws import nothing_in, spelling
+from httpx_tokenflow.doctor._flaws import spelling
+from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._readings import read_token
 
 from ._reckoning import SLACK, ahead

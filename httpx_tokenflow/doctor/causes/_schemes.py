@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
-from httpx_tokenflow.doctor._flaws import nothing_in, spelling
+from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._mending import field_wanted, trial
+from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._sent import canonical
 
 from ._bindings import CAUSES as BINDINGS

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import UNSENDABLE
-from httpx_tokenflow.doctor._flaws import nothing_in, spelling
+from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._mending import Trial, trial
+from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._readings import read_token
 
 if TYPE_CHECKING:
