@@ -91,6 +91,12 @@ CASES = [
         name="unknown-key: the API's copy of the JWKS is old",
     ),
     Case("wrong-algorithm", issuing(jwk(OURS)), sending("k" * 32, "HS256"), name="wrong-algorithm: a shared secret"),
+    Case(
+        "wrong-algorithm",
+        issuing(jwk(OURS)),
+        sending("k" * 32, "HS256", "s"),
+        name="wrong-algorithm: a shared secret of its own",
+    ),
     Case("wrong-algorithm", issuing(jwk(OURS, alg="RS256")), sending(OURS, "RS512"), name="wrong-algorithm: RS512"),
     Case(
         "wrong-algorithm",

@@ -158,7 +158,10 @@ CLAIMS = [
         name="token-malformed: jsonwebtoken says so",
     ),
     Case(
-        "token-malformed", SILENT, sending(signed(iat=NOW * 1000, exp=NOW * 1000)), name="token-malformed: milliseconds"
+        "token-malformed",
+        SILENT,
+        sending(signed(iat=NOW * 1000, exp=(NOW + HOUR) * 1000)),
+        name="token-malformed: milliseconds",
     ),
     Case("token-expired", SILENT, sending(signed(iat=NOW - 2 * HOUR, exp=NOW - HOUR)), name="token-expired: silent"),
     Case(

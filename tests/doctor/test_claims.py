@@ -51,6 +51,26 @@ def test_clocks_that_differ_by_less_than_a_minute_agree(seconds):
     assert not {name for name, _ in found} & {"our-clock", "server-clock"}
 
 
+def test_a_difference_within_the_slack_is_no_matter_of_clocks():
+    """A token that ends between two clocks that agree has expired, and no clock is blamed."""
+    found, _ = looked(answer(token(exp=NOW + 30), date=NOW + 58))
+    assert found[0] == ("token-expired", "LIKELY")
+
+
+@pytest.mark.parametrize(
+    ("difference", "claims", "words"),
+    [
+        (900, {"iat": NOW - 3000, "exp": NOW + 600}, "our clock is 15 min behind the server's"),
+        (-900, {"iat": NOW - 3000, "exp": NOW + 9 * HOUR}, "our clock is 15 min ahead of the server's"),
+        (900, {"exp": NOW + 600, "iat": NOW - 10}, "the server's clock is 15 min ahead of ours"),
+        (-HOUR, {"iat": NOW - 600}, "the server's clock is 1 h behind ours"),
+    ],
+)
+def test_which_clock_is_ahead_is_told_by_its_sign(difference, claims, words):
+    """The one that shows the later time is ahead, whichever of the two is named."""
+    assert words in str(looked(answer(token(**claims), date=NOW + difference))[1].summary)
+
+
 @pytest.mark.parametrize(("seconds", "is_named"), [(299, False), (302, True), (-302, True)])
 def test_clocks_alone_are_worth_a_word_from_five_minutes_on(seconds, is_named):
     """Where no time of the token decides, a difference of minutes is possible, and no more."""
