@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 
-from doctor.rig import TOKEN, Case, Reply, bearer, serve, signed
+from doctor.rig import TOKEN, Case, Reply, bearer, signed
 
 HTML = ("Content-Type", "text/html; charset=UTF-8")
 CLOUDFLARE = (HTML, ("Server", "cloudflare"), ("CF-RAY", "8c1d2e3f4a5b6c7d-FRA"))
@@ -36,9 +39,23 @@ def allowing(status, *fields, body=""):
 
 @contextmanager
 def through_proxy(_answer):
-    """The API is behind a proxy that wants a credential; the test's environment leads there."""
-    with serve(always(407, ("Proxy-Authenticate", 'Basic realm="corp"'))) as origin:
-        yield origin
+    """The API is behind a proxy that wants a credential before it opens a tunnel; the environment names it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_CONNECT(self):
+            self.send_response_only(407)
+            self.send_header("Proxy-Authenticate", 'Basic realm="corp"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        proxy = f"http://127.0.0.1:{server.server_port}"
+        with mock.patch.dict("os.environ", HTTPS_PROXY=proxy, NO_PROXY="", no_proxy=""):
+            yield "https://api.example"
+        server.shutdown()
+        thread.join(5)
 
 
 def dropping_underscores(request):
@@ -55,6 +72,7 @@ CASES = [
         name="a proxy's 407",
     ),
     Case("proxy-authentication", always(407), ("{url}",), name="a proxy's 407, and nothing sent"),
+    Case("proxy-authentication", always(407), serve=through_proxy, name="a proxy's 407, for the tunnel"),
     Case("captive-portal", always(511, HTML, body="<html><title>Hotel WiFi</title></html>")),
     Case("blocked-on-the-way", always(403, *CLOUDFLARE, body=CLOUDFLARE_PAGE), name="Cloudflare's page"),
     Case(
