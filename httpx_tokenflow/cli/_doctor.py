@@ -27,6 +27,7 @@ import typer
 
 from httpx_tokenflow import ConfigurationError, TokenFlowError
 from httpx_tokenflow.doctor import MAX_PROBES, Expected, Fields, Question, diagnose, plan
+from httpx_tokenflow.doctor._sifting import Sieve
 
 from ._asked import asked_by, basic, checked_origin, from_input, parsed_url, token_of
 from ._commands import ConfigFile, _complete
@@ -154,6 +155,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
                 "refresh_token": _given(refresh_token, refresh_token_env, "--refresh-token"),
                 "code": code, "redirect_uri": redirect_uri, "code_verifier": code_verifier,
             }  # fmt: skip
+            secret = _PLACEHOLDER if dry_run else secret
             wanted = _wanted(token_endpoint, grant, client_id, secret, form, scope, audience, resource or ())
         expected = _expected(known, issuer, audience, scope)
         question = Question(
@@ -193,6 +195,9 @@ def looking() -> Iterator[None]:
     except KeyboardInterrupt:
         say("interrupted")
         raise typer.Exit(_INTERRUPTED) from None
+    except EOFError:
+        say("nothing was entered")
+        raise typer.Exit(2) from None
     except BrokenPipeError:  # whoever reads has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -231,7 +236,14 @@ def _examined(
     )
     facts = Prober(timeout=timeout, verify=verify).examine(question)
     reasons = {probe.role: probe.why for probe in plan(question)}
-    return Report(diagnosis=diagnose(facts), url=asked.url, remarks=asked.remarks, reasons=reasons, fetched=fetched)
+    return Report(
+        diagnosis=diagnose(facts),
+        url=asked.url,
+        remarks=asked.remarks,
+        reasons=reasons,
+        sieve=Sieve.of(facts),
+        fetched=fetched,
+    )
 
 
 def _with_token(
@@ -249,7 +261,8 @@ def _with_token(
     if wanted is not None:
         if token is not None or asked.has_authorization:
             raise ConfigurationError("there are two credentials: one is given, and one is to be fetched; give one")
-        fetched = fetch(wanted, timeout=timeout, verify=verify)
+        # That curl does not verify the API's certificate (-k) is nothing about the token endpoint's.
+        fetched = fetch(wanted, timeout=timeout, verify=True if verify is False else verify)
     elif known is not None and token is None and not asked.has_credential:
         fetched = fetch_by(known)
     if fetched is None:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow.doctor._diagnosis import is_answered, is_refused
 from httpx_tokenflow.doctor._sent import credentials_of
-from httpx_tokenflow.doctor._sifting import Sieve, without_secrets
+from httpx_tokenflow.doctor._sifting import without_secrets
 
+from ._plainly import lasting
 from ._token_words import lines_of, printable, seems
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from httpx_tokenflow.doctor import Diagnosis, Exchange, Facts, Finding, Probe, Reading
+    from httpx_tokenflow.doctor._sifting import Sieve
 
     from ._fetching import Fetched
 
@@ -50,6 +52,7 @@ class Report:
         url: of the request, as it was asked for.
         remarks: what is to be said beside it.
         reasons: what each probe was for, by its role.
+        sieve: for all that is told.
         fetched: how a token was got first, if it was.
     """
 
@@ -57,6 +60,7 @@ class Report:
     url: str
     remarks: tuple[str, ...] = ()
     reasons: Mapping[str, str]
+    sieve: Sieve
     fetched: Fetched | None = None
 
     @property
@@ -98,7 +102,7 @@ class Report:
         facts, found = self.diagnosis.facts, list(self.remarks)
         end = facts.token.seconds("exp") if facts.token is not None else None
         if end is not None and 0 < end - facts.now < _SOON and not self.diagnosis.findings:
-            found.append(f"the token ends in {_lasting(end - facts.now)}")
+            found.append(f"the token ends in {lasting(end - facts.now)}")
         bare = facts.probe("bare")
         if self.diagnosis.is_healthy and bare is not None and bare.is_accepted:
             found.append("without the credential it is accepted as well: this URL says nothing about it")
@@ -121,7 +125,7 @@ class Report:
             "fetched": None if self.fetched is None else self.fetched.to_dict(),
             "exchanges": [self._exchange(one) for one in facts.exchanges],
         }
-        shown: dict[str, Any] = sifted(found, Sieve.of(facts))
+        shown: dict[str, Any] = sifted(found, self.sieve)
         return shown
 
     def _exchange(self, exchange: Exchange) -> dict[str, Any]:
@@ -203,7 +207,7 @@ class Report:
                 yield "", self._clean(f"leads to {told['location']}")
 
     def _clean(self, text: str) -> str:
-        return printable(Sieve.of(self.diagnosis.facts).sift(text), 2000)
+        return printable(self.sieve.sift(text), 2000)
 
 
 def _words_of(facts: Facts) -> list[tuple[str, str]]:
@@ -230,12 +234,6 @@ def sifted(value: Any, sieve: Sieve) -> Any:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
-
-
-def _lasting(seconds: float) -> str:
-    from ._plainly import lasting
-
-    return lasting(seconds)
 
 
 def plan_as_data(probes: Iterable[Probe], first: str | None = None) -> dict[str, Any]:

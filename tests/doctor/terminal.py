@@ -52,8 +52,9 @@ def in_terminal(
     """
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TERM": "xterm-256color"} | dict(
-        environment or {}
+    own = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "TERM": "xterm-256color"}
+    environment = (
+        own | {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ} | dict(environment or {})
     )
     began = time.monotonic()
     process = subprocess.Popen(
