@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from doctor.rig import TOKEN, Case, Reply, bearer, serve
+from doctor.rig import TOKEN, Case, Reply, bearer, serve, unsigned
 from doctor.secure import CA, serve_tls
 
 
@@ -50,6 +50,13 @@ def each(server, make):
     return serving
 
 
+def proof():
+    """A proof as RFC 9449 §4.2 has it, but for its key and signature."""
+    return unsigned(
+        {"typ": "dpop+jwt", "alg": "ES256"}, {"jti": "1", "htm": "GET", "htu": "http://127.0.0.1/v1/things"}
+    )
+
+
 SECURE = ("{url}", "--token", TOKEN, "--cacert", str(CA))
 CASES = [
     Case("connection-bound", remembering(), serve=each(serve, remembering), name="connection-bound over HTTP/1.1"),
@@ -61,6 +68,13 @@ CASES = [
         name="connection-bound over HTTP/2",
     ),
     Case("good-for-once", once(), serve=each(serve, once)),
+    Case(
+        "",
+        once(),
+        ("{url}", "-H", f"Authorization: DPoP {TOKEN}", "-H", f"DPoP: {proof()}"),
+        name="healthy: a DPoP proof is good for one request, and the doctor sends it again",
+        serve=each(serve, once),
+    ),
     Case("", closing, name="healthy: the connection is closed on a refusal"),
     Case(
         "",

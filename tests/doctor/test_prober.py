@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from doctor.rig import TOKEN, Reply, bearer, serve
+from doctor.rig import TOKEN, Reply, bearer, serve, signed
 from doctor.secure import CA, serve_tls
 
 from httpx_tokenflow.cli._prober import Prober
@@ -62,6 +62,17 @@ def test_a_body_that_does_not_end_is_an_answer():
     assert facts.status == 401
     assert facts.asked.body.startswith("abab")
     assert time.monotonic() - began < 15
+
+
+def test_a_document_has_time():
+    """The issuer's keys are read to their end, where it takes longer than a refusal is listened to."""
+    keys = [b'{"keys": [', *[b" "] * 30, b"]}"]
+    body = [b"%x\r\n%s\r\n" % (len(one), one) for one in keys]
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with writing(head, *body, b"0\r\n\r\n") as url, serve(lambda _request: Reply(401, bearer())) as origin:
+        fields = Fields([("Authorization", f"Bearer {signed()}")])
+        facts = Prober().examine(Question(url=origin, fields=fields, issuer=origin, jwks_uri=url))
+    assert facts.jwks == {"keys": []}
 
 
 def test_the_patience_is_for_all_of_it():

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CAUSES"]
 
+_SENT_AGAIN = frozenset({"bearer", "basic", "token", "apikey", "api-key", "key", "privatetoken"})
+
 
 class BoundToConnection(Cause):
     """A server or a gateway decides once for each connection, and not for each request."""
@@ -49,18 +51,17 @@ class GoodForOnce(Cause):
     id = "good-for-once"
     title = "The same credential is accepted once, and then refused"
     remedy = (
-        "if it is made for one request (DPoP proof, signed request, one-time token), make a new one for each; "
-        "else look whether all servers behind the address share keys, sessions and clocks: one refuses what another "
-        "accepts"
+        "if it is a token for one use, get a new one for each request; else look whether all servers behind the address "
+        "share keys, sessions and clocks: one refuses what another accepts"
     )
-    reference = "RFC 9449 §11.1 (a proof is for one request); RFC 9110 §15.5.2"
+    reference = "RFC 9110 §15.5.2; custom of one-time tokens"
     when_accepted = True
 
     def look(self, facts: Facts) -> Finding | None:
         asked, again, anew = facts.last, facts.probe("again"), facts.probe("anew")
         if asked is None or again is None or anew is None or asked.method != anew.method:
             return None
-        if not asked.is_accepted or not again.is_refused or not anew.is_refused:
+        if not asked.is_accepted or not again.is_refused or not anew.is_refused or _is_for_one_request(facts):
             return None
         return self.found(
             Certainty.LIKELY,
@@ -71,6 +72,13 @@ class GoodForOnce(Cause):
                 f"the same on a new connection: {anew.status}",
             ],
         )
+
+
+def _is_for_one_request(facts: Facts) -> bool:
+    """A proof, a signature, a count: a server is right to refuse it when the doctor sends it again (RFC 9449 §11.1)."""
+    if facts.asked is None or facts.asked.sent.get("DPoP") or facts.asked.sent.get("Signature"):
+        return True
+    return any(one.scheme and one.scheme.lower() not in _SENT_AGAIN for one in facts.credentials)
 
 
 CAUSES: tuple[Cause, ...] = (BoundToConnection(), GoodForOnce())
