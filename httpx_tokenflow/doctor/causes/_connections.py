@@ -51,7 +51,7 @@ class GoodForOnce(Cause):
     id = "good-for-once"
     title = "The same credential is accepted once, and then refused"
     remedy = (
-        "if it is a token for one use, get a new one for each request; else look whether all servers behind the address "
+        "if it is a token for one use, get a new one for each request; else look whether all servers behind it "
         "share keys, sessions and clocks: one refuses what another accepts"
     )
     reference = "RFC 9110 §15.5.2; custom of one-time tokens"
