@@ -60,7 +60,7 @@ PLACES = st.sampled_from(
     [
         URL, URL + "/", "/v1/things/", "https://api.example/login", "https://www.api.example/v1/things",
         "http://api.example/v1/things", "https://evil.example/", "//evil.example/x", "https://[", "", "?a=b", "\x00",
-        "https://user:pass@api.example/v1/x", "https://api.example:444/v1/things",
+        "https://user:pass@api.example/v1/x", "https://api.example:port/x", "https://api.example:444/v1/things",
     ]
 )  # fmt: skip
 CHALLENGES = st.sampled_from(
@@ -154,6 +154,7 @@ def test_a_redirect_of_a_post_is_not_followed(status):
     "place",
     [
         "https://evil.example/v1/things", "http://api.example/v1/things", "https://api.example:8443/", "//evil.example",
+        "https://api.example:port/",
         "https://api.example.evil.example/", "https://api.example@evil.example/v1/things", "https://[", "data:,x",
     ],
 )  # fmt: skip
@@ -220,6 +221,19 @@ def test_the_keys_are_read_where_they_were_named_only():
 
         probes, _facts = drive(question, answer)
         assert ("keys" in roles(probes)) is expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [("https://api.example/meta", True), ("https://evil.example/meta", False), ("/meta", False), ("https://[", False)],
+)
+def test_what_the_api_says_of_itself_is_read_at_its_own_origin(told, expected):
+    """`resource_metadata` in a challenge leads nowhere else (RFC 9728 §7.7)."""
+    challenge = Fields([("WWW-Authenticate", f'Bearer resource_metadata="{told}"')])
+    probes, _facts = drive(
+        Question(url=URL, fields=TOKEN), lambda _probe: Exchange(status=401, received=challenge, body="")
+    )
+    assert [probe.url for probe in probes if probe.role == "resource metadata"] == ([told] if expected else [])
 
 
 def test_where_no_token_was_issued_nothing_is_sent():
