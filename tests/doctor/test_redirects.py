@@ -66,7 +66,7 @@ def test_a_credential_that_went_along_was_not_lost():
 
 def test_a_download_elsewhere_is_healthy():
     """A presigned URL needs no Authorization, and gets none."""
-    there = "https://bucket.s3.amazonaws.com/things?X-Amz-Signature=0a1b"
+    there = "https://bucket.s3.amazonaws.com/v1/things?X-Amz-Signature=0a1b"
     steps = [("GET", URL, AUTHORIZATION, 302, {"Location": there}), ("GET", there, {}, 200, {})]
     assert explain(responses(*steps)).is_healthy
     assert explain(responses(steps[0])).is_healthy
