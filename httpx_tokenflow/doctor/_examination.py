@@ -9,8 +9,8 @@ Rules.
 3. Nothing goes to another origin than those the person has named: the URL's, the issuer's, an endpoint's. A redirect
    is followed within its origin only, a `jwks_uri` elsewhere is not read, and what a token claims to be its issuer is
    not visited.
-4. The credential goes to the URL's origin, as it was asked for; the token itself to the introspection endpoint as well.
-   Documents are read, and preflights sent, without it. Where a page's origin is named, what a browser would send from
+4. The credential goes to the URL's origin, as it was asked for, and once more as it is to be spelt (`_mending`); the
+   token itself to the introspection endpoint as well. Documents are read, and preflights sent, without it. Where a page's origin is named, what a browser would send from
    there says so (`Origin`), for many servers add what CORS needs only then.
 5. `plan` lists what may be sent before anything is.
 """
@@ -382,7 +382,7 @@ _STEPS = (
     _Step("always", _always, _ask),
     _Step("if it is a redirect within the origin (three at most)", _is_reached, _hop, times=3),
     _Step("if there was an answer", _is_reached, _bare),
-    _Step("if it was refused, and was spelt amiss or is wanted elsewhere", _is_never_sent, _mended),
+    _Step("if it was refused, and another spelling or field is wanted, or none is named", _is_never_sent, _mended),
     _Step("if it was accepted, and is refused without the credential", _is_accepted, _again),
     _Step("if it is refused then", _is_forgotten, _anew),
     _Step("if there was an answer", _is_reached, _preflight),
