@@ -10,8 +10,9 @@ Rules.
    is followed within its origin only, a `jwks_uri` elsewhere is not read, and what a token claims to be its issuer is
    not visited.
 4. The credential goes to the URL's origin, as it was asked for, and once more as it is to be spelt (`_mending`); the
-   token itself to the introspection endpoint as well. Documents are read, and preflights sent, without it. Where a page's origin is named, what a browser would send from
-   there says so (`Origin`), for many servers add what CORS needs only then.
+   token itself to the introspection endpoint as well. Documents are read, and preflights sent, without it. Where a
+   page's origin is named, what a browser would send from there says so (`Origin`), for many servers add what CORS
+   needs only then.
 5. `plan` lists what may be sent before anything is.
 """
 
