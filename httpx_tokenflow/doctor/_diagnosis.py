@@ -190,7 +190,7 @@ def diagnose(facts: Facts, causes: Iterable[Cause] | None = None) -> Diagnosis:
 def _sifted(finding: Finding, sieve: Sieve) -> Finding:
     return replace(
         finding,
-        summary=sieve.sift(finding.summary),
+        summary=" ".join(sieve.sift(finding.summary).split()),  # one line, for logs
         evidence=tuple(map(sieve.sift, finding.evidence)),
         against=tuple(map(sieve.sift, finding.against)),
         remedy=sieve.sift(finding.remedy),

@@ -110,7 +110,7 @@ def topic_of(refusal: Refusal) -> str:
     number = _AADSTS.search(words)
     if number is not None and number[1] in ENTRA:
         return ENTRA[number[1]]
-    if refusal.error is None:
+    if not refusal.error:
         return "failing"
     may_be = _TOPICS_OF.get(refusal.error, set())
     for topic, pattern in _BY_WORDS:
@@ -131,7 +131,7 @@ class _Refused(Cause):
         if refusal is None or topic_of(refusal) not in self.topics:
             return None
         said = f": {refusal.description}" if refusal.description else f" ({refusal.error})" if refusal.error else ""
-        return self.found(Certainty.CERTAIN, f"{self.what}{said[:200]}", [refusal.text or said, self._grant(refusal)])
+        return self.found(Certainty.CERTAIN, f"{self.what}{said[:200]}", [refusal.text or said or self.what, self._grant(refusal)])
 
     def _grant(self, refusal: Refusal) -> str | None:
         return f"it was asked with {refusal.grant_type}" if refusal.grant_type else None
