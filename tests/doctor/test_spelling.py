@@ -81,6 +81,7 @@ def test_a_flaw_is_told_with_its_place(value, kind, told):
         'OAuth oauth_token="x%2Fy", oauth_signature="z%3D"',
         "AWS4-HMAC-SHA256 Credential=AKIA/x, SignedHeaders=a;b, Signature=c",
         "Negotiate YIIG==",
+        f"AcmeAuth {TOKEN}%2F,",
         f"Bearer {TOKEN}==",
         "Bearer a.b_c-d~e+f/g=",
         'Signature keyId="a",signature="b=="',
