@@ -62,6 +62,13 @@ def test_a_credential_that_went_along_was_not_lost():
         ("GET", URL + "/", AUTHORIZATION, 401, CHALLENGE),
     ]
     assert "redirect-lost-credential" not in ids(responses(*steps))
+    away = "https://elsewhere.example/v1/things"
+    back = [
+        ("GET", URL, AUTHORIZATION, 302, {"Location": away}),
+        ("GET", away, {}, 302, {"Location": URL + "/"}),
+        ("GET", URL + "/", AUTHORIZATION, 401, CHALLENGE),
+    ]
+    assert "redirect-lost-credential" not in ids(responses(*back))
 
 
 def test_a_download_elsewhere_is_healthy():
@@ -119,6 +126,8 @@ def test_a_post_that_became_a_get_is_told():
     assert ids(responses(*lost)) == ["redirect-became-get"]
     kept = [("POST", URL, AUTHORIZATION, 307, {"Location": there}), ("POST", there, AUTHORIZATION, 200, {})]
     assert ids(responses(*kept)) == []
+    for status in (303, 307, 308):
+        assert ids(responses(("POST", URL, AUTHORIZATION, status, {"Location": there}))) == []
     made = [
         ("POST", URL, AUTHORIZATION, 303, {"Location": URL + "/42"}),
         ("GET", URL + "/42", AUTHORIZATION, 200, {}),
