@@ -131,7 +131,8 @@ class _Refused(Cause):
         if refusal is None or topic_of(refusal) not in self.topics:
             return None
         said = f": {refusal.description}" if refusal.description else f" ({refusal.error})" if refusal.error else ""
-        return self.found(Certainty.CERTAIN, f"{self.what}{said[:200]}", [refusal.text or said or self.what, self._grant(refusal)])
+        evidence = [refusal.text or said or self.what, self._grant(refusal)]
+        return self.found(Certainty.CERTAIN, f"{self.what}{said[:200]}", evidence)
 
     def _grant(self, refusal: Refusal) -> str | None:
         return f"it was asked with {refusal.grant_type}" if refusal.grant_type else None

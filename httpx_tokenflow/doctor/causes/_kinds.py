@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
 
-from ._claims import has_token, sure
 from ._key_prefixes import PREFIXES, REFRESH
-from ._reckoning import jwt_of, moment
+from ._reckoning import has_token, jwt_of, moment, sure
 from ._words import MALFORMED, TYPE, said
 from ._words import REFRESH as SAID_OF_REFRESH
 

@@ -1,4 +1,4 @@
-"""Times, reckoned for the causes: what the server's clock shows, and durations in words.
+"""What several causes reckon with: the server's clock, durations in words, whether a token was sent at all.
 
 Rules.
 
@@ -13,15 +13,17 @@ import math
 from typing import TYPE_CHECKING
 
 from httpx_tokenflow._times import parse_date
+from httpx_tokenflow.doctor._diagnosis import Certainty
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Exchange, Facts
     from httpx_tokenflow.doctor._readings import Reading
 
-__all__ = ["SLACK", "ahead", "jwt_of", "lasting", "moment", "server_time"]
+__all__ = ["SLACK", "ahead", "has_token", "jwt_of", "lasting", "moment", "server_time", "sure"]
 
 SLACK = 60.0  # seconds
 _MILLISECONDS = 1e11  # as seconds, that is the year 5138
+_NO_TOKENS = frozenset({"basic", "digest", "negotiate", "ntlm", "aws4-hmac-sha256", "sharedkey", "hoba", "mutual"})
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -66,3 +68,16 @@ def lasting(seconds: float) -> str:
             rest = (left % size) // _UNITS[at + 1][0] if at + 1 < len(_UNITS) else 0
             return f"{left // size} {name}" + (f" {rest} {_UNITS[at + 1][1]}" if rest else "")
     return "0 s"
+
+
+def has_token(facts: Facts) -> bool:
+    """The request carried something that can be a token; also where it is not known what it carried."""
+    sent = facts.credential
+    if sent is None:
+        return facts.last is not None and not facts.last.sent.pairs
+    return sent.scheme.lower() not in _NO_TOKENS and sent.place != "Cookie"
+
+
+def sure(words: str | None, against: str | None = None) -> Certainty:
+    """The server's words alone are enough, if nothing speaks against them (rule 3 of `_claims`)."""
+    return Certainty.CERTAIN if words is not None and against is None else Certainty.LIKELY

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 
-from ._claims import has_token, sure
-from ._reckoning import SLACK, ahead, jwt_of, lasting, moment
+from ._reckoning import SLACK, ahead, has_token, jwt_of, lasting, moment, sure
 from ._words import (
     ALGORITHM,
     AUDIENCE,

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 
-from ._claims import has_token, sure
-from ._reckoning import jwt_of
+from ._reckoning import has_token, jwt_of, sure
 from ._words import ALGORITHM, KEY, SIGNATURE, said
 
 if TYPE_CHECKING:
