@@ -45,6 +45,7 @@ __all__ = ["doctor", "looking"]
 
 _INTERRUPTED = 130  # as shells count a program that SIGINT ended
 _TIMEOUT = 5.0  # seconds
+_PATIENCE = 20.0  # seconds for all probes at least
 _LONG = 16  # characters of a query's value that may be a secret
 _PLACEHOLDER = "the-token-that-would-be-fetched"  # of a dry run
 
@@ -234,7 +235,7 @@ def _examined(
         secrets=tuple(one for one in (*asked.secrets, secret, token, *_queried(asked.url)) if one),
         now=time.time(),
     )
-    facts = Prober(timeout=timeout, verify=verify).examine(question)
+    facts = Prober(timeout=timeout, patience=max(_PATIENCE, 4 * timeout), verify=verify).examine(question)
     reasons = {probe.role: probe.why for probe in plan(question)}
     return Report(
         diagnosis=diagnose(facts),

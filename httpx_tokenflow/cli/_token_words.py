@@ -160,9 +160,15 @@ def _by_claims(reading: Reading) -> str:
 
 
 def vendor_of(value: str) -> str | None:
-    """Whose key this is, by how it begins."""
-    del value
-    return None
+    """Whose key this is, by how it begins: the longest beginning that is known."""
+    from httpx_tokenflow.doctor.causes._key_prefixes import PREFIXES
+
+    known = max((one for one in PREFIXES if value.startswith(one.text)), key=lambda one: len(one.text), default=None)
+    if known is None:
+        return None
+    what = known.kind or "a key"
+    mode = f", for {known.mode}" if known.mode else ""
+    return f"{what} of {known.vendor}{mode} (it begins with {known.text})"
 
 
 def troubles(reading: Reading, now: float) -> list[str]:

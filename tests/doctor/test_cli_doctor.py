@@ -240,7 +240,7 @@ def test_json_has_what_help_says(ask):
     """The keys are those of the docstring, types are plain, and neither query values nor header values are in it."""
     token = signed(exp=time.time() - 3600, scope="read")
     refuse = refusing("invalid_token", "expired")
-    _, ended = ask(refuse, "{url}?page=" + SECRET, "--token", token, "-H", f"X-Trace: {SECRET}", "--json")
+    _, ended = ask(refuse, "{url}?n=7&page=" + SECRET, "--token", token, "-H", f"X-Trace: {SECRET}", "--json")
     data = json.loads(ended.stdout)
     assert data.keys() == KEYS
     assert (data["healthy"], data["status"]) == (False, 401)
@@ -249,6 +249,8 @@ def test_json_has_what_help_says(ask):
     assert data["token"]["claims"]["scope"] == "read"
     assert data["token"]["shown"].startswith("sha256:")
     first, second = data["exchanges"][:2]
+    assert first["url"].endswith("/v1/things?n=…&page=…")
+    assert data["url"] == first["url"]
     assert (first["credential"], first["status"], second["credential"]) == (True, 401, False)
     assert first["challenges"] == ['Bearer realm="api", error="invalid_token", error_description="expired"']
     for hidden in (SECRET, token, token.rpartition(".")[2]):
@@ -353,6 +355,23 @@ def test_a_token_is_fetched_first(ask, arguments, more, form):
         assert got[0].body.decode() == form
         for hidden in (SECRET, "fetched-9c1e5b7d49f2", base64.b64encode(f"me:{SECRET}".encode()).decode()):
             assert hidden not in ended.stdout + ended.stderr
+
+
+def test_what_was_given_as_a_secret_is_not_echoed(ask):
+    """An API that quotes the client's secret, or a value of the URL's query, has it taken out of what it says."""
+    value = "q-7d49f2a0c48f3a6c1e5b"
+
+    def echoing(request):
+        if request.path == "/token":
+            return Reply(body=ISSUED)
+        return Reply(401, bearer("invalid_token", f"expired: {SECRET} {value}"), body={"message": f"{SECRET} {value}"})
+
+    endpoint = ("--token-endpoint", "{origin}/token", "--client-id", "me", "--client-secret", SECRET)
+    for more in ((), ("--json",)):
+        _, ended = ask(echoing, "{url}?page=" + value, *endpoint, *more)
+        assert "expired: *** ***" in " ".join(ended.stdout.split())
+        assert SECRET not in ended.stdout
+        assert value not in ended.stdout
 
 
 @pytest.mark.parametrize(

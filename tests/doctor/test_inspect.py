@@ -54,6 +54,8 @@ def made(header=None, **claims):
         (made(), "of which kind, it does not say"),
         ("eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0.a.b.c.d", "an encrypted token"),
         (OPAQUE, "an opaque token"),
+        ("ghp_" + "a1B2" * 9, "of GitHub (it begins with ghp_)"),
+        ("sk_test_" + "a1B2" * 6, "for test (it begins with sk_test_)"),
     ],
 )
 def test_what_it_seems_to_be(look, token, says):
@@ -166,7 +168,16 @@ def test_json_has_what_help_says(look):
     assert token.rpartition(".")[2] not in ended.stdout
 
 
-def test_in_a_terminal(tmp_path):
+def test_a_token_in_a_token_is_not_shown(look):
+    """A claim that is a token itself is hidden, in a terminal and as JSON."""
+    inner = signed(scope="read")
+    for ended in (look(made(act={"token": inner}, raw=inner)), look(made(raw=inner), "--json")):
+        assert ended.status == 0
+        assert "***" in ended.stdout
+        assert inner.partition(".")[0] not in ended.stdout
+
+
+def test_in_a_terminal():
     """From a pipe, in colours, within 80 columns; and what a token says is never obeyed, nor taken for markup."""
     screen = in_terminal("inspect", stdin=signed(scope="[bold]x[/] \x1b[31m\x9b2J\u202e"))
     assert screen.status == 0
