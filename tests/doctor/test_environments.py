@@ -125,6 +125,8 @@ def test_a_key_that_is_taken_is_none_of_ours():
     """Only where a key was refused is anything said of it; a short text is no key."""
     assert of_key("https://api.openai.com/", "sk-ant-", status=200) == {}
     assert of_key("https://api.openai.com/", "sk-ant-", status=404) == {}
+    assert of_key("https://api.openai.com/", "sk-ant-", status=503) == {}
+    assert of_key("https://api.openai.com/", "sk-ant-", status=0) == {}
     assert named(facts("https://api.openai.com/", "Bearer sk-ant-x")) == {}
 
 
