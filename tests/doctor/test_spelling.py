@@ -246,6 +246,14 @@ def test_a_credential_is_no_placeholder(value):
     assert nothing_in(credentials_of("", [("Authorization", f"Bearer {value}")])[0]) is None
 
 
+def test_a_token_alone_that_the_server_repeats_is_not_shown():
+    """The first word of a value is no secret only where another follows it."""
+    told = (("WWW-Authenticate", f'Bearer error_description="malformed header: {TOKEN}"'),)
+    findings = diagnose(Facts(exchanges=(exchange("asked", TOKEN, 401, told),)), MINE).findings
+    assert "malformed header: ***" in str(findings)
+    assert TOKEN not in str(findings)
+
+
 def test_schemes_are_near_to_themselves_only():
     """No scheme that is known is taken for a misspelt one."""
     assert [nearest_scheme(scheme) for scheme in SCHEMES] == list(SCHEMES)
