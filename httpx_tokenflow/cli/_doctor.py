@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import parse_qsl, quote_plus, urlsplit
+from urllib.request import getproxies
 
 import typer
 
@@ -35,7 +36,7 @@ from ._plainly import say
 from ._verdict import Report, console, plan_as_data, print_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ._asked import Asked
     from ._fetching import Fetched, Wanted
@@ -225,7 +226,9 @@ def _examined(
 
     from ._prober import Prober
 
-    verify = _trust(asked, cacert)
+    introspection = question.introspection[0] if question.introspection is not None else None
+    named = [asked.url, question.issuer, question.jwks_uri, introspection, wanted.endpoint if wanted else None]
+    verify = _trust(asked, cacert, named)
     asked, fetched = _with_token(asked, token, known, wanted, timeout, verify)
     question = replace(
         question,
@@ -298,16 +301,19 @@ def _tell_plan(
     return 0
 
 
-def _trust(asked: Asked, cacert: Path | None) -> Any:
+def _trust(asked: Asked, cacert: Path | None, named: Iterable[str | None]) -> Any:
     """Whom to trust: one context for all connections, as making one takes longer than all the rest."""
+    import ssl
+
     import httpx
 
     if asked.is_insecure and cacert is None:
         return False
     file = str(cacert) if cacert is not None else asked.cacert
     if file is None:
-        return httpx.create_ssl_context()
-    import ssl
+        # Nothing goes to another origin than those that are named: where none is https, nobody has to be trusted.
+        is_plain = not any(url and url.startswith("https:") for url in named) and not getproxies()
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else httpx.create_ssl_context()
 
     try:
         return ssl.create_default_context(cafile=file)
