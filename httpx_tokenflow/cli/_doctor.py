@@ -127,8 +127,10 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
 ) -> None:
     """Say why a request gets 401, with the evidence, and what to do.
 
-    It reads only (GET, HEAD, OPTIONS), eight requests at most, and sends the credential
-    to the URL's origin alone. A token is not trimmed: what is wrong with it is the cause.
+    It reads only (GET, HEAD, OPTIONS), eight requests at most, and sends the
+    credential to the URL's origin alone. A token is taken as it is, blanks and
+    all: what is wrong with it is the cause. A refresh token, or a code, is spent
+    by it.
 
     $ tokenflow doctor https://api.example.com/me --token "$TOKEN"
 
@@ -138,12 +140,15 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
 
     $ tokenflow doctor - < a-curl-command-line-copied-from-the-browser.txt
 
-    The exit status is 0 if all is well, 1 with a cause (or refused for none that is known),
-    2 if it could not look. --json: {"causes": [{"id", "summary", "certainty", "evidence",
-    "against", "remedy", "reference"}, most likely first], "verdict", "healthy", "url",
-    "status", "remarks", "token": {"kind", "shown", "header", "claims"} or null, "fetched",
-    "exchanges": [{"role", "why", "began", "seconds", "method", "url", "credential",
-    "status", "http_version", "challenges", "location", "failure"}]}. Times are in seconds.
+    The exit status is 0 if all is well, 1 with a cause (or refused, and the
+    doctor knows no cause for it), 2 if it could not look.
+
+    --json has {"causes", "verdict", "healthy", "url", "status", "remarks",
+    "token", "fetched", "exchanges"}. A cause, the most likely first, has {"id",
+    "summary", "certainty", "evidence", "against", "remedy", "reference"}; a
+    token {"kind", "shown", "header", "claims"}; an exchange {"role", "why",
+    "began", "seconds", "method", "url", "credential", "status", "http_version",
+    "challenges", "location", "failure"}. Times are in seconds.
     """
     status = 2
     with looking():

@@ -75,17 +75,20 @@ def inspect(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: a list of tokens.")] = False,
 ) -> None:
-    """Explain a token by itself: what it is, what is in it, until when, and what is wrong with it.
+    """Explain a token by itself: what it is, what is in it, what is wrong with it.
 
-    It takes a token, a whole "Authorization: Bearer …" line, or the JSON that a token
-    endpoint answered with. It sends nothing, and does not verify the signature.
+    It takes a token, a whole "Authorization: Bearer …" line, or the JSON that a
+    token endpoint answered with. It sends nothing, and verifies no signature.
 
     $ tokenflow inspect "$TOKEN"
 
     $ tokenflow token | tokenflow inspect
 
-    The exit status is 0 if nothing is wrong with it, 1 if something is, 2 if there is no
-    token. --json: [{"name", "kind", "seems", "shown", "problems", "header", "claims"}].
+    The exit status is 0 if nothing is wrong with it, 1 if something is, 2 if
+    there is no token.
+
+    --json has a list of {"name", "kind", "seems", "shown", "problems", "header",
+    "claims"}, one for each token.
     """
     status = 2
     with looking():
