@@ -2,7 +2,8 @@
 
 Rules.
 
-1. Only what the vendor documents, or prints in its examples, is here. Square's EAAA is not: sandbox and live have it.
+1. Here is what the vendor documents, prints in its examples, or has on the lists that scanners for lost secrets go by.
+   Square's EAAA is not: sandbox and live have it.
 2. A prefix that many have copied (sk_live_) is not taken for one vendor's.
 3. A host stands for itself and all that is under it.
 """
