@@ -211,7 +211,7 @@ class Report:
 
 
 def _words_of(facts: Facts) -> list[tuple[str, str]]:
-    return facts.last.words()[:3] if facts.last is not None else []
+    return facts.last.words[:3] if facts.last is not None else []
 
 
 def _token_as_data(token: Reading) -> dict[str, Any]:

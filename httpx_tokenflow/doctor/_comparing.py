@@ -68,7 +68,7 @@ _TEXT_LIMIT = 500  # characters of a text that are looked at
 
 def texts(exchange: Exchange | None) -> list[str]:
     """What the server says in words, one by one."""
-    return [] if exchange is None else [text[:_TEXT_LIMIT] for _, text in exchange.words()]
+    return [] if exchange is None else [text[:_TEXT_LIMIT] for _, text in exchange.words]
 
 
 def says(exchange: Exchange | None, pattern: str) -> bool:

@@ -154,12 +154,9 @@ class Exchange:
         """What the server's clock showed (RFC 9110 §6.6.1)."""
         return self.received.get("Date")
 
+    @cached_property
     def words(self) -> list[tuple[str, str]]:
         """What the server says in words about its answer, each with where it says it."""
-        return self._words
-
-    @cached_property
-    def _words(self) -> list[tuple[str, str]]:
         said = [
             (f"the {challenge.scheme} challenge", text)
             for challenge in self.challenges
@@ -303,7 +300,7 @@ class Facts:
         """Where the server says what fits `pattern` (a regular expression, in any case), as a piece of evidence."""
         if self.last is None:
             return None
-        for where, text in self.last.words():
+        for where, text in self.last.words:
             if re.search(pattern, text, re.IGNORECASE):
                 return f"{where} says {text[:200]!r}"
         return None

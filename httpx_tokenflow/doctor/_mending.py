@@ -103,7 +103,7 @@ def field_wanted(facts: Facts) -> str | None:
     for last in (facts.last, facts.probe("bare")):
         if last is None or last.is_accepted:
             continue
-        texts = [text for _, text in last.words()]
+        texts = [text for _, text in last.words]
         texts += [value for challenge in last.challenges for value in challenge.params.values()]
         texts += [challenge.scheme for challenge in last.challenges if challenge.scheme.lower().startswith("x-")]
         for text in texts:

@@ -143,7 +143,7 @@ class ProofNonce(Cause):
 
 
 def _is_told(last: Exchange) -> bool:
-    return any("use_dpop_nonce" in text for _, text in last.words())
+    return any("use_dpop_nonce" in text for _, text in last.words)
 
 
 class ProofInvalid(Cause):

@@ -202,7 +202,7 @@ class BadChallenge(Cause):
 
 
 class NoChallenge(Cause):
-    """A 401 must say what it wants."""
+    """A 401 must say what it wants. That is no reason why it is one, so whatever else is possible comes first."""
 
     id = "no-challenge"
     title = "The 401 has no WWW-Authenticate, so nobody can tell what the server wants"
@@ -218,7 +218,7 @@ class NoChallenge(Cause):
         if any(value.strip() for value in last.received.get_list("WWW-Authenticate")):
             return None
         return self.found(
-            Certainty.LIKELY,
+            Certainty.POSSIBLE,
             "the 401 has no WWW-Authenticate: it does not say what it wants, nor what is wrong with what was sent",
             [
                 "the field is missing, and a 401 must have it",

@@ -81,7 +81,7 @@ class WrongKey(Cause):
         bare = facts.probe("bare")
         if not _is_key(sent) or facts.challenges or facts.status != 401 or bare is None or facts.last is None:
             return None
-        if not bare.is_refused or bare.words() == facts.last.words():
+        if not bare.is_refused or bare.words == facts.last.words:
             return None  # whether it was looked at is the question then, and others ask it
         return self.found(
             Certainty.LIKELY,

@@ -56,7 +56,7 @@ def said(facts: Facts, words: Words) -> str | None:
     """Where the server says it, as a piece of evidence; texts that give several reasons give none (rule 1)."""
     if facts.last is None:
         return None
-    for where, text in facts.last.words():
+    for where, text in facts.last.words:
         if words.are_in(text) and (words is GENERAL or not _SEVERAL.search(text[:_LIMIT])):
             return f"{where} says {text[:200]!r}"
     return None
