@@ -88,6 +88,7 @@ def test_what_it_seems_to_be(look, token, says):
         (f"{made()[:40]}\n{made()[40:]}", "broken by a space"),
         (f"\u200b{OPAQUE}", "U+200B"),
     ],
+    ids=lambda text: "token" if len(text) > 40 else text,  # a token is another one in each of xdist's workers
 )
 def test_what_is_wrong_with_it(look, token, says):
     """Each problem is said, and the status is 1."""
