@@ -1,6 +1,6 @@
 """``tokenflow doctor``: why does this request get a 401?
 
-Start reading at `doctor`: what was asked (`_asked`, `_curl`), perhaps a token first (`_fetching`), the examination
+Start reading at `doctor`: what was asked (`_asked`, `_curl`, `_given`), perhaps a token first (`_fetching`), the examination
 (`_prober`), and what came of it (`_verdict`).
 
 Rules.
@@ -21,22 +21,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import parse_qsl, quote_plus, urlsplit
-from urllib.request import getproxies
 
 import typer
 
 from httpx_tokenflow import ConfigurationError, TokenFlowError
-from httpx_tokenflow.doctor import MAX_PROBES, Expected, Fields, Question, diagnose, plan
+from httpx_tokenflow.doctor import MAX_PROBES, Fields, Question, diagnose, plan
 from httpx_tokenflow.doctor._sifting import Sieve
 
-from ._asked import asked_by, basic, checked_origin, from_input, parsed_url, token_of
+from ._asked import asked_by, checked_origin, token_of
 from ._commands import ConfigFile, _complete
+from ._given import endpoint_of, expected_of, introspection_at, profile_of, queried, secret_of, trust, wanted_by
 from ._plainly import say
 from ._verdict import Report, console, plan_as_data, print_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from ._asked import Asked
     from ._fetching import Fetched, Wanted
@@ -47,7 +46,6 @@ __all__ = ["doctor", "looking"]
 _INTERRUPTED = 130  # as shells count a program that SIGINT ended
 _TIMEOUT = 5.0  # seconds
 _PATIENCE = 20.0  # seconds for all probes at least
-_LONG = 16  # characters of a query's value that may be a secret
 _PLACEHOLDER = "the-token-that-would-be-fetched"  # of a dry run
 
 Text = str | None
@@ -154,25 +152,25 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
     with looking():
         _one_input(words, token, client_secret, refresh_token)
         asked = asked_by(words or (), headers=header or (), cookies=cookie or (), user=user, method=method)
-        known = _profile(profile, config)
-        secret = _secret(client_secret, client_secret_env)
+        known = profile_of(profile, config)
+        secret = secret_of(client_secret, client_secret_env, "--client-secret")
         wanted = None
         if token_endpoint is not None:
             form = {
-                "refresh_token": _given(refresh_token, refresh_token_env, "--refresh-token"),
+                "refresh_token": secret_of(refresh_token, refresh_token_env, "--refresh-token"),
                 "code": code, "redirect_uri": redirect_uri, "code_verifier": code_verifier,
             }  # fmt: skip
             secret = _PLACEHOLDER if dry_run else secret
-            wanted = _wanted(token_endpoint, grant, client_id, secret, form, scope, audience, resource or ())
-        expected = _expected(known, issuer, audience, scope)
+            wanted = wanted_by(token_endpoint, grant, client_id, secret, form, scope, audience, resource or ())
+        expected = expected_of(known, issuer, audience, scope)
         question = Question(
             url=asked.url,
             method=asked.method,
             origin=asked.origin if origin is None else checked_origin(origin),
             expected=expected,
-            issuer=_url(expected.issuer, "--issuer"),
-            jwks_uri=_url(jwks_uri, "--jwks-uri"),
-            introspection=_introspection(introspection_endpoint, client_id, secret),
+            issuer=endpoint_of(expected.issuer, "--issuer"),
+            jwks_uri=endpoint_of(jwks_uri, "--jwks-uri"),
+            introspection=introspection_at(introspection_endpoint, client_id, secret),
             now=time.time(),
         )
         seconds = timeout or asked.timeout or _TIMEOUT
@@ -233,14 +231,14 @@ def _examined(
 
     introspection = question.introspection[0] if question.introspection is not None else None
     named = [asked.url, question.issuer, question.jwks_uri, introspection, wanted.endpoint if wanted else None]
-    verify = _trust(asked, cacert, named)
+    verify = trust(asked, cacert, named)
     asked, fetched = _with_token(asked, token, known, wanted, timeout, verify)
     question = replace(
         question,
         fields=Fields(asked.fields),
         refusal=fetched.refusal if fetched is not None else None,
         token_age=fetched.age if fetched is not None else None,
-        secrets=tuple(one for one in (*asked.secrets, secret, token, *_queried(asked.url)) if one),
+        secrets=tuple(one for one in (*asked.secrets, secret, token, *queried(asked.url)) if one),
         now=time.time(),
     )
     facts = Prober(timeout=timeout, patience=max(_PATIENCE, 4 * timeout), verify=verify).examine(question)
@@ -304,135 +302,3 @@ def _tell_plan(
         with console() as to:
             print_plan(found, MAX_PROBES, to)
     return 0
-
-
-def _trust(asked: Asked, cacert: Path | None, named: Iterable[str | None]) -> Any:
-    """Whom to trust: one context for all connections, as making one takes longer than all the rest."""
-    import ssl
-
-    import httpx
-
-    if asked.is_insecure and cacert is None:
-        return False
-    file = str(cacert) if cacert is not None else asked.cacert
-    if file is None:
-        # Nothing goes to another origin than those that are named: where none is https, nobody has to be trusted.
-        is_plain = not any(url and url.startswith("https:") for url in named) and not getproxies()
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else httpx.create_ssl_context()
-
-    try:
-        return ssl.create_default_context(cafile=file)
-    except ssl.SSLError:
-        raise ConfigurationError("--cacert: the file has no certificates in PEM") from None
-    except OSError as error:
-        raise ConfigurationError(f"--cacert: the file cannot be read: {error.strerror}") from None
-
-
-def _profile(name: str | None, config: Path | None) -> Profile | None:
-    if name is None:
-        return None
-    from ._profiles import load_profile
-
-    return load_profile(name, config)
-
-
-def _expected(known: Profile | None, issuer: str | None, audience: str | None, scope: str | None) -> Expected:
-    """What the options say; and where they say nothing, what the profile does."""
-    if known is None:
-        return Expected(issuer=issuer, audience=audience, scopes=frozenset((scope or "").split()))
-    from ._fetching import expected_by
-
-    said = expected_by(known)
-    own = issuer or audience or scope
-    return Expected(
-        issuer=issuer or said.issuer,
-        audience=audience or said.audience,
-        scopes=said.scopes if scope is None else frozenset(scope.split()),
-        whence="it was asked for" if own else said.whence,
-    )
-
-
-def _wanted(
-    endpoint: str,
-    grant: str,
-    client_id: str | None,
-    secret: str | None,
-    form: dict[str, str | None],
-    scope: str | None,
-    audience: str | None,
-    resources: Any,
-) -> Wanted:
-    from ._fetching import Wanted, checked_wanted
-
-    if client_id is None:
-        raise ConfigurationError("--token-endpoint needs --client-id: who asks for the token")
-    if secret is None and grant == "client_credentials":
-        secret = _prompted()
-    names = {"refresh_token": ("refresh_token",), "authorization_code": ("code", "redirect_uri", "code_verifier")}
-    pairs = [(name, form[name]) for name in names.get(grant, ())]
-    return checked_wanted(
-        Wanted(
-            endpoint=endpoint,
-            grant=grant,
-            client_id=client_id,
-            client_secret=secret,
-            parameters=tuple((name, value) for name, value in pairs if value),
-            scope=scope,
-            audience=audience,
-            resources=tuple(resources),
-        )
-    )
-
-
-def _secret(option: str | None, variable: str | None) -> str | None:
-    return _given(option, variable, "--client-secret")
-
-
-def _given(option: str | None, variable: str | None, what: str) -> str | None:
-    """A secret, from an option, standard input or an environment variable."""
-    if option is not None and variable is not None:
-        raise ConfigurationError(f"{what} and {what}-env are two of one thing: give one")
-    if variable is None:
-        return from_input(f"{what} -") if option == "-" else option
-    value = os.environ.get(variable)
-    if not value:
-        state = "empty" if value == "" else "not set"
-        raise ConfigurationError(f"{what}-env: the environment variable {variable} is {state}")
-    return value
-
-
-def _prompted() -> str | None:
-    if not sys.stdin.isatty():
-        return None
-    import getpass
-
-    return getpass.getpass("The client's secret: ") or None
-
-
-def _introspection(endpoint: str | None, client_id: str | None, secret: str | None) -> tuple[str, Fields] | None:
-    if endpoint is None:
-        return None
-    if client_id is not None and secret is None:
-        raise ConfigurationError("--introspection-endpoint needs the client's secret: --client-secret-env NAME")
-    pairs = [("Accept", "application/json")]
-    if client_id is not None and secret is not None:  # RFC 6749 §2.3.1: both are form-encoded first
-        pairs.append(("Authorization", basic(quote_plus(client_id), quote_plus(secret))))
-    return str(_url(endpoint, "--introspection-endpoint")), Fields(pairs)
-
-
-def _url(url: str | None, what: str) -> str | None:
-    if url is None:
-        return None
-    bare, userinfo = parsed_url(url, what)
-    if userinfo is not None:
-        raise ConfigurationError(f"{what} has a user or a password in it: leave it out")
-    return bare
-
-
-def _queried(url: str) -> list[str]:
-    """The values of a URL's query that are long enough to be secrets."""
-    try:
-        pairs = parse_qsl(urlsplit(url).query, max_num_fields=200)
-    except ValueError:
-        return []
-    return [value for _, value in pairs if len(value) >= _LONG and "://" not in value]
