@@ -19,7 +19,7 @@ from httpx_tokenflow.doctor.causes import CAUSES
 
 SECRET = "s3cr3t-8f3a6c1e5b7d49f2a0c4"
 SLOWER = settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
-QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),

@@ -49,6 +49,6 @@ CAUSES: tuple[Cause, ...] = (
 
 
 def table() -> str:
-    """The causes as a table in Markdown, for the documents."""
-    rows = [f"| `{cause.id}` | {cause.title} | {cause.remedy} | {cause.reference} |" for cause in CAUSES]
-    return "\n".join(["| id | cause | what to do | where it is written |", "| --- | --- | --- | --- |", *rows])
+    """The causes as a table in Markdown, for the documents; what to do is said where one is found."""
+    rows = [f"| `{cause.id}` | {cause.title} | {cause.reference} |" for cause in CAUSES]
+    return "\n".join(["| id | cause | where it is written |", "| --- | --- | --- |", *rows])
