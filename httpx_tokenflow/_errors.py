@@ -197,3 +197,11 @@ class StepUpRequired(TokenFlowError):
 
 class StoreError(TokenFlowError):
     """The store of tokens failed, and going on without it could cost the session."""
+
+
+class BusyStore(StoreError):
+    """Another holder has not let go of a lock: the same may work later."""
+
+
+class DamagedEntry(StoreError):
+    """What a store holds is no entry, or no longer one: it is of use to nobody."""

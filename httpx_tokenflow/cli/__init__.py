@@ -45,6 +45,8 @@ def main() -> None:
         if module not in _EXTRAS:
             raise
         sys.exit(f"tokenflow: {module} is missing: pip install 'httpx-tokenflow[{_EXTRAS[module]}]'")
+    except KeyboardInterrupt:  # while modules are loaded; the commands see to it themselves
+        sys.exit(130)
 
 
 def _is_done(arguments: list[str]) -> bool:

@@ -10,6 +10,7 @@ from httpx_tokenflow.events import StoreFailed
 from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
 from ._plainly import plainly
 from ._profiles import load_profile
+from ._signals import held
 
 if TYPE_CHECKING:
     from httpx_tokenflow.events import Event
@@ -41,7 +42,7 @@ def _leave(profile: Profile) -> str:
         if isinstance(event, StoreFailed):
             failed.append(event)
 
-    with profile.auth(on_event=heed) as auth:
+    with profile.auth(on_event=heed) as auth, held():
         agreed = auth.revoke()
     if failed:
         told = "The server has revoked it" if agreed else "Nor did the server revoke it"

@@ -3,7 +3,9 @@
 Rules.
 
 1. What was asked for goes to standard output, all else to standard error.
-2. What goes wrong is one line that says what to do, and exit status 1; 130 after Ctrl-C. No traceback, no secret.
+2. What goes wrong is one line that says what to do, and an exit status: 75 (EX_TEMPFAIL) where the same command may
+   work later (the token endpoint is not reached, another holds the lease), or else 1; 128 and its number after a signal
+   (130 after Ctrl-C). No traceback, no secret.
 3. What a server or a file says is shown without control characters: it comes to a terminal.
 4. No typer here: `tokenflow token` does without it, since it takes as long to load as all the rest (`_quick`).
 """
@@ -12,12 +14,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow import TokenEndpointUnavailable, TokenFlowError
+from httpx_tokenflow._errors import BusyStore
 from httpx_tokenflow.events import StoreFailed
+
+from ._signals import heeding_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["heed", "in_words", "lasting", "plain", "plainly", "say", "show"]
 
-_INTERRUPTED = 130  # as shells count a program that SIGINT ended
+_LATER = 75  # EX_TEMPFAIL of sysexits.h
+_BY_SIGNAL = 128  # and its number: as shells count a program that a signal has ended
 _TO_PERSONS = {
     ": start again with warm()": "",
     "use FileStore(keys=…)": 'say store = "file" in the profile',
@@ -86,13 +93,18 @@ def plainly() -> Iterator[None]:
     try:
         if sys.stdout is None:
             raise BrokenPipeError  # noqa: TRY301 - the shell has closed it: as if nobody read it
-        yield
+        with heeding_signals():
+            yield
         sys.stdout.flush()
+    except (TokenEndpointUnavailable, BusyStore) as error:
+        say(in_words(error))
+        raise SystemExit(_LATER) from None
     except TokenFlowError as error:
         say(in_words(error))
-    except KeyboardInterrupt:
-        say("interrupted")
-        raise SystemExit(_INTERRUPTED) from None
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        say("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+        raise SystemExit(_BY_SIGNAL + number) from None
     except BrokenPipeError:
         _drop_the_rest()
         say("nobody reads the output any more, and not all of it was written")

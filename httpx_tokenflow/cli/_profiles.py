@@ -41,6 +41,7 @@ from httpx_tokenflow import (
 from httpx_tokenflow._token_auth import fingerprint
 
 from ._profile_file import ENDPOINTS, GRANTS, check_settings, config_path, read_config, shown
+from ._signals import HeldLogin, hold_in_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -202,16 +203,16 @@ class Profile:
         more = {**self._who(), **self._chosen("timeout")}
         if by_device:
             options = self._options("device_authorization_endpoint", "token_endpoint")
-            return DeviceCode(on_prompt=on_prompt or _nobody, **more, **options)
+            return _LoginByDevice(on_prompt=on_prompt or _nobody, **more, **options)
         options = self._options("authorization_endpoint", "token_endpoint")
         more |= self._chosen("redirect_uri", "authorization_extra", "par")
         if "redirect_port" in self.settings:
             more["redirect_uri"] = f"http://127.0.0.1:{self.settings['redirect_port']}/callback"
-        return AuthorizationCode(open_browser=open_browser, **more, **options)
+        return _LoginByCode(open_browser=open_browser, **more, **options)
 
     def auth(self, *, on_event: Callable[[Event], object] | None = None) -> TokenAuth:
         """An `auth=` that renews, and never logs in: it raises `ReauthenticationRequired`, which says how to."""
-        return TokenAuth(self.grant(), store=self.store(), policy=_POLICY, on_event=on_event)
+        return TokenAuth(self.grant(), store=hold_in_lease(self.store()), policy=_POLICY, on_event=on_event)
 
     def token(
         self,
@@ -298,6 +299,14 @@ class _KeptCode(_Kept, AuthorizationCode):
 
 class _KeptDevice(_Kept, DeviceCode):
     """By a device code."""
+
+
+class _LoginByCode(HeldLogin, AuthorizationCode):
+    """By a browser, as somebody logs in."""
+
+
+class _LoginByDevice(HeldLogin, DeviceCode):
+    """By a device code, likewise."""
 
 
 def has_keyring() -> bool:

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from httpx_tokenflow._errors import ConfigurationError, StoreError
+from httpx_tokenflow._errors import BusyStore, ConfigurationError, StoreError
 from httpx_tokenflow._extras import need_extra
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class FileLocks:
             else:
                 return
             if left <= 0:
-                raise StoreError(
+                raise BusyStore(
                     f"another holder of {lock.lock_file} has not let go of it for {patience:g} s: "
                     "it may be stopped, or be busy for longer than it is waited for"
                 )
