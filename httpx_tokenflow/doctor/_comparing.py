@@ -16,6 +16,7 @@ __all__ = [
     "WANTS_COOKIE",
     "is_alike",
     "is_login_page",
+    "is_refused_in_words",
     "is_same_as_bare",
     "leads_to_login",
     "says",
@@ -54,6 +55,23 @@ WANTS_COOKIE = (
 )
 """What a server says that goes by a session, and got no cookie."""
 
+_TROUBLE = r"(?:invalid|not valid|expired|revoked|malformed|missing|unsupported|incorrect|bad|wrong)"
+_OF_A_CREDENTIAL = (
+    r"(?:\bauthori[sz]ation\W{0,2}(?:type|header|token|mechanism|field)"
+    r"|\b(?:access|bearer|auth|security|client|session|provided)\W{0,2}token)\b"
+)
+_REFUSED_IN_WORDS = re.compile(
+    r"\bapi.?key\b.{0,20}\b(?:not valid|invalid|expired|disabled|revoked)"
+    r"|\b(?:invalid|incorrect|expired|wrong|unknown)\W{1,2}api.?key\b|API_KEY_INVALID"  # Google
+    rf"|{_OF_A_CREDENTIAL}.{{0,20}}\b{_TROUBLE}\b|\b{_TROUBLE}\b.{{0,25}}{_OF_A_CREDENTIAL}"
+    r"|\bAuthorizationHeaderMalformed\b|^(?:Expired|Invalid)Token$",  # Amazon S3
+    re.IGNORECASE,
+)
+# A token endpoint says 400 as well, and that is no refusal of what was sent to an API (`_endpoint`).
+_OF_A_GRANT = re.compile(
+    r"invalid_(grant|client|scope|target)|unauthorized_client|unsupported_grant_type|.*refresh.?token.*", re.IGNORECASE
+)
+
 # Path segments of a page where people log in, and names of the hosts that have nothing else.
 _LOGIN_SEGMENT = re.compile(
     r"(log|sign)[-_]?(in|on)(\.\w{2,5})?|authorize|sso|saml2?|adfs|oidc|do-?login|login_?form|openid-connect"
@@ -76,6 +94,14 @@ def says(exchange: Exchange | None, pattern: str) -> bool:
     return any(re.search(pattern, text, re.IGNORECASE) for text in texts(exchange))
 
 
+def is_refused_in_words(exchange: Exchange) -> bool:
+    """Whether an answer of 400 is about the key or the Authorization field (Google, Amazon S3, Cloudflare, Vault)."""
+    told = texts(exchange)
+    if any(_OF_A_GRANT.fullmatch(text) for text in told):
+        return False
+    return any(_REFUSED_IN_WORDS.search(text) for text in told)
+
+
 def is_alike(one: Exchange | None, other: Exchange | None) -> bool:
     """Whether two answers to the same method tell the same, but for numbers and ids."""
     if one is None or other is None or not one.status or one.method != other.method:
@@ -85,7 +111,12 @@ def is_alike(one: Exchange | None, other: Exchange | None) -> bool:
 
 def _told(exchange: Exchange) -> tuple[object, ...]:
     asked = [(one.scheme.lower(), one.token68, sorted(one.params.items())) for one in exchange.challenges]
-    return exchange.status, exchange.location, asked, [_CHANGING.sub("#", text) for text in texts(exchange)]
+    return exchange.status, exchange.location, asked, [_CHANGING.sub("#", text) for text in _told_shortly(exchange)]
+
+
+def _told_shortly(exchange: Exchange) -> list[str]:
+    """Without the paragraphs of a page, which have more in them than what it tells."""
+    return [text[:_TEXT_LIMIT] for where, text in exchange.words if where != "the page's text"]
 
 
 def is_same_as_bare(facts: Facts) -> bool | None:
@@ -112,4 +143,4 @@ def is_login_page(exchange: Exchange | None) -> bool:
     """Whether the body is a page that asks for a password, and says that it is for that."""
     if exchange is None or not exchange.is_html or not exchange.body:
         return False
-    return bool(_PASSWORD.search(exchange.body)) and says(exchange, _TITLE.pattern)
+    return bool(_PASSWORD.search(exchange.body)) and any(_TITLE.search(text) for text in _told_shortly(exchange))

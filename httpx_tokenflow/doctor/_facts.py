@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import unescape
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from httpx_tokenflow._challenges import Challenge, parse_challenges
 
+from ._comparing import is_refused_in_words
 from ._sent import Sent, credentials_of
 
 if TYPE_CHECKING:
@@ -39,12 +40,20 @@ UNSENDABLE = "a header value cannot be sent as it is"
 REFUSING = frozenset({401, 403, 407, 419, 440, 498, 511})
 _PORTS = {"http": 80, "https": 443}
 # Members of a JSON body that tell of an error. Of single products: errorSummary Okta, fault and faultstring Apigee,
-# Message and errorMessage Amazon, exp and nbf Kong, messages djangorestframework-simplejwt, category HubSpot.
+# Message and errorMessage Amazon, exp and nbf Kong, messages djangorestframework-simplejwt, category HubSpot,
+# additional_unsuccessful_credentials Elasticsearch, error_chain Cloudflare.
 _TELLING = (
     "error_description", "message", "error", "detail", "title", "description", "reason", "code", "msg", "errors",
     "errorSummary", "error_summary", "fault", "faultstring", "Message", "errorMessage", "messages", "errorCode",
     "errorcode", "error_code", "category", "details", "attributes", "exp", "nbf",
+    "additional_unsuccessful_credentials", "error_chain",
 )  # fmt: skip
+
+
+# Of an XML document that tells of an error: Amazon S3, Azure Storage, SOAP.
+_XML = re.compile(
+    r"(?i)<(?:[\w-]{1,20}:)?(?:code|message|faultcode|faultstring|error_description)(?:\s[^<>]{0,100})?>([^<]{1,500})</"
+)
 
 
 class Fields:
@@ -122,7 +131,7 @@ class Exchange:
     @property
     def is_refused(self) -> bool:
         """The answer says that the credential is not good enough, or was not understood (RFC 6750 §3.1)."""
-        return self.status in REFUSING or (self.status == 400 and bool(self.challenges))
+        return self.status in REFUSING or (self.status == 400 and (bool(self.challenges) or is_refused_in_words(self)))
 
     @property
     def location(self) -> str | None:
@@ -163,17 +172,24 @@ class Exchange:
             for text in (challenge.error, challenge.error_description)
             if text
         ]
+        grpc = self.received.get("grpc-message")  # percent-encoded, as gRPC over HTTP/2 has it
+        said += [("the grpc-message field", unquote(grpc[:2000]))] if grpc else []
         if self.is_html:
-            return [*said, *(("the page", text) for text in _lines_of_page(self.body or ""))]
+            return [*said, *_lines_of_page(self.body or "")]
         return [*said, *(("the body", text) for text in _telling(self.document, self.body))]
 
 
 def _telling(document: Any, body: str | None) -> list[str]:
     """The words in a JSON body that tell of an error, or the whole of a short plain one."""
     if document is None:
+        told = _XML.findall(body[:BODY_LIMIT]) if body and body.lstrip().startswith("<") else []
+        if told:
+            return [" ".join(unescape(text).split()) for text in told[:10]]
         return [body.strip()] if body and body.strip() and len(body) <= 500 else []
     found: list[str] = []
     queue = [document]
+    if isinstance(document, dict) and isinstance(document.get("data"), dict):
+        queue.append(document["data"])  # JSend, WordPress and others put the whole error in there
     while queue and len(found) < 20:
         value = queue.pop(0)
         if isinstance(value, str):
@@ -185,10 +201,14 @@ def _telling(document: Any, body: str | None) -> list[str]:
     return found
 
 
-def _lines_of_page(page: str) -> list[str]:
-    """A page's title and headings."""
-    told = re.findall(r"(?is)<(?:title|h1|h2)[^>]{0,200}>(.{0,300}?)</", page[:BODY_LIMIT])
-    return [" ".join(unescape(re.sub(r"<[^>]*>", " ", text)).split()) for text in told[:5]]
+def _lines_of_page(page: str) -> list[tuple[str, str]]:
+    """A page's title, headings and first line of a trace; and, as its text, its first paragraphs."""
+    page = page[:BODY_LIMIT]
+    lines = re.findall(r"(?is)<(?:title|h1|h2)[^>]{0,200}>(.{0,300}?)</", page)[:5]
+    lines += re.findall(r"(?is)<pre(?:\s[^>]{0,200})?>\s{0,20}([^\n]{0,300}?)(?:<br|</|\n)", page)[:2]  # Express
+    text = re.findall(r"(?is)<p(?:\s[^>]{0,200})?>(.{0,300}?)</p", page)[:3]
+    told = [*(("the page", one) for one in lines), *(("the page's text", one) for one in text)]
+    return [(where, " ".join(unescape(re.sub(r"<[^>]*>", " ", one)).split()) or "-") for where, one in told]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
