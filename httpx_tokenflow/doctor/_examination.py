@@ -25,6 +25,7 @@ from urllib.parse import unquote_plus, urlsplit
 from ._explain import reading_of
 from ._facts import Exchange, Expected, Facts, Fields, Refusal, origin
 from ._mending import mended
+from ._preflights import asked_fields
 from ._sent import credentials_of, is_key_field
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ __all__ = ["MAX_PROBES", "Probe", "Question", "examine", "plan"]
 MAX_PROBES = 8
 _CREDENTIAL_FIELDS = frozenset({"authorization", "cookie", "dpop"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-# What a browser sends without asking (the Fetch standard), as far as a person would give it.
-_SAFELISTED = frozenset({"accept", "accept-language", "content-language", "host", "origin", "user-agent", "cookie"})
 _SIMPLE = frozenset({"GET", "HEAD", "POST"})
 
 
@@ -293,7 +292,7 @@ def _anew(question: Question, facts: Facts) -> Probe | None:
 def _preflight(question: Question, _facts: Facts) -> Probe | None:
     if question.origin is None:
         return None
-    unsafe = sorted({name.lower() for name, _ in question.fields} - _SAFELISTED)
+    unsafe = asked_fields(question.fields)
     if not unsafe and question.method in _SIMPLE:
         return None  # a browser does not ask
     asking = [("Access-Control-Request-Headers", ", ".join(unsafe))] if unsafe else []

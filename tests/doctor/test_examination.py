@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from doctor.cases_browsers import CHROME, FIREFOX
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from httpx_tokenflow.cli._asked import asked_by
 from httpx_tokenflow.doctor import (
     MAX_PROBES,
     Exchange,
@@ -20,6 +22,7 @@ from httpx_tokenflow.doctor import (
     plan,
 )
 from httpx_tokenflow.doctor._facts import origin
+from httpx_tokenflow.doctor._preflights import asked_fields
 
 URL = "https://api.example/v1/things"
 ISSUER = "https://issuer.example"
@@ -125,6 +128,32 @@ def test_whatever_is_answered_the_rules_hold(question, answers):
     assert [probe.role for probe in probes].count("asked") == (question.refusal is None)
     text = str(diagnose(facts).to_dict())
     assert SECRET not in text
+
+
+@pytest.mark.parametrize("pasted", [CHROME, FIREFOX])
+def test_a_preflight_asks_for_what_the_page_has_set(pasted):
+    """Of a command line copied from a browser, that is `Authorization`; the rest the browser sends by itself."""
+    asked = asked_by([pasted.replace("{url}", URL)])
+    question = Question(url=URL, fields=Fields((*asked.fields, ("Via", "x"))), origin=asked.origin)
+    probes, _facts = drive(question, lambda _probe: Exchange(status=401, received=CHALLENGE))
+    preflight = next(probe for probe in probes if probe.role == "preflight")
+    assert preflight.fields.get("Access-Control-Request-Headers") == "authorization"
+
+
+@pytest.mark.parametrize(
+    ("pair", "asks"),
+    [
+        (("Content-Type", "text/plain; charset=utf-8"), []),
+        (("Content-Type", "application/json"), ["content-type"]),
+        (("Range", "bytes=0-"), []),
+        (("Range", "bytes=-5"), ["range"]),
+        (("X-Requested-With", "fetch"), ["x-requested-with"]),
+        (("DPoP", "x"), ["dpop"]),
+    ],
+)
+def test_a_safelisted_value_is_not_asked_for(pair, asks):
+    """The three simple types and a simple range go without a preflight, other values and fields do not."""
+    assert asked_fields([pair]) == asks
 
 
 def test_a_healthy_answer_is_looked_at_three_times():
