@@ -35,7 +35,7 @@ from ._errors import ReauthenticationRequired, StepUpRequired, TokenFlowError, T
 from ._flights import Demand
 from ._lifecycle import Why
 from ._steps import Answer, Drain, Launch, Send, Step, Wait
-from ._verdicts import Verdicts, explain_refusal
+from ._verdicts import explain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -125,9 +125,9 @@ def authorize(
         life.answer = yield Send(life.held)
     _tell(source, life.held, life.answer, challenge, stands=True)
     if _is_refusal(life.answer, challenge) and source.is_heard(logging.WARNING):
-        source.verdicts = source.verdicts or Verdicts()
         error = _said(challenge.error, life.held) if challenge else None
-        yield from explain_refusal(source, source.verdicts, policy.clock, life.held, life.answer, error)
+        issues = renewals is not None and getattr(renewals.grant, "issues", True)
+        yield from explain_refusal(source, policy.clock, life.held, life.answer, error, has_age=issues)
 
 
 def _first(

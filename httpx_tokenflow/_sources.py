@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from ._secrets import Expect
     from ._times import Clock
     from ._tokens import Token
-    from ._verdicts import Verdicts
 
 __all__ = ["Status", "TokenSource", "Unsaved"]
 
@@ -114,7 +113,7 @@ class TokenSource(Teller):
 
     __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "_unsaved", "breakers", "checks",
                  "declined", "denied", "fingerprint", "held", "in_vain", "kept", "left", "locks", "logged_out",
-                 "orphans", "past", "pause", "present", "seed", "store", "verdicts")  # fmt: skip
+                 "orphans", "past", "pause", "present", "seed", "store")  # fmt: skip
 
     def __init__(
         self,
@@ -144,7 +143,6 @@ class TokenSource(Teller):
         self.in_vain: tuple[str, ...] = ()  # notes of presentations that did not happen: the latest
         self.past: tuple[str, ...] = ()  # stamps of tokens that others have taken the place of: the latest
         self.orphans: tuple[Entry, ...] = ()  # what renewals have brought for a session that had been given up
-        self.verdicts: Verdicts | None = None  # why refusals stand, once one does
         self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
         self._siblings: weakref.WeakSet[TokenSource] | None = None
         self._generation = 0

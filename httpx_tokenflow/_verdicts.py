@@ -2,11 +2,13 @@
 
 Rules.
 
-1. What the doctor finds in the answer is told at the first refusal that stands, and again after `INTERVAL`, with how
-   often it has stood for that cause since it was told last.
+1. What the doctor finds in the answer is told at the first refusal that stands, and again after `INTERVAL` if it goes
+   on, with how often it has stood for that cause since it was told last. That holds for all sources of one name
+   together: a program that makes an auth for each request, or each user, says it once as well.
 2. A diagnosis costs some milliseconds, and the first one a tenth of a second: it is made in a thread where a loop would
-   stop. Of refusals that look alike (origin, status, error) one a second is looked at; the others count as the same.
-3. What is remembered is bounded: beyond `MAX_KEPT` the oldest is forgotten.
+   stop. Of refusals that look alike (name, origin, status, error) one a second is looked at, and of all together ten a
+   second; the others count as the same.
+3. What is remembered is bounded. Where there is no room for more, what is new is not told; nothing is told twice.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import logging
 import math
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._forks import renew_after_fork
 from ._steps import Answer, Step, Work
@@ -28,68 +30,23 @@ if TYPE_CHECKING:
     from ._times import Clock
     from .doctor import Diagnosis
 
-__all__ = ["Verdicts", "explain_refusal"]
+__all__ = ["VERDICTS", "Look", "Verdicts", "explain_refusal"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
 INTERVAL = 60.0  # seconds
-MAX_KEPT = 32
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-_Look = tuple[object, int, str | None]
-_LOOK_AGAIN = 1.0  # seconds
+MAX_KEPT = 1024
+LOOK_AGAIN = 1.0  # seconds
+MAX_LOOKS = 10  # a second
 
 
-class _Locks:
-    """The lock that belongs to no source."""
+class Look(NamedTuple):
+    """What refusals that look alike have in common."""
 
-    def __init__(self) -> None:
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self.keeping = threading.Lock()  # guards what is remembered, for a few lines
-
-
-_locks = _Locks()
-
-
-class Verdicts:
-    """What was told of the refusals of one source, and when."""
-
-    __slots__ = ("_looks", "_told")
-
-    def __init__(self) -> None:
-        self._looks: dict[_Look, _Looked] = {}
-        self._told: dict[tuple[object, str], float] = {}  # (origin, cause): until when it is not told again
-
-    def count(self, look: _Look, now: float) -> bool:
-        """Count one refusal, and say whether it is to be looked at (rule 2)."""
-        with _locks.keeping:
-            looked = self._looks.get(look)
-            if looked is None:
-                looked = _put(self._looks, look, _Looked())
-            looked.untold += 1
-            if now < looked.until:
-                return False
-            looked.until = now + _LOOK_AGAIN
-            return True
-
-    def times(self, look: _Look, cause: str, now: float) -> int:
-        """How many refusals for this cause there are to tell of; 0: not now (rule 1)."""
-        with _locks.keeping:
-            looked = self._looks.get(look)
-            if looked is not None:
-                looked.cause = cause
-            if now < self._told.get((look[0], cause), -math.inf):
-                return 0
-            _put(self._told, (look[0], cause), now + INTERVAL)
-            same = [one for other, one in self._looks.items() if (other[0], one.cause) == (look[0], cause)]
-            times = sum(one.untold for one in same)
-            for one in same:
-                one.untold = 0
-            return times
+    name: str
+    origin: object
+    status: int
+    error: str | None
 
 
 class _Looked:
@@ -98,34 +55,97 @@ class _Looked:
     __slots__ = ("cause", "until", "untold")
 
     def __init__(self) -> None:
-        self.until = -math.inf
+        self.until = -math.inf  # when it may be looked at again
         self.cause: str | None = None
         self.untold = 0
 
 
-def _put(kept: dict[_K, _V], key: _K, value: _V) -> _V:
-    """Keep `value` as the newest (rule 3)."""
-    kept.pop(key, None)
-    kept[key] = value
-    if len(kept) > MAX_KEPT:
-        del kept[next(iter(kept))]
-    return value
+class Verdicts:
+    """What was told of refusals, and when."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # for a few lines of bookkeeping
+        self._looks: dict[Look, _Looked] = {}
+        self._told: dict[tuple[str, object, str], float] = {}  # (name, origin, cause): until when it is not told again
+        self._allowance, self._counted = float(MAX_LOOKS), -math.inf  # of looks; and when it was reckoned
+
+    def forget(self) -> None:
+        """Be as new: for tests."""
+        self._after_fork()
+
+    def count(self, look: Look, now: float) -> bool:
+        """Count one refusal, and say whether it is to be looked at (rule 2)."""
+        with self._lock:
+            looked = self._looks.get(look)
+            if looked is None:
+                if len(self._looks) >= MAX_KEPT:
+                    self._looks = {one: kept for one, kept in self._looks.items() if now < kept.until + INTERVAL}
+                if len(self._looks) >= MAX_KEPT:
+                    return False
+                looked = self._looks[look] = _Looked()
+            looked.untold += 1
+            if now < looked.until or not self._may_look(now):
+                return False
+            looked.until = now + LOOK_AGAIN
+            return True
+
+    def _may_look(self, now: float) -> bool:
+        gained = max(0.0, now - self._counted) * MAX_LOOKS
+        self._allowance, self._counted = min(float(MAX_LOOKS), self._allowance + gained), now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def times(self, look: Look, cause: str, now: float) -> int:
+        """How many refusals for this cause there are to tell of; 0: not now (rule 1)."""
+        key = (look.name, look.origin, cause)
+        with self._lock:
+            if look in self._looks:
+                self._looks[look].cause = cause
+            if len(self._told) >= MAX_KEPT:
+                self._told = {one: until for one, until in self._told.items() if now < until}
+            if now < self._told.get(key, -math.inf) or len(self._told) >= MAX_KEPT:
+                return 0
+            self._told[key] = now + INTERVAL
+            same = [one for other, one in self._looks.items() if (other.name, other.origin, one.cause) == key]
+            times = sum(one.untold for one in same)
+            for one in same:
+                one.untold = 0
+            return times
+
+
+VERDICTS = Verdicts()
+"""Those of this process."""
 
 
 def explain_refusal(
-    teller: Teller, verdicts: Verdicts, clock: Clock, held: Held | None, answer: Answer, error: str | None
+    teller: Teller, clock: Clock, held: Held | None, answer: Answer, error: str | None, *, has_age: bool
 ) -> Generator[Step, Any, None]:
-    """Tell why `answer` stands, unless that was told a short while ago."""
-    look = (answer.origin, answer.status, error)
-    if not verdicts.count(look, clock.monotonic()):
+    """Tell why `answer` stands, unless that was told a short while ago.
+
+    Args:
+        teller: who tells.
+        clock: of its policy.
+        held: the credential that was refused.
+        answer: what stands.
+        error: the code in its challenge.
+        has_age: it is known when the credential was issued.
+    """
+    look = Look(teller.name, answer.origin, answer.status, error)
+    if not VERDICTS.count(look, clock.monotonic()):
         return
     try:
-        diagnosis: Diagnosis = yield Work(partial(_diagnosis, clock, held, answer))
+        diagnosis: Diagnosis = yield Work(partial(_diagnosis, clock, held, answer, has_age=has_age))
     except Exception:
         logger.exception("%s: a refusal could not be explained, which is a defect; nothing else is wrong", teller.name)
         return
     first = diagnosis.first
-    times = verdicts.times(look, "" if first is None else first.id, clock.monotonic())
+    times = VERDICTS.times(look, "" if first is None else first.id, clock.monotonic())
     if times:
         teller.tell(
             "RefusalExplained",
@@ -141,13 +161,18 @@ def explain_refusal(
         )
 
 
-def _diagnosis(clock: Clock, held: Held | None, answer: Answer) -> Diagnosis:
-    from .doctor import Exchange, Fields, explain, sent_in  # 20 ms that nobody pays before it has happened
+def _diagnosis(clock: Clock, held: Held | None, answer: Answer, *, has_age: bool) -> Diagnosis:
+    from .doctor import (
+        Exchange,
+        Fields,
+        explain,
+        sent_in,
+    )  # a tenth of a second that nobody pays before it has happened
 
     challenges = Fields(("WWW-Authenticate", text) for text in answer.challenges)
     return explain(
         answer.response or Exchange(url=str(answer.url), status=answer.status, received=challenges),
         now=clock.wall(),
-        token_age=None if held is None else held.age(clock),
+        token_age=held.age(clock) if held is not None and has_age else None,
         carried=None if held is None else sent_in(answer.place, held.value),
     )

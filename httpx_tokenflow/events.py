@@ -149,7 +149,8 @@ class RequestRefused(Event):
 class RefusalExplained(Event):
     """Why an API's refusal stands, as far as its answer tells (`httpx_tokenflow.doctor.explain`).
 
-    Told once for each cause at an origin, and again after a minute if it goes on.
+    Told once for each cause at an origin, and again after a minute if it goes on, to those who listen to the source of
+    that request; what a storm ends with is told with the next one.
 
     Attributes:
         origin: the API's.

@@ -7,6 +7,8 @@ import gc
 import pytest
 import sample
 
+from httpx_tokenflow._verdicts import VERDICTS
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`pytest --scenarios=DIR` (tests/conformance)."""
@@ -22,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+def pytest_runtest_setup() -> None:
+    """Each test hears why its refusals stand, whatever the one before it has heard."""
+    VERDICTS.forget()
 
 
 def pytest_collection_finish() -> None:

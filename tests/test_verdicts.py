@@ -6,6 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
+from collections import Counter
 
 import httpx
 import httpx2
@@ -13,13 +14,13 @@ import pytest
 
 from httpx_tokenflow import APIKeyAuth, BearerAuth, RefreshToken, RenewalPolicy, Token, TokenAuth
 from httpx_tokenflow._times import Clock
-from httpx_tokenflow._verdicts import INTERVAL, MAX_KEPT, Verdicts
+from httpx_tokenflow._verdicts import INTERVAL, MAX_KEPT, MAX_LOOKS, Look, Verdicts
 from httpx_tokenflow.events import RefusalExplained, RequestRefused
 
 API = "https://api.example/things"
 SECRET = "s3cr3t-8f3a6c1e5b7d49f2a0c4"
 EXPIRED = {"WWW-Authenticate": 'Bearer error="invalid_token", error_description="The token expired"'}
-LOOK = ("https://api.example", 401, "invalid_token")
+LOOK = Look("client@as.example", "https://api.example", 401, "invalid_token")
 
 
 class Time:
@@ -180,7 +181,7 @@ def test_refusals_that_look_alike_are_looked_at_once_a_second():
     """Of many that look alike one a second is looked at, also while the first look lasts; all of them count."""
     verdicts = Verdicts()
     assert [verdicts.count(LOOK, now) for now in (0.0, 0.0, 0.5)] == [True, False, False]
-    assert verdicts.count((*LOOK[:2], None), 0.5)
+    assert verdicts.count(LOOK._replace(error=None), 0.5)
     assert verdicts.times(LOOK, "token-expired", 0.5) == 3
     assert verdicts.count(LOOK, 1.0)
     assert verdicts.times(LOOK, "token-expired", 1.0) == 0
@@ -188,12 +189,57 @@ def test_refusals_that_look_alike_are_looked_at_once_a_second():
     assert verdicts.times(LOOK, "token-expired", INTERVAL + 0.5) == 2
 
 
-def test_what_is_remembered_is_bounded():
-    """Any number of origins is remembered in a few places, the newest ones."""
+def test_a_few_a_second_are_looked_at_in_all():
+    """However many APIs refuse at once, no more are looked at than a busy loop has time for; the others later."""
     verdicts = Verdicts()
-    for number in range(10 * MAX_KEPT):
-        look = (f"https://{number}.example", 401, None)
-        assert verdicts.count(look, 0.0)
-        assert verdicts.times(look, "token-expired", 0.0) == 1
-    assert len(verdicts._told) == len(verdicts._looks) == MAX_KEPT
-    assert not verdicts.count(look, 0.5)
+    looks = [LOOK._replace(origin=number) for number in range(3 * MAX_LOOKS)]
+    assert [verdicts.count(look, 0.0) for look in looks] == [True] * MAX_LOOKS + [False] * 2 * MAX_LOOKS
+    assert [verdicts.count(look, 1.0) for look in looks[MAX_LOOKS:]] == [True] * MAX_LOOKS + [False] * MAX_LOOKS
+    assert verdicts.times(looks[MAX_LOOKS], "token-expired", 1.0) == 2
+
+
+def test_what_is_remembered_is_bounded_and_nothing_is_told_twice():
+    """However many origins there are: what is known stays known, and what is new is not told while there is no room."""
+    verdicts, now = Verdicts(), 0.0
+    told = Counter()
+    for round_ in range(2):
+        for number in range(MAX_KEPT + 100):
+            now = round_ * 30.0 + number * 0.01
+            look = LOOK._replace(origin=number)
+            if verdicts.count(look, now) and verdicts.times(look, "token-expired", now):
+                told[number] += 1
+    assert len(verdicts._told) <= MAX_KEPT
+    assert len(verdicts._looks) <= MAX_KEPT
+    assert set(told.values()) == {1}
+    assert verdicts.count(LOOK._replace(origin="new"), now + 3 * INTERVAL)
+
+
+def test_an_auth_for_each_request_says_it_once():
+    """A program that makes an auth object for each request, or each user, is told once as well, with how many."""
+    heard = Heard()
+    with client_of(lambda _: httpx.Response(401, headers=EXPIRED)) as client:
+        for _ in range(20):
+            client.get(API, auth=bearer(heard))
+    assert len(heard.of(RequestRefused)) == 20
+    assert len(heard.of(RefusalExplained)) == 1
+
+
+def test_what_the_program_has_brought_has_no_age():
+    """Of a token that nobody has seen being issued it is not said that it is fresh."""
+    heard = Heard()
+    with client_of(
+        lambda _: httpx.Response(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+    ) as client:
+        client.get(API, auth=bearer(heard))
+        client.get(API, auth=api_key(heard))
+    assert {one.cause for one in heard.of(RefusalExplained)} & {"fresh-token-refused"} == set()
+
+
+def test_the_verdict_is_about_our_credential():
+    """A cookie of the client's jar beside a sealed key is not what was refused."""
+    heard = Heard()
+    with client_of(lambda _: httpx.Response(401, json={"message": "Invalid API key"})) as client:
+        client.cookies.set("lang", "en-us")
+        client.get(API, auth=api_key(heard))
+    (explained,) = heard.of(RefusalExplained)
+    assert explained.cause == "wrong-api-key"

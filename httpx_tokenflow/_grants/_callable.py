@@ -26,6 +26,7 @@ class AskProgram:
     """
 
     spends = False
+    issues = False
 
     def __init__(self, function: Callable[[], Any], what: str) -> None:
         self._function = function

@@ -22,8 +22,8 @@ class Grant(Protocol):
 
     What else it may have: `name`, for logs; `logs_in`, True if it can open a session where there is none, and
     `login_timeout`, seconds that a person may take for that; `widens`, True if it can ask for more scope than before
-    (RFC 6750 §3.1); `revoke(attempt)`, a generator that gives the session up at the server and returns whether the
-    server agreed.
+    (RFC 6750 §3.1); `issues`, False if what it brings was issued before, nobody knows when; `revoke(attempt)`, a
+    generator that gives the session up at the server and returns whether the server agreed.
 
     Attributes:
         spends: each renewal presents the refresh token of the one before, which the server may retire by that. Such a

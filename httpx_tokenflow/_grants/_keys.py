@@ -21,6 +21,7 @@ class KeysInTurn:
     """Each key is good until it is refused; then it is the next one's turn, and after the last the first one's."""
 
     spends = False
+    issues = False
 
     def __init__(self, keys: Sequence[str], what: str) -> None:
         self._keys = keys

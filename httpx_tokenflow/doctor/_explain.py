@@ -34,7 +34,7 @@ def explain(
         now: Unix seconds at which the request was sent; None: a moment ago.
         expected: what the API expects of a token; None: nobody has said so.
         token_age: seconds since the token was issued, if that is known.
-        carried: the credential, where the response's request no longer shows it.
+        carried: the credential that it is about, where the response's request no longer shows it, or shows others.
     """
     now = time.time() if now is None else now
     expected = expected or Expected()
@@ -42,8 +42,7 @@ def explain(
         return diagnose(Facts(now=now, expected=expected, refusal=refusal_of(what)))
     exchanges = (what,) if isinstance(what, Exchange) else _exchanges(what)
     facts = Facts(exchanges=exchanges, now=now, expected=expected, token_age=token_age)
-    if carried is not None and not facts.credentials:
-        facts = replace(facts, carried=carried)
+    facts = replace(facts, carried=carried)
     return diagnose(replace(facts, token=reading_of(facts.credential)))
 
 

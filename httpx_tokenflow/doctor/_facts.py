@@ -262,7 +262,7 @@ class Facts:
         introspection: what it says about the token (RFC 7662), if it was asked.
         refusal: how no token was issued, if one was asked for.
         browser_origin: the origin of the page that a browser would send this from (CORS), if somebody has said so.
-        carried: the credential of the request, where its exchange no longer shows it.
+        carried: the credential that this is about, where the exchange no longer shows it, or shows others.
         secrets: what no text may show, over what can be told from the exchanges.
     """
 
@@ -295,14 +295,18 @@ class Facts:
 
     @cached_property
     def credentials(self) -> tuple[Sent, ...]:
-        """The credentials that the request carried, wherever they were."""
-        if self.carried is not None:
-            return (self.carried,)
-        return () if self.asked is None else credentials_of(self.asked.url, self.asked.sent.pairs)
+        """The credentials that the request carried, wherever they were; the one that this is about is the first."""
+        shown = () if self.asked is None else credentials_of(self.asked.url, self.asked.sent.pairs)
+        about = self.carried
+        if about is None:
+            return shown
+        return (about, *(one for one in shown if (one.place.lower(), one.raw) != (about.place.lower(), about.raw)))
 
     @cached_property
     def credential(self) -> Sent | None:
-        """The one in `Authorization`; else the first of the others."""
+        """The one that this is about: the one in `Authorization`, where nobody says; else the first."""
+        if self.carried is not None:
+            return self.carried
         every = self.credentials
         return next((one for one in every if one.place == "Authorization"), every[0] if every else None)
 
