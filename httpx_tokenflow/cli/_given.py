@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote_plus, urlsplit
 from urllib.request import getproxies
 
 from httpx_tokenflow import ConfigurationError
+from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow.doctor import Expected, Fields
 
 from ._asked import basic, from_input, parsed_url
@@ -142,7 +143,13 @@ def introspection_at(endpoint: str | None, client_id: str | None, secret: str | 
     pairs = [("Accept", "application/json")]
     if client_id is not None and secret is not None:  # RFC 6749 §2.3.1: both are form-encoded first
         pairs.append(("Authorization", basic(quote_plus(client_id), quote_plus(secret))))
-    return str(endpoint_of(endpoint, "--introspection-endpoint")), Fields(pairs)
+    bare = str(endpoint_of(endpoint, "--introspection-endpoint"))
+    parts = urlsplit(bare)
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise ConfigurationError(
+            "--introspection-endpoint must be https (RFC 7662 §4): plain http is for loopback only"
+        )
+    return bare, Fields(pairs)
 
 
 def endpoint_of(url: str | None, what: str) -> str | None:

@@ -9,10 +9,11 @@ Rules.
 3. Nothing goes to another origin than those the person has named: the URL's, the issuer's, an endpoint's. A redirect
    is followed within its origin only, a `jwks_uri` elsewhere is not read, and what a token claims to be its issuer is
    not visited.
-4. The credential goes to the URL's origin, as it was asked for, and once more as it is to be spelt (`_mending`); the
-   token itself to the introspection endpoint as well. Documents are read, and preflights sent, without it. Where a
-   page's origin is named, what a browser would send from there says so (`Origin`), for many servers add what CORS
-   needs only then.
+4. The credential goes to the URL's origin: as it was asked for, on each redirect within the origin, once more as it is
+   to be spelt (`_mending`), and where it was accepted, twice more as it was. The token itself, if it is one in
+   `Authorization`, goes to the introspection endpoint as well; a key, a cookie, a password does not. Documents are
+   read, and preflights sent, without it. Where a page's origin is named, what a browser would send from there says so
+   (`Origin`), for many servers add what CORS needs only then.
 5. `plan` lists what may be sent before anything is.
 """
 
@@ -25,11 +26,15 @@ from urllib.parse import unquote_plus, urlsplit
 from ._explain import reading_of
 from ._facts import Exchange, Expected, Facts, Fields, Refusal, origin
 from ._mending import mended
+from ._placeholders import basic
 from ._preflights import asked_fields
-from ._sent import credentials_of, is_key_field
+from ._readings import read_token
+from ._sent import credentials_of, is_key_field, nearest_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from ._sent import Sent
 
 __all__ = ["MAX_PROBES", "Probe", "Question", "examine", "plan"]
 
@@ -327,11 +332,11 @@ def _keys(question: Question, facts: Facts) -> Probe | None:
     return Probe(role="keys", why="the issuer's keys (RFC 7517)", url=url)
 
 
-def _introspection(question: Question, facts: Facts) -> Probe | None:
+def _introspection(question: Question, _facts: Facts) -> Probe | None:
     sent = credentials_of(question.url, question.fields.pairs)
-    if question.introspection is None or not sent:
+    token = next((one.value.strip() for one in sent if _is_token(one)), "")
+    if question.introspection is None or not token:
         return None
-    credential = facts.credential or sent[0]
     endpoint, fields = question.introspection
     return Probe(
         role="introspection",
@@ -339,8 +344,22 @@ def _introspection(question: Question, facts: Facts) -> Probe | None:
         method="POST",
         url=endpoint,
         fields=fields,
-        form=(("token", credential.value.strip()), ("token_type_hint", "access_token")),
+        form=(("token", token), ("token_type_hint", "access_token")),
     )
+
+
+def _is_token(sent: Sent) -> bool:
+    """An access token in `Authorization`: what else a request carries is for the API alone (rule 4)."""
+    value, scheme = sent.value.strip(), sent.scheme.lower()
+    if sent.place.lower() != "authorization" or scheme == "basic" or _is_person(value):
+        return False
+    return not scheme or nearest_scheme(scheme) in {"Bearer", "DPoP"} or read_token(value).is_jwt
+
+
+def _is_person(value: str) -> bool:
+    """User and password, whatever the scheme is called; what is decoded from a token is hardly ever printable."""
+    decoded = basic(value) or ""
+    return ":" in value or (":" in decoded and decoded.isprintable())
 
 
 def _reached(question: Question, facts: Facts) -> str:

@@ -170,6 +170,35 @@ def test_a_post_is_sent_once():
     assert [probe.method for probe in probes] == ["POST", "GET", "GET"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "query", "asks"),
+    [
+        ([("Authorization", f"Bearer {SECRET}")], "", SECRET),
+        ([("Authorization", f"DPoP {SECRET}")], "", SECRET),
+        ([("Authorization", f"baerer {SECRET}")], "", SECRET),
+        ([("Authorization", SECRET)], "", SECRET),
+        ([("Authorization", f"JWT {JWT}")], "", JWT),
+        ([("Cookie", "a=1"), ("Authorization", f"Bearer {SECRET}"), ("X-API-Key", "k")], "?key=v", SECRET),
+        ([("Authorization", "Basic Ym9iOlBBU1NXT1JEMTIz")], "", None),
+        ([("Authorization", "Bearer Ym9iOlBBU1NXT1JEMTIz")], "", None),
+        ([("Authorization", "Ym9iOlBBU1NXT1JEMTIz")], "", None),
+        ([("Authorization", f"Bearer bob:{SECRET}")], "", None),
+        ([("Authorization", f"ApiKey {SECRET}")], "", None),
+        ([("Authorization", f"user {SECRET}")], "", None),
+        ([("Cookie", f"session={SECRET}")], "", None),
+        ([("X-API-Key", SECRET)], "", None),
+        ([], f"?access_token={SECRET}", None),
+    ],
+)
+def test_only_a_token_is_introspected(fields, query, asks):
+    """The issuer is asked about a token in `Authorization`; cookies, passwords and keys are for the API alone."""
+    question = Question(url=URL + query, fields=Fields(fields), introspection=(ENDPOINT, Fields()))
+    probes, _facts = drive(question, lambda _probe: Exchange(status=401, received=CHALLENGE))
+    forms = [dict(probe.form)["token"] for probe in probes if probe.role == "introspection"]
+    assert forms == ([] if asks is None else [asks])
+    assert ("introspection" in roles(plan(question))) == (asks is not None)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_of_a_post_is_not_followed(status):
     """What a POST was redirected to is not asked for."""
