@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from ._errors import StoreError, TokenFlowError
+from ._errors import DamagedEntry, StoreError, TokenFlowError
 from ._tokens import Token, Unpickled, digest
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = ["Entry", "Minted"]
 LEAST_LIFETIME = 1.0  # seconds that a token from outside must have left to be used
 MAX_PRESENTATIONS = 2  # of one refresh token: once, and once more if the answer was lost
 VERSION = 1  # of what `Entry.to_dict` writes
+_REFUSED = "refused "  # begins the note of what a server has refused
 _GIVEN_UP = "given-up "  # no token begins like that: it could not go into a header
 _KEPT_AFTER_END = 60.0  # seconds for which what has ended is kept: clocks differ
 _KEPT_UNKNOWN = 86_400.0  # seconds for which a token is kept whose server does not say how long it lives
@@ -92,8 +93,8 @@ class Entry(Unpickled):
         return self.having(presented=presented, note=_new_note())
 
     def spent(self) -> Self:
-        """The same token, of no more use: what is left in the store tells everybody who shares it."""
-        return self.marked(MAX_PRESENTATIONS)
+        """The same token, refused and of no more use: what is left in the store tells everybody who shares it."""
+        return self.having(presented=MAX_PRESENTATIONS, note=f"{_REFUSED}{_new_note()}")
 
     def age(self, now: float) -> float:
         """Seconds since it was issued; none, if whoever wrote it has a clock that is ahead of ours."""
@@ -118,6 +119,11 @@ class Entry(Unpickled):
     def is_spent(self) -> bool:
         """Its refresh token buys nothing any more: it was refused, or its answer was lost once too often."""
         return self.presented >= MAX_PRESENTATIONS
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server has said so; or else it is answers that were lost."""
+        return self.note.startswith(_REFUSED)
 
     @property
     def is_mark(self) -> bool:
@@ -147,7 +153,8 @@ class Entry(Unpickled):
         """The entry that `to_dict` wrote; unknown members are ignored.
 
         Raises:
-            StoreError: it was written by a version that means something else by it, or is damaged.
+            DamagedEntry: it is damaged.
+            StoreError: it was written by a version that means something else by it.
         """
         version = data.get("version")
         if version != VERSION:
@@ -159,7 +166,7 @@ class Entry(Unpickled):
             known = {name: _CHECKS[name](data[name]) for name in _ENTRY if data.get(name) is not None}
             return cls(**{"lifetime": None, **known})
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError, TokenFlowError) as error:
-            raise StoreError(f"an entry of the store is damaged ({type(error).__name__}): delete it") from None
+            raise DamagedEntry(f"an entry of the store is damaged ({type(error).__name__}): delete it") from None
 
 
 def _new_note() -> str:

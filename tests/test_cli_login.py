@@ -11,15 +11,19 @@ import time
 import jwt
 import keyring
 import pytest
+import typer
 from keyring.backends import fail
-from stores.keyrings import FileKeyring
+from stores.keyrings import Failing, FileKeyring
 from tokenflow_command import COMMAND, PATIENCE, Home, Inside
 
-from httpx_tokenflow import Token
-from httpx_tokenflow._entries import Entry
+from httpx_tokenflow import ReauthenticationRequired, Token
+from httpx_tokenflow._entries import Entry, Minted
+from httpx_tokenflow._steps import Sleep
+from httpx_tokenflow.cli import _app
+from httpx_tokenflow.cli._kept import KeptCode, LoginByCode
 from httpx_tokenflow.cli._plainly import lasting, plain
 from httpx_tokenflow.cli._profiles import load_profile
-from httpx_tokenflow.cli._quick import try_token
+from httpx_tokenflow.cli._quick import _VALUES, try_token
 from httpx_tokenflow.stores import FileStore
 
 ISSUER = "https://auth.example.com"
@@ -162,7 +166,6 @@ def test_a_closed_pipe(home, tmp_path):
         ("token >&-", "tokenflow: nobody reads the output any more, and not all of it was written\n"),
         ("token >/dev/full", "tokenflow: the output could not be written: No space left on device\n"),
         pytest.param("status >/dev/full", "tokenflow: the output could not be written: ", marks=pytest.mark.slow),
-        pytest.param("token --profile none 2>&-", "", marks=pytest.mark.slow),
     ],
 )
 def test_output_that_cannot_be_written(home, tmp_path, command, says):
@@ -173,6 +176,18 @@ def test_output_that_cannot_be_written(home, tmp_path, command, says):
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith(says)
     assert ended.stderr.count("\n") == says.count("tokenflow")
+
+
+@pytest.mark.slow
+def test_nowhere_to_complain(home):
+    """With standard error closed the exit status is that of what went wrong: a traceback would make it 1."""
+    home.profile(
+        "down", token_endpoint="http://127.0.0.1:1/t", authorization_endpoint=ISSUER, client_id="x", store="file"
+    )
+    _hold(home, Token("access-1", refresh_token="r"), "down", lifetime=0.0)
+    line = ["sh", "-c", f"exec {COMMAND} token --profile down 2>&-"]
+    ended = subprocess.run(line, env=home.environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (75, "", "")
 
 
 def test_interrupted(home, monkeypatch):
@@ -215,6 +230,17 @@ def test_a_session_is_not_left_behind(home):
         (["--profile", "new", "--issuer", ISSUER, "--client-id", "x", "--store", "safe"], "store must be one of"),
         (["--profile", "new", "--issuer", ISSUER, "--client-id", "x", "--grant", "devise"], "grant must be one of"),
         (["--profile", "new", "--issuer", ISSUER, "--client-id", "x", "--client-secret-env", "a b"], "of an environ"),
+        (["--scope", ""], "option --scope must be a string that is not empty, on one line"),
+        (["--resource", "not a url"], "option --resource must be an absolute URI without a fragment"),
+        (["--profile", ""], "'' cannot be a profile's name"),
+        (["--profile=-x", "--issuer", ISSUER, "--client-id", "x"], "'-x' cannot be a profile's name"),
+        (["--device", "--grant", "client_credentials"], "--device and the grant client_credentials contradict"),
+        (["--device", "--grant", "authorization_code"], "--device and the grant authorization_code contradict"),
+        (["--token-endpoint", "https://a.example.com/t", "--update"], "says issuer, and with issuer no endpoint is na"),
+        (
+            ["--profile", "new", "--issuer", ISSUER, "--client-id", "x", "--grant", "client_credentials"],
+            "the profile 'new' by these options: ClientCredentials needs client_secret=",
+        ),
     ],
 )
 def test_a_login_that_cannot_be(home, arguments, says):
@@ -263,8 +289,20 @@ def _id_token(**claims):
         (
             Token("access-1", refresh_token="r"),
             {"presented": 2},
+            ["default: logged in", "renewal none: two answers of the server were lost; run tokenflow login"],
+            {"logged_in": True, "renews": False},
+        ),
+        (
+            Token("access-1", refresh_token="r"),
+            {"presented": 2, "note": Entry(Token("x"), 0.0, None).spent().note},
             ["default: logged in", "renewal none: the server refused the refresh token; run tokenflow login"],
             {"logged_in": True, "renews": False},
+        ),
+        (
+            Token("access-1", refresh_token="r"),
+            {"presented": 1},
+            ["default: logged in", "renewal by a refresh token, which is sent, or was without an answer: once more"],
+            {"logged_in": True, "renews": True},
         ),
         (
             Token("access-1"),
@@ -320,7 +358,8 @@ def test_status_of_many(home):
     assert "'colour' is no key of a profile" in ended.stdout
     one = home.run("status", "--profile", "service", "--json")
     assert one.returncode == 0
-    assert [found["profile"] for found in json.loads(one.stdout)] == ["service"]
+    (found,) = json.loads(one.stdout)
+    assert (found["profile"], found["logged_in"], found["renews"]) == ("service", None, True)
 
 
 def test_a_terminal_obeys_no_server(home):
@@ -386,3 +425,167 @@ def test_completion(home, tmp_path, words, text, expected):
     environment = {**home.environment, **asking, "_TOKENFLOW_COMPLETE": "complete_bash"}
     ended = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (ended.stdout.split(), ended.stderr) == (expected, "")
+
+
+# what is damaged, and where it is kept
+
+
+def _damage(home, text):
+    _hold(home, Token("access-1", refresh_token="refresh-1"))
+    (path,) = home.entries()
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("text", ["", "xx", "[]", '{"version": 1}'])
+def test_a_damaged_entry(home, text):
+    """An entry that is none is told with its file, and a logout forgets it and says that it was not revoked."""
+    path = _damage(home, text)
+    line = _one_line(home.run("token"))
+    assert str(path) in line
+    assert line.endswith("tokenflow login replaces it, tokenflow logout forgets it")
+    ended = home.run("logout")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"could not be revoked: {path}" in ended.stdout
+    assert home.entries() == []
+
+
+def test_a_login_replaces_what_is_damaged(home, monkeypatch):
+    """A damaged entry makes way for a login, and no sooner than that has worked."""
+    path = _damage(home, "xx")
+    monkeypatch.setattr(LoginByCode, "_log_in", _logs_in(fails=True))
+    _one_line(home.run("login"))
+    assert path.read_text() == "xx"
+    monkeypatch.setattr(LoginByCode, "_log_in", _logs_in())
+    ended = home.run("login")
+    assert ended.returncode == 0, ended.stderr
+    assert f"{path}: an entry of the store is damaged" in ended.stderr
+    assert home.token() == "access-2"
+
+
+def _logs_in(meanwhile=lambda: None, *, fails=False, **facts):
+    """A login that nobody has to do, after `meanwhile`."""
+
+    def log_in(_self, _attempt):
+        yield Sleep(0.0)
+        meanwhile()
+        if fails:
+            raise ReauthenticationRequired("no")
+        return Minted(Token("access-2", refresh_token="refresh-2", **facts), 3600.0)
+
+    return log_in
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_a_store_that_cannot_be_written(home, monkeypatch, tmp_path, by_option):
+    """A keyring that reads and denies writing is found before a person is asked: a file, or one line."""
+
+    class NoWrite(FileKeyring):
+        def set_password(self, *_):
+            raise RuntimeError("denied")
+
+    monkeypatch.setattr("keyring.core._keyring_backend", NoWrite(tmp_path / "ring"))
+    monkeypatch.setattr(LoginByCode, "_log_in", _logs_in() if not by_option else _logs_in(pytest.fail))
+    options = ["--profile", "new", "--issuer", ISSUER, "--client-id", "me", *(["--store=keyring"] if by_option else [])]
+    ended = home.run("login", *options)
+    if by_option:
+        assert 'say store = "file" in the profile' in _one_line(ended)
+        assert "[profiles.new]" not in home.config.read_text()
+    else:
+        assert (ended.returncode, "Kept in: file." in ended.stdout) == (0, True), ended
+    assert not list(home.state.glob("probe.entry"))
+
+
+def test_a_keyring_that_cannot_be_read_is_left(home, monkeypatch):
+    """`login --store file --update` gets past a keyring that cannot be read, and says that something may be in it."""
+    monkeypatch.setattr("keyring.core._keyring_backend", Failing(RuntimeError("locked")))
+    monkeypatch.setattr(LoginByCode, "_log_in", _logs_in())
+    home.profile("ring", issuer=ISSUER, client_id="me", store="keyring")
+    ended = home.run("login", "--profile", "ring", "--store", "file", "--update")
+    assert ended.returncode == 0, ended.stderr
+    assert "What session it may hold is left in it" in ended.stderr
+    assert home.token("--profile", "ring") == "access-2"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_keyring_that_cannot_be_loaded(home, monkeypatch, command):
+    """A PYTHON_KEYRING_BACKEND that names nothing is one line, or a file instead, and no traceback."""
+    monkeypatch.setattr("keyring.core._keyring_backend", None)
+    home.environment["PYTHON_KEYRING_BACKEND"] = "foo.Bar"
+    home.profile("ring", issuer=ISSUER, client_id="me", store="keyring")
+    ended = home.run(command, "--profile", "ring")
+    said = ended.stdout if command == "status" else _one_line(ended)
+    assert "the one that PYTHON_KEYRING_BACKEND or keyring's own file names) failed" in said
+    home.profile("any", issuer=ISSUER, client_id="me")
+    assert "nobody is logged in" in _one_line(home.run("token", "--profile", "any"))
+
+
+# what becomes of the file while somebody logs in
+
+
+NEW = ["--profile", "new", "--issuer", ISSUER, "--client-id", "me", "--store", "file"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[profiles.x\n", "is no TOML"),
+        ('[profiles.new]\nclient_id = "theirs"\n', "changed meanwhile: its profile new has another client_id"),
+    ],
+)
+def test_a_file_that_is_changed_meanwhile(home, monkeypatch, text, why):
+    """A file that another changes during a login is left alone; what it has to say is shown, and the session kept."""
+    monkeypatch.setattr(LoginByCode, "_log_in", _logs_in(lambda: home.config.write_text(text)))
+    ended = home.run("login", *NEW)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("Logged in at")
+    assert why in ended.stderr
+    assert home.config.read_text() == text
+    lines = ended.stderr[ended.stderr.index("[profiles.new]") :]
+    home.config.write_text(lines)
+    assert home.token("--profile", "new") == "access-2"
+
+
+def test_a_file_that_cannot_be_changed(home, monkeypatch):
+    """A file that cannot be changed without harm is one line before anybody is asked to log in."""
+    monkeypatch.setattr(LoginByCode, "_log_in", _logs_in(pytest.fail))
+    home.config.write_text('profiles = {work = {client_id = "me"}}\n')
+    assert "cannot be changed without harm" in _one_line(home.run("login", *NEW))
+
+
+# the session of before
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_revoked"), [("alice", "bob", True), ("alice", "alice", False), (None, "bob", False)]
+)
+def test_the_session_of_before(home, monkeypatch, before, after, is_revoked):
+    """A session that makes way is revoked if it was certainly another person's; else it is said that it goes on."""
+    revoked = []
+
+    def revoke(_self, attempt):
+        yield Sleep(0.0)
+        revoked.append(attempt.presented.token.refresh_token)
+        return True
+
+    monkeypatch.setattr(KeptCode, "revoke", revoke)
+    monkeypatch.setattr(LoginByCode, "_log_in", _logs_in(id_token=_id_token(sub=after)))
+    _hold(home, Token("access-1", refresh_token="refresh-1", id_token=before and _id_token(sub=before)))
+    ended = home.run("login")
+    assert ended.returncode == 0, ended.stderr
+    assert revoked == (["refresh-1"] if is_revoked else [])
+    assert ("the session of alice has been revoked" in ended.stderr) == is_revoked
+    assert ("goes on at the server until it ends there" in ended.stderr) == (not is_revoked)
+    assert home.token() == "access-2"
+
+
+# the two ways to the same options
+
+
+def test_the_short_way_has_the_options_of_the_long_one():
+    """What `tokenflow token` reads without typer are all the options that its help has."""
+    (command,) = typer.main.get_command(_app(["token"])).commands.values()
+    options = {name: one for one in command.params for name in one.opts if name != "--help"}
+    assert options.keys() == {*_VALUES, "--json"}
+    assert {options[name].name for name in _VALUES} == set(_VALUES.values())
+    assert {options[name].envvar for name in _VALUES} == {"TOKENFLOW_PROFILE", "TOKENFLOW_CONFIG"}

@@ -21,7 +21,8 @@ from httpx_tokenflow import (
     TokenFlowError,
 )
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow.cli._profile_file import check_settings, read_config, write_settings
+from httpx_tokenflow.cli._profile_file import check_settings, read_config
+from httpx_tokenflow.cli._profile_writing import write_settings
 from httpx_tokenflow.cli._profiles import Profile, load_profile, profile_names
 from httpx_tokenflow.stores import FileStore
 
@@ -65,8 +66,8 @@ def _refused(text, name="default"):
             "put the secret into an environment variable, and its name here, as client_se",
         ),
         ('client_secret_env = "hush SENTINEL!"', "client_secret_env must be the name of an environment variable"),
-        ("scope = 5", "scope must be a string, or a list of strings"),
-        ('scope = ["read", 5]', "scope must be a string, or a list of strings"),
+        ("scope = 5", "scope must be a string that is not empty, on one line, or a list of such"),
+        ('scope = ["read", 5]', "scope must be a string that is not empty, on one line, or a list of such"),
         ('audience = ""', "audience must be a string"),
         ('grant = "device"', "grant must be one of 'authorization_code', 'device_code', 'client_credentials': did you"),
         ('grant = "implicit"', "grant must be one of"),

@@ -9,7 +9,7 @@ import typer
 
 from ._profiles import profile_names
 
-__all__ = ["ConfigFile", "ProfileName"]
+__all__ = ["PROFILE", "ConfigFile", "ProfileName"]
 
 
 def _complete(context: typer.Context, incomplete: str) -> list[str]:
@@ -21,16 +21,14 @@ def _complete(context: typer.Context, incomplete: str) -> list[str]:
         return []
 
 
-ProfileName = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        "-p",
-        envvar="TOKENFLOW_PROFILE",
-        autocompletion=_complete,
-        help="Which profile of the file.",
-    ),
-]
+PROFILE = typer.Option(
+    "--profile",
+    "-p",
+    envvar="TOKENFLOW_PROFILE",
+    autocompletion=_complete,
+    help="Which profile of the file.",
+)
+ProfileName = Annotated[str, PROFILE]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(

@@ -4,33 +4,44 @@ Rules.
 
 1. It always logs in anew, perhaps as somebody else; the session of before makes way once that has worked. Only where
    another login of the same profile is under way its outcome is waited for, and is this one's as well.
-2. All that can be found wrong without a person is looked at before a person is asked: the profile, the store, the file.
-3. Options make a profile, or add to one. What a profile says already they change with ``--update`` alone; and not while
-   somebody is logged in by what it says, since that session would be left behind, alive, where nobody finds it.
-4. The profile is written when the login has worked, and never a secret into it.
+2. The session that made way is revoked at the server (RFC 7009) if it is certain that it was another person's: both ID
+   tokens say who, and not the same. Else it is left to its end there, and that is said: some servers revoke with a
+   refresh token all that the person has granted the client, and with it the session that was just opened. Who wants
+   it ended logs out first.
+3. All that can be found wrong without a person is looked at before a person is asked: the profile, the store (something
+   is written into it, read, and removed), the file (the change is made, but for the writing). If the file cannot be
+   written in the end, what it has to say is shown.
+4. Options make a profile, or add to one. What a profile says already they change with ``--update`` alone; and not while
+   somebody is logged in by what it says, since that session would be left behind, alive, where nobody finds it. A store
+   that cannot be read is no reason not to go to another.
+5. The profile is written when the login has worked, and never a secret into it.
+6. What a browser writes is none of our output, and a browser that is still there holds up nobody.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import threading
 import time
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from httpx_tokenflow import ConfigurationError, ReauthenticationRequired, StoreError, TokenAuth, TokenFlowError
+from httpx_tokenflow._errors import DamagedEntry
 
-from ._claims import name_in
+from ._claims import are_two_persons, name_in
 from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
 from ._plainly import in_words, lasting, plain, plainly, say, show
-from ._profile_file import config_path, read_config, shown, write_settings
+from ._profile_file import ENDPOINTS, check_name, check_options, config_path, read_config, shown
+from ._profile_writing import as_lines, check_change, write_settings
 from ._profiles import Profile, has_keyring, load_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from httpx_tokenflow import DevicePrompt, Token
     from httpx_tokenflow._entries import Entry
@@ -78,6 +89,11 @@ def login(  # noqa: PLR0913, PLR0917 - the options of a profile, one by one
     The session is kept for tokenflow token. The options of "The profile" are written
     into the file once the login has worked: from then on the profile's name is enough.
 
+    Who has 5 minutes to log in (10 with --device), unless the profile's timeout says otherwise.
+
+    A session of before is replaced, and revoked if it was another person's. Else it goes
+    on at the server until it ends there: tokenflow logout before a login ends it.
+
     $ tokenflow login --issuer https://auth.example.com --client-id my-tool
 
     $ tokenflow login --profile work --device
@@ -94,12 +110,18 @@ def login(  # noqa: PLR0913, PLR0917 - the options of a profile, one by one
     with plainly():
         path = config_path(config)
         asked = {key: value for key, value in given.items() if value is not None}
+        check_options(asked)
+        _check_grant(grant, by_device=device)
+        was = read_config(path).get(profile)
         chosen, changes = _settle(profile, path, asked, by_device=device, may_change=update)
+        _check_grant(chosen.kind if device and chosen.is_for_client else None, by_device=device)
         chosen, kept = _with_store(chosen)
-        _check_writable(path, changes)
-        told = _check_client(chosen) if chosen.is_for_client else _log_in(chosen, by_device=device)
-        _write(path, profile, changes, kept)
+        if changes:
+            check_change(path, profile, {**changes, **kept})
+        with _browser_aside():
+            told = _check_client(chosen) if chosen.is_for_client else _log_in(chosen, by_device=device)
         print(told)  # noqa: T201 - what came of it
+        _write(chosen, was or {}, changes, kept)
 
 
 def _settle(
@@ -111,12 +133,18 @@ def _settle(
         if not asked:
             load_profile(name, path)  # which says what there is
         if not _NAME.fullmatch(name):
+            check_name(name)
             raise ConfigurationError("a profile's name has letters, digits, dots, dashes and underscores, 64 at most")
         made = {**({"grant": "device_code"} if by_device else {}), **asked}
-        return Profile.of(name, path, made), made
+        return Profile.of(name, path, made, is_new=True), made
     said = profiles[name]
     before = Profile.of(name, path, said)
     changes = {key: value for key, value in asked.items() if _words(said.get(key)) != _words(value)}
+    if contrary := _contrary(said, changes):
+        raise ConfigurationError(
+            f"the profile {name} in {path} says {', '.join(contrary)}, and with issuer no endpoint is named: remove "
+            f"{'these lines' if len(contrary) > 1 else 'that line'} there first, or take --profile NAME for another"
+        )
     for key in said.keys() & changes.keys() if not may_change else ():
         raise ConfigurationError(
             f"the profile {name} in {path} says {key} = {shown(said[key])}, and not {shown(changes[key])}: add "
@@ -124,12 +152,37 @@ def _settle(
         )
     after = before.having(**changes)
     is_other = (after.fingerprint, after.settings.get("store")) != (before.fingerprint, before.settings.get("store"))
-    if changes and is_other and not before.is_for_client and before.stored() is not None:
+    if changes and is_other and not before.is_for_client and _has_session(before, changes):
         raise ConfigurationError(
             f"somebody is logged in with the profile {name} as it is: first {before.how_to('logout')}; "
             "or --profile NAME for another"
         )
     return after, changes
+
+
+def _check_grant(grant: str | None, *, by_device: bool) -> None:
+    if by_device and grant not in {None, "device_code"}:
+        raise ConfigurationError(f"--device and the grant {grant} contradict each other: leave one out")
+
+
+def _contrary(said: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """The keys that a profile may not have any more if `changes` are made."""
+    if "issuer" in changes:
+        return [key for key in ENDPOINTS if key in said]
+    return ["issuer"] if "issuer" in said and changes.keys() & set(ENDPOINTS) else []
+
+
+def _has_session(before: Profile, changes: Mapping[str, Any]) -> bool:
+    """Whether somebody is logged in by a profile that is to be changed."""
+    try:
+        return before.stored() is not None
+    except DamagedEntry:
+        return False
+    except StoreError as error:
+        if changes.keys() != {"store"}:
+            raise
+        say(f"{in_words(error)}. What session it may hold is left in it")
+        return False
 
 
 def _words(value: Any) -> Any:
@@ -140,34 +193,38 @@ def _words(value: Any) -> Any:
 def _with_store(profile: Profile) -> tuple[Profile, dict[str, Any]]:
     """The profile with a store that works, and what is to be written of that."""
     if "store" in profile.settings:
+        profile.probe()
         return profile, {}
     why = "there is none here"
     if has_keyring():
         try:
             tried = profile.having(store="keyring")
-            tried.stored()
+            tried.probe()
         except StoreError as error:
             why = in_words(error)
         else:
             return tried, {"store": "keyring"}
     say(f'the keyring does not work ({why}): the tokens are kept in a file that only you can read (store = "file")')
-    return profile.having(store="file"), {"store": "file"}
+    instead = profile.having(store="file")
+    instead.probe()
+    return instead, {"store": "file"}
 
 
-def _check_writable(path: Path, changes: Mapping[str, Any]) -> None:
-    """Nothing, if `changes` can be written, as far as one can tell (rule 2)."""
-    target = path.resolve()
-    folder = next((one for one in target.parents if one.exists()), Path("/"))
-    if changes and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise ConfigurationError(f"the profile cannot be written: {folder} is no directory that you can write to")
+def _write(profile: Profile, was: Mapping[str, Any], changes: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """The profile as it is now; which store it was is not worth an error.
 
-
-def _write(path: Path, name: str, changes: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
-    """The profile as it is now; which store it was is not worth an error."""
+    Raises:
+        SystemExit: what `changes` are was not written; that, and the lines, have been shown.
+    """
+    name, path = profile.name, profile.path
     if changes:
-        write_settings(path, name, {**changes, **kept})
-        keys = ", ".join(changes)
-        say(f"the profile {name} in {path} has now: {keys}")
+        try:
+            write_settings(path, name, {**changes, **kept}, was=was)
+        except TokenFlowError as error:
+            say(f"{in_words(error)}. The session is kept, and the profile is not: for the one to find the other, have")
+            show(as_lines(name, {**changes, **kept}))
+            raise typer.Exit(1) from None
+        say(f"the profile {name} in {path} has now: {', '.join(changes)}")
     elif kept:
         try:
             write_settings(path, name, kept)
@@ -186,7 +243,7 @@ def _check_client(profile: Profile) -> str:
 def _log_in(profile: Profile, *, by_device: bool) -> str:
     """A login, and what came of it."""
     store, key = profile.store(), profile.fingerprint
-    before = store.load(key)
+    before = _held(profile)
     by_device = by_device or profile.kind == "device_code"
     kind = "device_code" if by_device else "authorization_code"
     patience = float(profile.settings.get("timeout", _SECONDS[kind])) + _GRACE
@@ -198,7 +255,7 @@ def _log_in(profile: Profile, *, by_device: bool) -> str:
                 raise
             say("another login of this profile is under way: waiting for it (Ctrl-C gives up)")
             stack.enter_context(store.lease(f"{key}-login", patience, patience))
-            if (after := store.load(key)) is not None and _is_newer(after, before):
+            if (after := _held(profile)) is not None and _is_newer(after, before):
                 return _outcome(profile, after.token)
         token = _open_session(profile, by_device=by_device)
     return _outcome(profile, token)
@@ -218,12 +275,45 @@ def _open_session(profile: Profile, *, by_device: bool) -> Token:
         again = f"To try again: {profile.how_to_log_in}"
         raise ReauthenticationRequired(f"the login failed: {why}. {again}") from error
     try:
+        former = _held(profile, discards=True)
         with profile.auth() as auth:
             auth.set_token(token)
     except TokenFlowError:
         opened.revoke()  # nobody could use it
         raise
+    if former is not None:
+        _see_off(profile, former, token)
     return token
+
+
+def _held(profile: Profile, *, discards: bool = False) -> Entry | None:
+    """What the profile's store holds; None, too, if that is damaged."""
+    try:
+        return profile.stored()
+    except DamagedEntry as error:
+        if discards:
+            say(f"{str(error).removesuffix(': delete it')}: it makes way")
+            profile.discard()
+        return None
+
+
+def _see_off(profile: Profile, former: Entry, token: Token) -> None:
+    """What becomes of the session that has made way (rule 2)."""
+    refresh_token = former.token.refresh_token
+    if refresh_token is None or refresh_token == token.refresh_token or former.is_spent:
+        return
+    who = name_in(former.token.id_token) or "before"
+    if not are_two_persons(former.token.id_token, token.id_token):
+        say(
+            "the session of before goes on at the server until it ends there (to have one ended, run "
+            f"{profile.how_to('logout')} before the next login)"
+        )
+        return
+    grant = profile.grant()
+    if TokenAuth(grant, token=former.token).revoke():
+        say(f"the session of {who} has been revoked")
+    else:
+        say(f"the session of {who} goes on at the server, which did not revoke it: {grant.why_not}")
 
 
 def _browse(url: str) -> bool:
@@ -231,8 +321,32 @@ def _browse(url: str) -> bool:
 
     say("opening the browser. If none appears, open this address on this machine (elsewhere: --device):")
     show(url)
-    webbrowser.open(url)
+    threading.Thread(target=_quietly, args=(webbrowser.open, url), daemon=True).start()  # rule 6
     return True
+
+
+def _quietly(open_browser: Any, url: str) -> None:
+    with suppress(Exception):  # the address has been shown
+        open_browser(url)
+
+
+@contextmanager
+def _browser_aside() -> Iterator[None]:
+    """In here what other programs write to standard output goes to standard error (rule 6)."""
+    try:
+        output = os.dup(1)
+    except OSError:
+        yield  # there is none
+        return
+    try:
+        try:
+            os.dup2(2, 1)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        yield
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
 
 
 def _show(prompt: DevicePrompt) -> None:
@@ -255,12 +369,12 @@ def _outcome(profile: Profile, token: Token) -> str:
 def _about(profile: Profile, token: Token) -> str:
     """What was got, in words."""
     left = None if token.expires_at is None else lasting(token.expires_at - time.time() + 0.5)
-    lives = f"lives for {left}" if left else "says not how long it lives"
+    lives = f"The access token lives for {left}" if left else "The server does not say how long the access token lives"
     if profile.is_for_client:
         renewal = "the next one is got when it is due"
     elif token.refresh_token is not None:
-        renewal = "and is renewed by a refresh token"
+        renewal = "it is renewed by a refresh token"
     else:
-        renewal = "and there is no refresh token: then log in again, or ask for the scope offline_access"
+        renewal = "there is no refresh token: after that log in again, or ask for the scope offline_access"
     scope = f" Scope: {plain(token.scope)}." if token.scope else ""
-    return f"The access token {lives}, {renewal}.{scope} Kept in: {profile.store_kind}."
+    return f"{lives}, and {renewal}.{scope} Kept in: {profile.store_kind}."

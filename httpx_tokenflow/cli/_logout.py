@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from httpx_tokenflow import StoreError
+from httpx_tokenflow._errors import DamagedEntry
 from httpx_tokenflow.events import StoreFailed
 
 from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
-from ._plainly import plainly
+from ._plainly import in_words, plain, plainly
 from ._profiles import load_profile
-from ._signals import held
 
 if TYPE_CHECKING:
     from httpx_tokenflow.events import Event
@@ -30,27 +30,32 @@ def logout(profile: ProfileName = "default", config: ConfigFile = None) -> None:
     $ tokenflow logout --profile work
     """
     with plainly():
-        print(_leave(load_profile(profile, config)))  # noqa: T201 - what is asked for
+        told = _leave(load_profile(profile, config))
+        print(told)  # noqa: T201 - what is asked for
 
 
 def _leave(profile: Profile) -> str:
-    if profile.stored() is None:
-        return f"Nobody is logged in with the profile {profile.name}."
+    try:
+        if profile.stored() is None:
+            return f"Nobody is logged in with the profile {profile.name}."
+    except DamagedEntry as error:
+        profile.discard()
+        what = str(error).removesuffix(": delete it")
+        return f"Forgotten here (profile {profile.name}), and could not be revoked: {what}."
     failed: list[StoreFailed] = []
 
     def heed(event: Event) -> None:
         if isinstance(event, StoreFailed):
             failed.append(event)
 
-    with profile.auth(on_event=heed) as auth, held():
-        agreed = auth.revoke()
+    why_not = profile.leave(on_event=heed)
     if failed:
-        told = "The server has revoked it" if agreed else "Nor did the server revoke it"
+        told = f"Nor did the server revoke it: {why_not}" if why_not else "The server has revoked it"
         raise StoreError(f"the session could not be forgotten: {failed[0].error}. {told}")
     left = f"Logged out of {profile.server} (profile {profile.name})"
-    if agreed:
+    if why_not is None:
         return f"{left}: the session is forgotten here, and the server has revoked it."
     return (
-        f"{left}: the session is forgotten here. The server did not revoke it: it was not reached, refused, or offers "
-        "no revocation. Whoever has a copy of the tokens can use them until they end."
+        f"{left}: the session is forgotten here. The server did not revoke it: {plain(in_words(why_not))}. "
+        "Whoever has a copy of the tokens can use them until they end."
     )

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow import TokenEndpointUnavailable, TokenFlowError
-from httpx_tokenflow._errors import BusyStore
+from httpx_tokenflow._errors import BusyStore, DamagedEntry
 from httpx_tokenflow.events import StoreFailed
 
 from ._signals import heeding_signals
@@ -36,6 +36,8 @@ _LATER = 75  # EX_TEMPFAIL of sysexits.h
 _BY_SIGNAL = 128  # and its number: as shells count a program that a signal has ended
 _TO_PERSONS = {
     ": start again with warm()": "",
+    "check its certificate, or pass verify=": "check its certificate; SSL_CERT_FILE names whom else to trust",
+    "the answers to two requests with it were lost: log in again": "the answers to two requests with it were lost",
     "use FileStore(keys=…)": 'say store = "file" in the profile',
 }
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -46,12 +48,16 @@ def plain(text: object, most: int = 1000) -> str:
     return " ".join("".join(one if one.isprintable() else " " for one in str(text)[:most]).split())
 
 
-def in_words(error: BaseException) -> str:
+def in_words(error: BaseException | str) -> str:
     """What an error says, to a person and not to a program."""
     text = str(error)
     for to_program, to_person in _TO_PERSONS.items():
         text = text.replace(to_program, to_person)
-    if isinstance(error, TokenEndpointUnavailable):
+    if isinstance(error, DamagedEntry):
+        text = f"{text.removesuffix(': delete it')}: tokenflow login replaces it, tokenflow logout forgets it"
+    if isinstance(error, BusyStore):
+        text = f"{text}: lsof says which process has it: continue or end that, or try again later"
+    if isinstance(error, TokenEndpointUnavailable) and error.retryable:
         when = "later" if error.retry_after is None else f"in {lasting(error.retry_after)}"
         text = f"{text}: try again {when}"
     return text
@@ -96,11 +102,10 @@ def plainly() -> Iterator[None]:
         with heeding_signals():
             yield
         sys.stdout.flush()
-    except (TokenEndpointUnavailable, BusyStore) as error:
-        say(in_words(error))
-        raise SystemExit(_LATER) from None
     except TokenFlowError as error:
         say(in_words(error))
+        if isinstance(error, BusyStore) or (isinstance(error, TokenEndpointUnavailable) and error.retryable):
+            raise SystemExit(_LATER) from None
     except KeyboardInterrupt as stop:
         number = getattr(stop, "number", signal.SIGINT)
         say("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")

@@ -1,12 +1,10 @@
-"""The file that has the profiles: where it is, how it is read, and what may be in it.
+"""The file that has the profiles: where it is, how it is read, and what may be in it; `_profile_writing` changes it.
 
 Rules.
 
 1. No secret is in the file: `client_secret_env` names the environment variable that has it.
 2. A key that nobody knows is an error, since a misspelt one would otherwise be left out in silence. So is a value of
-   another kind. The error names file, profile and key.
-3. Who writes it changes the keys that are meant, and keeps all else: comments, order, other profiles. It is written
-   beside, synced, and renamed, by one at a time; where it is a link, what that points at is written. Its mode is 0600.
+   another kind. The error names file, profile and key; or the option that it came by.
 """
 
 from __future__ import annotations
@@ -27,35 +25,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = [
+    "BOM",
     "CLIENT_AUTHS",
     "ENDPOINTS",
     "GRANTS",
     "STORES",
+    "check_name",
+    "check_options",
     "check_settings",
     "config_path",
+    "own_path",
     "read_config",
+    "read_text",
     "shown",
-    "write_settings",
 ]
 
 GRANTS = ("authorization_code", "device_code", "client_credentials")
 STORES = ("keyring", "file")
 CLIENT_AUTHS = ("client_secret_basic", "client_secret_post")
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _MAX_SHOWN = 60  # characters of what somebody wrote, in an error
 
 ENDPOINTS = (
     "authorization_endpoint", "token_endpoint", "device_authorization_endpoint", "revocation_endpoint",
     "introspection_endpoint",
 )  # fmt: skip
-_TEXT, _TEXTS, _SECONDS, _PORT, _FLAG, _PAIRS, _VARIABLE = (
-    "a string", "a string, or a list of strings", "a number of seconds", "a port, 0 to 65535", "true or false",
-    "a table of strings", "the name of an environment variable",
+BOM = "\ufeff"  # what some editors on Windows put before a text
+_TEXT, _TEXTS, _URIS, _SECONDS, _PORT, _FLAG, _PAIRS, _VARIABLE = (
+    "a string that is not empty, on one line", "a string that is not empty, on one line, or a list of such",
+    "an absolute URI without a fragment (RFC 8707 §2), or a list of such", "a number of seconds", "a port, 0 to 65535",
+    "true or false", "a table of strings that are not empty, on one line", "the name of an environment variable",
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of a variable; whoever writes the secret there does not see it quoted
 _EVERYBODYS = {
     "grant": _TEXT, "store": _TEXT, "issuer": _TEXT, "client_id": _TEXT, "client_secret_env": _VARIABLE,
-    "client_auth": _TEXT, "scope": _TEXTS, "resource": _TEXTS, "audience": _TEXT, "extra": _PAIRS, "token_type": _TEXT,
+    "client_auth": _TEXT, "scope": _TEXTS, "resource": _URIS, "audience": _TEXT, "extra": _PAIRS, "token_type": _TEXT,
     "token_endpoint": _TEXT, "revocation_endpoint": _TEXT, "introspection_endpoint": _TEXT,
 }  # fmt: skip
 _OF_LOGINS = {
@@ -68,11 +71,27 @@ _CHOICES = {"grant": GRANTS, "store": STORES, "client_auth": CLIENT_AUTHS}
 def config_path(given: Path | None = None) -> Path:
     """The file that has the profiles: `given`, what TOKENFLOW_CONFIG names, or the one in the user's directory."""
     named = given or os.environ.get("TOKENFLOW_CONFIG")
-    if named:
-        return Path(named).expanduser()
+    if not named:
+        return own_path()
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(
+            f"nobody knows whose home directory that is, in {shown(str(named))}: set HOME, or write it in full"
+        ) from None
+
+
+def own_path() -> Path:
+    """The file in the user's configuration directory.
+
+    Raises:
+        ConfigurationError: the user has no home directory.
+    """
     import platformdirs
 
-    return platformdirs.user_config_path("tokenflow", appauthor=False) / "profiles.toml"
+    from httpx_tokenflow.stores._file_locks import with_home
+
+    return with_home(platformdirs.user_config_path("tokenflow", appauthor=False)) / "profiles.toml"
 
 
 def read_config(path: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -82,21 +101,54 @@ def read_config(path: Path) -> Mapping[str, Mapping[str, Any]]:
         ConfigurationError: it cannot be read, is no TOML, or has something else in it.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is no TOML: it is not UTF-8") from None
+        found = tomllib.loads(read_text(path).removeprefix(BOM))
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is no TOML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError):
+        raise ConfigurationError(f"{path} has a number of too many digits, or lists too deep in one another") from None
     for name in found.keys() - {"profiles"}:
         raise ConfigurationError(f"{path} has {shown(name)} at its top: a profile is a table [profiles.NAME]")
     profiles = found.get("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(one, dict) for one in profiles.values()):
         raise ConfigurationError(f"{path}: a profile is a table [profiles.NAME], with keys such as issuer in it")
     return profiles
+
+
+def read_text(path: Path) -> str:
+    """The text of the file, as it is; empty, if it is not there."""
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is no TOML: it is not UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
+
+
+def check_name(name: str) -> None:
+    """Nothing, if a profile can have that name.
+
+    Raises:
+        ConfigurationError: nobody could type it.
+    """
+    if not name or name.startswith("-") or not name.isprintable():
+        raise ConfigurationError(
+            f"{shown(name)} cannot be a profile's name: it must be printable and not empty, and not begin with a dash"
+        )
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Nothing, if each of the options of `tokenflow login` is of its kind."""
+    for key, value in options.items():
+        _check_value(f"option --{key.replace('_', '-')}", key, value, {**_EVERYBODYS, **_OF_LOGINS}[key])
+
+
+def _check_value(what: str, key: str, value: Any, kind: str) -> None:
+    if not _IS[kind](value):
+        raise ConfigurationError(f"{what} must be {kind}")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise ConfigurationError(f"{what} must be one of {shown(*_CHOICES[key])}{_meant(value, key)}")
 
 
 def check_settings(where: str, settings: Mapping[str, Any]) -> None:
@@ -111,10 +163,7 @@ def check_settings(where: str, settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
         if key not in allowed:
             raise ConfigurationError(f"{where}: {_unknown(key, allowed)}")
-        if not _IS[allowed[key]](value):
-            raise ConfigurationError(f"{where}: {key} must be {allowed[key]}")
-        if key in _CHOICES and value not in _CHOICES[key]:
-            raise ConfigurationError(f"{where}: {key} must be one of {shown(*_CHOICES[key])}{_meant(value, key)}")
+        _check_value(f"{where}: {key}", key, value, allowed[key])
     named = [name for name in ENDPOINTS if name in settings]
     if "issuer" in settings and named:
         raise ConfigurationError(
@@ -127,51 +176,6 @@ def check_settings(where: str, settings: Mapping[str, Any]) -> None:
             f"{where}: redirect_uri must be on this machine, such as http://127.0.0.1:8400/callback: "
             "the browser comes back to it"
         )
-
-
-def write_settings(path: Path, name: str, changes: Mapping[str, Any]) -> None:
-    """Have the profile `name` say `changes` (rule 3); the file is made if it is not there.
-
-    Raises:
-        ConfigurationError: the file cannot be written, or not without harm to what is in it.
-        StoreError: others write it all the time, or there is no state directory for the lock.
-    """
-    from httpx_tokenflow.stores._file_locks import FileLocks, state_directory
-
-    with FileLocks(state_directory(None, "cli", "tokenflow")).mutex("profiles"):
-        text = _changed(path, name, changes)
-        target = path.resolve()
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                with os.fdopen(os.open(beside, _WRITE, 0o600), "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                beside.replace(target)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise ConfigurationError(f"{path} cannot be written: {error.strerror or type(error).__name__}") from error
-
-
-def _changed(path: Path, name: str, changes: Mapping[str, Any]) -> str:
-    """The text of the file with `changes` in it."""
-    import tomlkit
-
-    before = read_config(path)
-    document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
-    profiles: Any = document.setdefault("profiles", tomlkit.table(is_super_table=True))
-    if name not in profiles:
-        profiles[name] = tomlkit.table()
-    for key, value in changes.items():
-        profiles[name][key] = value
-    text = tomlkit.dumps(document)
-    if tomllib.loads(text) != {"profiles": {**before, name: {**before.get(name, {}), **changes}}}:
-        raise ConfigurationError(f"{path} cannot be changed without harm to what is in it: change profile {name} there")
-    return text
 
 
 def _unknown(key: str, allowed: Mapping[str, str]) -> str:
@@ -205,13 +209,30 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
 
 
+def _is_uri(value: Any) -> bool:
+    try:
+        return _is_text(value) and " " not in value and "#" not in value and bool(_after_scheme(value))
+    except ValueError:
+        return False
+
+
+def _after_scheme(uri: str) -> str:
+    parts = urlsplit(uri)
+    return parts.netloc or parts.path if parts.scheme else ""
+
+
+def _are(is_one: Callable[[Any], bool], value: Any) -> bool:
+    return is_one(value) or (isinstance(value, list) and bool(value) and all(map(is_one, value)))
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 _IS: dict[str, Callable[[Any], bool]] = {
     _TEXT: _is_text,
-    _TEXTS: lambda value: _is_text(value) or (isinstance(value, list) and all(map(_is_text, value))),
+    _TEXTS: lambda value: _are(_is_text, value),
+    _URIS: lambda value: _are(_is_uri, value),
     _SECONDS: lambda value: _is_number(value) and value > 0,
     _PORT: lambda value: _is_number(value) and isinstance(value, int) and 0 <= value <= 65_535,
     _FLAG: lambda value: isinstance(value, bool),

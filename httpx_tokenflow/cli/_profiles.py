@@ -21,43 +21,55 @@ from __future__ import annotations
 
 import difflib
 import shlex
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from httpx_tokenflow import (
-    AuthorizationCode,
-    ClientCredentials,
     ClientSecretBasic,
     ClientSecretPost,
     ConfigurationError,
-    DeviceCode,
     EnvSecret,
     ReauthenticationRequired,
     RenewalPolicy,
     TokenAuth,
+    TokenEndpointUnavailable,
     TokenFlowError,
 )
+from httpx_tokenflow._entries import Entry
+from httpx_tokenflow._errors import DamagedEntry
 from httpx_tokenflow._token_auth import fingerprint
 
-from ._profile_file import ENDPOINTS, GRANTS, check_settings, config_path, read_config, shown
-from ._signals import HeldLogin, hold_in_lease
+from ._kept import KeptClient, KeptCode, KeptDevice, LoginByCode, LoginByDevice
+from ._profile_file import (
+    ENDPOINTS,
+    GRANTS,
+    check_name,
+    check_settings,
+    config_path,
+    own_path,
+    read_config,
+    shown,
+)
+from ._signals import held, hold_in_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from httpx_tokenflow import Token
-    from httpx_tokenflow._entries import Entry
     from httpx_tokenflow.events import Event
     from httpx_tokenflow.stores import FileStore, KeyringStore
 
-    Login = AuthorizationCode | DeviceCode
+    Login = LoginByCode | LoginByDevice
+    Kept = KeptCode | KeptDevice | KeptClient
 
 __all__ = ["Profile", "has_keyring", "load_profile", "profile_names"]
 
 _CLIENT_AUTHS = {"client_secret_basic": ClientSecretBasic, "client_secret_post": ClientSecretPost}
 _POLICY = RenewalPolicy(early_window=0.0)  # rule 3
+_PROBE = "probe"  # the name of an entry that is written only to see whether one can
 
 
 def profile_names(config: Path | None = None) -> list[str]:
@@ -80,6 +92,7 @@ def load_profile(name: str = "default", config: Path | None = None) -> Profile:
         ConfigurationError: there is none, or something in it is wrong; says which file, profile and key.
     """
     path = config_path(config)
+    check_name(name)
     profiles = read_config(path)
     if name in profiles:
         return Profile.of(name, path, profiles[name])
@@ -106,14 +119,15 @@ class Profile:
     settings: Mapping[str, Any] = field(repr=False)
 
     @classmethod
-    def of(cls, name: str, path: Path, settings: Mapping[str, Any]) -> Profile:
-        """A profile of these settings.
+    def of(cls, name: str, path: Path, settings: Mapping[str, Any], *, is_new: bool = False) -> Profile:
+        """A profile of these settings; `is_new`: the file does not have them yet, or does not say them so.
 
         Raises:
             ConfigurationError: one of them cannot be.
         """
+        check_name(name)
         profile = cls(name, path, settings)
-        where = f"{path}, profile {shown(name)}"
+        where = f"the profile {shown(name)} by these options" if is_new else f"{path}, profile {shown(name)}"
         check_settings(where, settings)
         try:
             profile.grant()
@@ -159,7 +173,7 @@ class Profile:
         Raises:
             ConfigurationError: one of them cannot be.
         """
-        return Profile.of(self.name, self.path, {**self.settings, **settings})
+        return Profile.of(self.name, self.path, {**self.settings, **settings}, is_new=True)
 
     def store(self) -> FileStore | KeyringStore:
         """Where its tokens are kept.
@@ -175,20 +189,20 @@ class Profile:
 
         return KeyringStore()
 
-    def grant(self) -> Login | ClientCredentials:
+    def grant(self) -> Kept:
         """What keeps its tokens going; it never logs anybody in (rule 2)."""
         if self.is_for_client:
-            return ClientCredentials(**self._options("token_endpoint"))
+            return KeptClient(**self._options("token_endpoint"))
         told = f"nobody is logged in, or the session has ended: run {self.how_to_log_in}"
-        grant: _Kept
+        grant: KeptCode | KeptDevice
         if self.kind == "device_code":
             options = self._options("device_authorization_endpoint", "token_endpoint")
-            grant = _KeptDevice(on_prompt=_nobody, **self._who(), **options)
+            grant = KeptDevice(on_prompt=_nobody, **self._who(), **options)
             grant.login_timeout = 0.0
         else:
             options = self._options("authorization_endpoint", "token_endpoint")
             extra = self.settings.get("authorization_extra")
-            grant = _KeptCode(open_browser=False, authorization_extra=extra, **self._who(), **options)
+            grant = KeptCode(open_browser=False, authorization_extra=extra, **self._who(), **options)
         grant.told = told
         return grant
 
@@ -203,12 +217,12 @@ class Profile:
         more = {**self._who(), **self._chosen("timeout")}
         if by_device:
             options = self._options("device_authorization_endpoint", "token_endpoint")
-            return _LoginByDevice(on_prompt=on_prompt or _nobody, **more, **options)
+            return LoginByDevice(on_prompt=on_prompt or _nobody, **more, **options)
         options = self._options("authorization_endpoint", "token_endpoint")
         more |= self._chosen("redirect_uri", "authorization_extra", "par")
         if "redirect_port" in self.settings:
             more["redirect_uri"] = f"http://127.0.0.1:{self.settings['redirect_port']}/callback"
-        return _LoginByCode(open_browser=open_browser, **more, **options)
+        return LoginByCode(open_browser=open_browser, **more, **options)
 
     def auth(self, *, on_event: Callable[[Event], object] | None = None) -> TokenAuth:
         """An `auth=` that renews, and never logs in: it raises `ReauthenticationRequired`, which says how to."""
@@ -236,12 +250,37 @@ class Profile:
             except ReauthenticationRequired as error:
                 if self.is_for_client or "tokenflow login" in str(error):
                     raise
-                facts = {name: getattr(error, name) for name in ("status", "error", "error_description", "error_uri")}
-                how = f"run {self.how_to_log_in}"
-                raise ReauthenticationRequired(f"the session has ended ({error}): {how}", **facts) from error
+                raise self._ended(error) from error
+            except TokenEndpointUnavailable as error:
+                if self.is_for_client or error.outcome != "unknown":
+                    raise
+                raise self._perhaps_spent(error) from error
         if on_loss is not None and _is_lost(auth):
             on_loss(f"the session ends with this token, as its refresh token was not kept: then {self.how_to_log_in}")
         return token
+
+    def leave(self, *, on_event: Callable[[Event], object] | None = None) -> str | None:
+        """Give the session up, here and at the server. None: the server agreed; or why it did not."""
+        grant = self.grant()
+        with TokenAuth(grant, store=hold_in_lease(self.store()), policy=_POLICY, on_event=on_event) as auth, held():
+            return None if auth.revoke() else grant.why_not
+
+    def _ended(self, error: TokenFlowError) -> ReauthenticationRequired:
+        names = ("status", "error", "error_description", "error_uri")
+        facts = {name: getattr(error, name, None) for name in names}
+        return ReauthenticationRequired(f"the session has ended ({error}): run {self.how_to_log_in}", **facts)
+
+    def _perhaps_spent(self, error: TokenEndpointUnavailable) -> TokenFlowError:
+        """What it means that the refresh token has left, and that nobody has seen an answer."""
+        entry = self.stored()
+        if entry is not None and entry.is_spent:
+            return self._ended(error)
+        facts: Any = {name: getattr(error, name) for name in ("outcome", "retry_after", "status", "retryable")}
+        return TokenEndpointUnavailable(
+            f"{error}; the server may have spent the refresh token all the same: it is sent once more, and if that "
+            "answer is lost too, or a refusal, somebody has to log in again",
+            **facts,
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -256,6 +295,35 @@ class Profile:
         """
         entry = self.store().load(self.fingerprint)
         return None if entry is None or entry.is_mark else entry
+
+    def probe(self) -> None:
+        """Nothing, if its store can be written, read, and cleared.
+
+        Raises:
+            StoreError: it cannot.
+        """
+        store, probe = self.store(), Entry.mark(time.time(), "")
+        try:
+            held = store.load(_PROBE)
+        except DamagedEntry:
+            self._discard(_PROBE)
+            held = None
+        if store.save(
+            _PROBE, probe, replaces=None if held is None else held.fence
+        ):  # or else somebody else has, at the same time
+            store.load(_PROBE)
+            store.delete(_PROBE, fence=probe.fence)
+
+    def discard(self) -> None:
+        """Forget what the store holds, also if it is damaged; nobody else is told.
+
+        Raises:
+            StoreError: it cannot be.
+        """
+        self._discard(self.fingerprint)
+
+    def _discard(self, fingerprint: str) -> None:
+        self.store()._discard(fingerprint)  # noqa: SLF001 - for us alone
 
     def _who(self) -> dict[str, Any]:
         return {"subject": self.settings.get("subject", self.name)}
@@ -276,45 +344,15 @@ class Profile:
         return options
 
 
-class _Kept:
-    """A session that was opened by `tokenflow login`: renewed here, and never opened (rule 2)."""
-
-    logs_in = False
-    widens = False
-    login_timeout: float
-    told: str
-
-    def identity(self) -> Mapping[str, Any]:
-        """That of the grant that a program would have (rule 1)."""
-        identity: Mapping[str, Any] = super().identity()  # type: ignore[misc]  # of the grant beside it
-        return {**identity, "grant": type(self).__mro__[2].__name__}
-
-    def _why_not(self) -> str:
-        return self.told
-
-
-class _KeptCode(_Kept, AuthorizationCode):
-    """By a browser."""
-
-
-class _KeptDevice(_Kept, DeviceCode):
-    """By a device code."""
-
-
-class _LoginByCode(HeldLogin, AuthorizationCode):
-    """By a browser, as somebody logs in."""
-
-
-class _LoginByDevice(HeldLogin, DeviceCode):
-    """By a device code, likewise."""
-
-
 def has_keyring() -> bool:
     """Whether there is a keyring to try; nothing is read from it, and nobody asked to unlock it."""
     import keyring
     from keyring.backends import fail, null
 
-    return not isinstance(keyring.get_keyring(), fail.Keyring | null.Keyring)
+    try:
+        return not isinstance(keyring.get_keyring(), fail.Keyring | null.Keyring)
+    except Exception:  # noqa: BLE001 - PYTHON_KEYRING_BACKEND may name anything
+        return False
 
 
 def _is_lost(auth: TokenAuth) -> bool:
@@ -328,5 +366,13 @@ def _nobody(_prompt: object) -> None:
 
 
 def _command(command: str, name: str, path: Path) -> str:
-    named = "" if path == config_path() else f" --config {shlex.quote(str(path))}"
+    """The command as anybody can type it, whatever TOKENFLOW_CONFIG is there."""
+    named = "" if _is_own(path) else f" --config {shlex.quote(str(path))}"
     return f"tokenflow {command} --profile {shlex.quote(name)}{named}"
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path == own_path()
+    except ConfigurationError:  # there is no home
+        return False

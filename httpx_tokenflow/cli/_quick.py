@@ -34,9 +34,8 @@ def write_token(profile: str, config: Path | None, *, as_json: bool) -> None:
         found = load_profile(profile, config).token(on_event=heed, on_loss=say)
         text = found.access_token
         if as_json:
-            facts = {"access_token": text, "token_type": found.token_type}
-            more = {"expires_at": found.expires_at, "scope": found.scope}
-            text = json.dumps(facts | {name: value for name, value in more.items() if value is not None})
+            names = ("access_token", "token_type", "expires_at", "scope")
+            text = json.dumps({name: getattr(found, name) for name in names})
         sys.stdout.write(f"{text}\n")
 
 

@@ -13,7 +13,7 @@ import typer
 from httpx_tokenflow import TokenFlowError
 
 from ._claims import name_in
-from ._commands import ConfigFile, ProfileName
+from ._commands import PROFILE, ConfigFile
 from ._plainly import in_words, lasting, plain, plainly
 from ._profiles import load_profile, profile_names
 
@@ -28,13 +28,15 @@ _WIDTH = 7  # characters of what a line is about
 
 
 def status(
-    profile: Annotated[str | None, ProfileName.__metadata__[0]] = None,
+    profile: Annotated[str | None, PROFILE] = None,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: a list of profiles.")] = False,
 ) -> None:
     """Show who is logged in, for how long, and whether that renews itself. Asks no server.
 
     All profiles, or the one that --profile names. Of a token a hash and its length are shown.
+
+    In JSON, logged_in is null where nobody has to log in: the client gets tokens in its own name.
 
     The exit status is 1 if a profile could not be looked at.
 
@@ -96,7 +98,7 @@ def _facts(profile: Profile, entry: Entry | None) -> dict[str, Any]:
         "server": profile.server,
         "grant": profile.kind,
         "store": profile.store_kind,
-        "logged_in": False,
+        "logged_in": None if profile.is_for_client else False,
     }
     if entry is None:
         return facts
@@ -109,7 +111,7 @@ def _facts(profile: Profile, entry: Entry | None) -> dict[str, Any]:
     else:
         facts["state"] = "logged in" if is_alive else "the session has ended"
     return facts | {
-        "logged_in": is_alive,
+        "logged_in": None if profile.is_for_client else is_alive,
         "who": name_in(entry.token.id_token),
         "expires_in": None if left is None else round(left),
         "renews": renews,
@@ -125,5 +127,8 @@ def _renewal(profile: Profile, entry: Entry) -> str:
     if entry.token.refresh_token is None:
         return "none: the server gave no refresh token"
     if entry.is_spent:
-        return f"none: the server refused the refresh token; run {profile.how_to_log_in}"
+        why = "the server refused the refresh token" if entry.is_refused else "two answers of the server were lost"
+        return f"none: {why}; run {profile.how_to_log_in}"
+    if entry.presented:
+        return "by a refresh token, which is sent, or was without an answer: once more, and then somebody has to log in"
     return "by a refresh token"

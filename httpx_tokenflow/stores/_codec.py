@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from httpx_tokenflow._entries import Entry
-from httpx_tokenflow._errors import ConfigurationError, StoreError
+from httpx_tokenflow._errors import ConfigurationError, DamagedEntry, StoreError
 from httpx_tokenflow._extras import need_extra
 
 __all__ = ["Codec"]
@@ -92,9 +92,9 @@ class Codec:
         try:
             data = json.loads(plain, parse_constant=_no_number)
         except (ValueError, RecursionError):
-            raise StoreError("an entry of the store is damaged (it is no JSON): delete it") from None
+            raise DamagedEntry("an entry of the store is damaged (it is no JSON): delete it") from None
         if not isinstance(data, dict):
-            raise StoreError("an entry of the store is damaged (it is no JSON object): delete it")
+            raise DamagedEntry("an entry of the store is damaged (it is no JSON object): delete it")
         return Entry.from_dict(data)
 
     def _open(self, fingerprint: str, raw: bytes) -> bytes:

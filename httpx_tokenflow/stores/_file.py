@@ -17,7 +17,7 @@ import stat
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow._errors import StoreError
+from httpx_tokenflow._errors import DamagedEntry, StoreError
 
 from ._coded import CodedStore
 from ._file_locks import WINDOWS, FileLocks, check_private, file_name, reason, state_directory
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
+
+    from httpx_tokenflow._entries import Entry
 
     from ._coded import Swap
 
@@ -99,6 +101,19 @@ class FileStore(CodedStore):
         # Windows lets nobody rename a file over one that is being read.
         with self._locks.mutex(fingerprint) if WINDOWS else nullcontext():
             return _read(path)
+
+    def _decode(self, fingerprint: str, raw: bytes | None) -> Entry | None:
+        try:
+            return super()._decode(fingerprint, raw)
+        except DamagedEntry as error:
+            raise DamagedEntry(f"{self._path(fingerprint)}: {error}") from None
+
+    def _discard(self, fingerprint: str) -> None:
+        """Remove what is there, also if it is damaged: for `tokenflow`."""
+        path = self._path(fingerprint)
+        with self._locks.mutex(fingerprint):
+            if os.path.lexists(path):
+                _remove(path)
 
     def _swap(self, fingerprint: str, swap: Swap) -> bool:
         path = self._path(fingerprint)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-__all__ = ["WINDOWS", "FileLocks", "check_private", "file_name", "reason", "state_directory"]
+__all__ = [
+    "WINDOWS", "FileLocks", "check_private", "file_name", "make_private", "reason", "state_directory", "with_home",
+]  # fmt: skip
 
 WINDOWS = sys.platform == "win32"
 MUTEX_PATIENCE = 4.0  # seconds; less than a driver gives to a store, so that this is the error that people see
@@ -50,11 +52,38 @@ def state_directory(given: str | os.PathLike[str] | None, extra: str, what: str)
         import filelock  # noqa: F401 - missing extras are told when a store is made, not when it is needed
         import platformdirs
     if given is None:
-        return platformdirs.user_state_path("httpx_tokenflow", appauthor=False)
+        return with_home(platformdirs.user_state_path("httpx_tokenflow", appauthor=False))
     try:
         return Path(given).expanduser().absolute()
-    except (TypeError, RuntimeError):
+    except TypeError:
         raise ConfigurationError(f"directory= must be a path, not {type(given).__name__}") from None
+    except RuntimeError:
+        raise ConfigurationError(
+            "directory= begins with ~, and nobody knows whose home that is: set HOME, or write it in full"
+        ) from None
+
+
+def with_home(path: Path) -> Path:
+    """`path` of the platform's, if the user has a home at all.
+
+    Raises:
+        ConfigurationError: there is none, as for a user id that the system does not know.
+    """
+    if not path.is_absolute():  # it begins with ~ then
+        raise ConfigurationError("this user has no home directory, where such files are kept: set HOME")
+    return path
+
+
+def make_private(directory: Path) -> None:
+    """Make `directory`, and what it is in, for nobody else (0700), whatever the umask says.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for one in (*reversed(directory.parents), directory):
+        if not one.exists():
+            one.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)  # or else a FileExistsError
 
 
 def file_name(fingerprint: str) -> str:
@@ -155,7 +184,7 @@ class FileLocks:
 
         if not self.is_there():
             try:
-                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(self.directory)
             except OSError as error:
                 raise StoreError(f"{self.directory} cannot be made: {reason(error)}") from error
             self.is_there()

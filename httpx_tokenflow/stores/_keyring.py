@@ -19,7 +19,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow._errors import ConfigurationError, StoreError
+from httpx_tokenflow._errors import ConfigurationError, DamagedEntry, StoreError
 from httpx_tokenflow._extras import need_extra
 
 from ._coded import CodedStore
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from httpx_tokenflow._entries import Entry
 
     from ._coded import Swap
 
@@ -102,12 +104,26 @@ class KeyringStore(CodedStore):
             if self._certain(fingerprint) != swap.had:
                 return False
             if swap.new is None:
-                self._delete(fingerprint)
-                self._forget_parts(fingerprint, "a")
-                self._forget_parts(fingerprint, "b")
+                self._remove(fingerprint)
             else:
                 self._write(fingerprint, swap.new.decode())
             return True
+
+    def _decode(self, fingerprint: str, raw: bytes | None) -> Entry | None:
+        try:
+            return super()._decode(fingerprint, raw)
+        except DamagedEntry as error:
+            raise DamagedEntry(f"{fingerprint} of {self._service!r} in the keyring: {error}") from None
+
+    def _discard(self, fingerprint: str) -> None:
+        """Remove what is there, also if it is damaged: for `tokenflow`."""
+        with self._mutex():
+            self._remove(fingerprint)
+
+    def _remove(self, fingerprint: str) -> None:
+        self._delete(fingerprint)
+        self._forget_parts(fingerprint, "a")
+        self._forget_parts(fingerprint, "b")
 
     def _mutex(self) -> AbstractContextManager[bool]:
         return self._locks.mutex("keyring")
@@ -118,7 +134,7 @@ class KeyringStore(CodedStore):
         try:
             return self._assembled(fingerprint)
         except _Torn:
-            raise StoreError(
+            raise DamagedEntry(
                 f"an entry of the keyring ({self._backend()}) is damaged, its parts are not what they were: "
                 f"delete the items of {self._service!r} whose names begin with {fingerprint}"
             ) from None
@@ -189,7 +205,10 @@ class KeyringStore(CodedStore):
             ) from error
 
     def _backend(self) -> str:
-        backend = type(self._keyring.get_keyring())
+        try:
+            backend = type(self._keyring.get_keyring())
+        except Exception:  # noqa: BLE001 - whatever PYTHON_KEYRING_BACKEND names, and that is importable or not
+            return "the one that PYTHON_KEYRING_BACKEND or keyring's own file names"
         return f"{backend.__module__}.{backend.__qualname__}"
 
 
