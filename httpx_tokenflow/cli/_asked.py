@@ -6,6 +6,8 @@ Rules.
    comes from standard input one line feed at the end is left out, which `echo` adds.
 2. What cannot be understood is one sentence that says what to do. It names the option, and never quotes a value.
 3. There is one `Authorization` at most, whatever it was given as; but several header fields of that name are sent.
+4. The token of the environment goes out only for a URL by itself: not with a command line that was pasted, and not
+   beside anything that may be a credential. Nobody has typed it here, and nobody may have thought of it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import re
 import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from httpx_tokenflow import ConfigurationError
 from httpx_tokenflow.doctor._sent import credentials_of
@@ -24,12 +26,31 @@ from httpx_tokenflow.doctor._sent import credentials_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["READING", "Asked", "asked_by", "basic", "checked_origin", "from_input", "parsed_url", "token_of"]
+__all__ = [
+    "READING",
+    "TOKEN_VARIABLE",
+    "Asked",
+    "asked_by",
+    "basic",
+    "checked_origin",
+    "from_input",
+    "parsed_url",
+    "token_of",
+]
 
 TOKEN_VARIABLE = "TOKENFLOW_TOKEN"  # noqa: S105 - the name of a variable
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _NAME = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")  # RFC 9110 §5.6.2, in lower case
 _CURL = re.compile(r"\s*(?:[$%]\s+)?curl(?:\.exe)?(?:\s|$)")
+_SECRET_NAME = re.compile(
+    r"auth|key|token|secret|session|cookie|passw|pwd|pass$|credential|jwt|signature|assertion|ticket|hmac|otp|nonce"
+    r"|^(sig|sid|code|pin|user|login)$",
+    re.IGNORECASE,
+)
+_HARMLESS = re.compile(
+    r"accept(-.*)?|access-control-.*|cache-control|content-.*|date|dnt|forwarded|host|if-.*|idempotency-key|origin|pragma"
+    r"|priority|range|referer|sec-.*|trace.*|user-agent|via|x-forwarded-.*|.*(request|correlation|trace)-?id"
+)
 # What belongs to a connection, to a body that is not sent, or to a coding that may not be known here.
 _NOT_SENT = frozenset(
     {
@@ -52,6 +73,7 @@ class Asked:
         is_insecure: certificates are not verified.
         cacert: a file with the certificates to trust.
         timeout: seconds for each probe, if a command line says so.
+        is_pasted: it is a command line of curl.
     """
 
     url: str
@@ -62,11 +84,19 @@ class Asked:
     is_insecure: bool = False
     cacert: str | None = None
     timeout: float | None = None
+    is_pasted: bool = False
 
     @property
     def has_credential(self) -> bool:
         """Whether it carries one already."""
         return bool(credentials_of(self.url, self.fields))
+
+    @property
+    def may_have_credential(self) -> bool:
+        """Whether something in it may be one, by its name, or as it is long and looks random."""
+        query = parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
+        fields = ((name, value) for name, value in self.fields if not _HARMLESS.fullmatch(name.lower()))
+        return any(_SECRET_NAME.search(name) or _is_random(value) for name, value in (*query, *fields))
 
     @property
     def has_authorization(self) -> bool:
@@ -140,7 +170,7 @@ def _by_curl(words: Sequence[str], method: str | None) -> Asked:
     remarks += ["certificates are not verified, as curl was told (-k)"] if curl.is_insecure else []
     asked = Asked(
         url=bare, method=named, fields=_checked(pairs, "the curl command line"), remarks=tuple(remarks),
-        is_insecure=curl.is_insecure, cacert=curl.cacert, timeout=curl.timeout,
+        is_insecure=curl.is_insecure, cacert=curl.cacert, timeout=curl.timeout, is_pasted=True,
     )  # fmt: skip
     for credential, whence in ((curl.user, "curl's -u"), (userinfo, "the URL")):
         asked = asked if credential is None else _with_basic(asked, credential, whence)
@@ -249,7 +279,7 @@ def from_input(what: str) -> str:
 
 
 def token_of(option: str | None, asked: Asked) -> tuple[str | None, str | None]:
-    """The token that was given, and a remark on where it came from; None where none was.
+    """The token that was given, and a remark on where it came from, or why it stays here; None where none was.
 
     Raises:
         ConfigurationError: it is given twice.
@@ -258,7 +288,18 @@ def token_of(option: str | None, asked: Asked) -> tuple[str | None, str | None]:
         text = os.environ.get(TOKEN_VARIABLE)
         if not text or asked.has_credential:
             return None, None
+        if asked.is_pasted or asked.may_have_credential:
+            beside = "a pasted command line" if asked.is_pasted else "what may be a credential"
+            return (
+                None,
+                f'{TOKEN_VARIABLE} is not sent beside {beside}: if it is to be, add --token "${TOKEN_VARIABLE}"',
+            )
         return text, f"the token is the one in {TOKEN_VARIABLE}"
     if asked.has_authorization:
         raise ConfigurationError("there are two credentials for Authorization, one of them --token: give one")
     return (from_input("--token -") if option == "-" else option), None
+
+
+def _is_random(value: str) -> bool:
+    """Such as keys are: one long word of letters and digits."""
+    return re.fullmatch(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9._~+/=-]{16,}", value.strip()) is not None

@@ -1,7 +1,7 @@
 """``tokenflow doctor``: why does this request get a 401?
 
-Start reading at `doctor`: what was asked (`_asked`, `_curl`, `_given`), perhaps a token first (`_fetching`), the examination
-(`_prober`), and what came of it (`_verdict`).
+Start reading at `doctor`: what was asked (`_asked`, `_curl`, `_given`), perhaps a token first (`_fetching`), the
+examination (`_prober`), and what came of it (`_verdict`).
 
 Rules.
 
@@ -28,9 +28,19 @@ from httpx_tokenflow import ConfigurationError, TokenFlowError
 from httpx_tokenflow.doctor import MAX_PROBES, Fields, Question, diagnose, plan
 from httpx_tokenflow.doctor._sifting import Sieve
 
-from ._asked import asked_by, checked_origin, token_of
+from ._asked import TOKEN_VARIABLE, asked_by, checked_origin, token_of
 from ._commands import ConfigFile, _complete
-from ._given import endpoint_of, expected_of, introspection_at, profile_of, queried, secret_of, trust, wanted_by
+from ._given import (
+    check_resource,
+    endpoint_of,
+    expected_of,
+    introspection_at,
+    profile_of,
+    queried,
+    secret_of,
+    trust,
+    wanted_by,
+)
 from ._plainly import say
 from ._verdict import Report, console, plan_as_data, print_plan
 
@@ -162,6 +172,8 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
             }  # fmt: skip
             secret = _PLACEHOLDER if dry_run else secret
             wanted = wanted_by(token_endpoint, grant, client_id, secret, form, scope, audience, resource or ())
+        if known is not None and wanted is None and token is None and not asked.has_credential:
+            check_resource(known, asked.url)
         expected = expected_of(known, issuer, audience, scope)
         question = Question(
             url=asked.url,
@@ -274,10 +286,8 @@ def _with_token(
         fetched = fetch_by(known)
     if fetched is None:
         text, remark = token_of(token, asked)
-        if text is None:
-            return asked, None
-        remarks = [remark] if remark else []
-        return asked.having(("Authorization", f"Bearer {text}"), secrets=[text], remarks=remarks), None
+        asked = replace(asked, remarks=(*([remark] if remark else ()), *asked.remarks))
+        return asked if text is None else asked.having(("Authorization", f"Bearer {text}"), secrets=[text]), None
     pairs = [("Authorization", fetched.authorization)] if fetched.authorization else []
     return asked.having(*pairs, secrets=fetched.secrets), fetched
 
@@ -291,9 +301,10 @@ def _tell_plan(
         first = f"POST {wanted.endpoint}, for a token ({wanted.grant})"
     elif known is not None and token is None and not asked.has_credential:
         first = f"the token of the profile {known.name}, renewed at {known.server} if need be"
+    elif token is None and token_of(None, asked)[0] is not None:
+        first = f"the token is read from {TOKEN_VARIABLE}"
     fields = asked.fields
-    has_token = token is not None or token_of(None, asked)[0] is not None
-    if first is not None or has_token:
+    if first is not None or token is not None:
         fields = (*fields, ("Authorization", f"Bearer {_PLACEHOLDER}"))
     found = plan_as_data(plan(replace(question, fields=Fields(fields))), first)
     if as_json:

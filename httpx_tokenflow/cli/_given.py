@@ -17,6 +17,8 @@ from urllib.request import getproxies
 from httpx_tokenflow import ConfigurationError
 from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow.doctor import Expected, Fields
+from httpx_tokenflow.doctor._facts import origin
+from httpx_tokenflow.doctor._sifting import without_secrets
 
 from ._asked import basic, from_input, parsed_url
 
@@ -28,7 +30,17 @@ if TYPE_CHECKING:
     from ._fetching import Wanted
     from ._profiles import Profile
 
-__all__ = ["endpoint_of", "expected_of", "introspection_at", "profile_of", "queried", "secret_of", "trust", "wanted_by"]
+__all__ = [
+    "check_resource",
+    "endpoint_of",
+    "expected_of",
+    "introspection_at",
+    "profile_of",
+    "queried",
+    "secret_of",
+    "trust",
+    "wanted_by",
+]
 
 _LONG = 16  # characters of a query's value that may be a secret
 
@@ -62,6 +74,21 @@ def profile_of(name: str | None, config: Path | None) -> Profile | None:
     from ._profiles import load_profile
 
     return load_profile(name, config)
+
+
+def check_resource(known: Profile, url: str) -> None:
+    """Nothing, if the profile's tokens may go to `url`: its `resource` is the API that they are for (RFC 8707).
+
+    Raises:
+        ConfigurationError: that is at another origin.
+    """
+    said = known.settings.get("resource") or ()
+    urls = [one for one in ([said] if isinstance(said, str) else said) if one.startswith(("https://", "http://"))]
+    if urls and origin(url) not in map(origin, urls):
+        raise ConfigurationError(
+            f"the tokens of this profile are for {', '.join(map(without_secrets, urls))}, and the URL is at another "
+            f'origin: to send one there all the same, give it: --token "$({known.how_to("token")})"'
+        )
 
 
 def expected_of(known: Profile | None, issuer: str | None, audience: str | None, scope: str | None) -> Expected:

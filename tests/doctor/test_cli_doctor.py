@@ -501,6 +501,63 @@ def test_an_environment_variable_is_told_of_and_gives_way(ask):
     assert got[0].credential is None
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--", "curl", "{url}"),
+        ("--", "curl '{url}' -H 'accept: */*'"),
+        ("{url}", "-H", "AccessKey: abc"),
+        ("{url}", "-H", "X-Session-Id: abc"),
+        ("{url}", "-H", "X-Tenant: 8f3a6c1e5b7d49f2a0c4"),
+        ("{url}?sessionid=abc",),
+        ("{url}?t=8f3a6c1e5b7d49f2a0c4",),
+    ],
+)
+def test_the_token_of_the_environment_goes_nowhere_unasked(ask, arguments):
+    """Beside a pasted command line, or what is or may be a credential, it stays here."""
+    got, ended = ask(lambda request: Reply(), "--json", *arguments, environment=[("TOKENFLOW_TOKEN", SECRET)])
+    assert {request.credential for request in got} == {None}
+    assert SECRET not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--", "curl", "{url}"), ("{url}", "-H", "X-Tenant: 8f3a6c1e5b7d49f2a0c4")])
+def test_it_is_said_that_the_token_of_the_environment_stays(ask, arguments):
+    """Where nothing else is known as a credential, the first remark says so, and how to send it."""
+    _, ended = ask(lambda request: Reply(), "--json", *arguments, environment=[("TOKENFLOW_TOKEN", SECRET)])
+    assert json.loads(ended.stdout)["remarks"][0].startswith("TOKENFLOW_TOKEN is not sent")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [(), ("-H", "Accept: application/json"), ("-H", "X-Request-Id: 8f3a6c1e5b7d49f2a0c4"), ("-H", "X-Tenant: a")],
+)
+def test_the_token_of_the_environment_is_for_a_url(ask, more):
+    """What is no credential keeps it from nothing; a plan says where the token would come from, and reads it not."""
+    environment = [("TOKENFLOW_TOKEN", SECRET)]
+    got, _ = ask(lambda request: Reply(), "{url}?page=2", *more, environment=environment)
+    assert got[0].credential == f"Bearer {SECRET}"
+    got, ended = ask(lambda request: Reply(), "{url}?page=2", *more, "--dry-run", environment=environment)
+    assert got == []
+    assert "the token is read from TOKENFLOW_TOKEN" in ended.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_profile_s_token_stays_with_its_resource(tmp_path, monkeypatch, capsys, more):
+    """Where the profile says what API it is for, another gets its token only by --token, and the message says how."""
+    with profiled(tmp_path, monkeypatch, token_server(lambda request: Reply(body=ISSUED))) as (counting, origin):
+        file = tmp_path / "profiles.toml"
+        plain = file.read_text()
+        file.write_text(plain + 'resource = "https://api.example/v1"\n')
+        ended = run(["doctor", f"{origin}/x", "--profile", "work", *more], capsys, monkeypatch)
+        assert (ended.status, ended.stdout, counting.got) == (2, "", [])
+        assert '--token "$(tokenflow token --profile work' in ended.stderr
+        ended = run(["doctor", f"{origin}/x", "--profile", "work", "--token", TOKEN, *more], capsys, monkeypatch)
+        assert ended.status != 2
+        file.write_text(plain + f'resource = ["urn:api", "{origin}/"]\n')
+        ended = run(["doctor", f"{origin}/x", "--profile", "work", *more], capsys, monkeypatch)
+        assert ended.status != 2, ended.stderr
+
+
 HOSTILE = "\x1b]0;owned\x07\x1b[31m\x9b31m[bold red]x[/] [link=http://evil.example]y[/link] \u202e\u2066\r\x08"
 
 
