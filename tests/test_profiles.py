@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
+import time
 import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
 from stores.keyrings import FileKeyring
 from tokenflow_command import mode
@@ -18,16 +21,20 @@ from httpx_tokenflow import (
     ReauthenticationRequired,
     Token,
     TokenAuth,
+    TokenEndpointUnavailable,
     TokenFlowError,
 )
+from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._token_auth import fingerprint
-from httpx_tokenflow.cli._profile_file import check_settings, read_config
+from httpx_tokenflow._token_client import TokenClient
+from httpx_tokenflow.cli._profile_file import check_settings, config_path, read_config
 from httpx_tokenflow.cli._profile_writing import write_settings
 from httpx_tokenflow.cli._profiles import Profile, load_profile, profile_names
 from httpx_tokenflow.stores import FileStore
 
 ISSUER = "https://auth.example.com"
 PLAIN = {"issuer": ISSUER, "client_id": "me", "store": "file"}
+_ENDPOINTS = {f"{name}_endpoint": f"{ISSUER}/{name}" for name in ("token", "authorization")}
 
 
 @pytest.fixture
@@ -42,7 +49,8 @@ def config(tmp_path, monkeypatch):
 
 
 def _profile(**settings):
-    return Profile.of("default", Path("profiles.toml"), {**PLAIN, **settings})
+    plain = {key: value for key, value in PLAIN.items() if key != "issuer" or "token_endpoint" not in settings}
+    return Profile.of("default", Path("profiles.toml"), {**plain, **settings})
 
 
 def _refused(text, name="default"):
@@ -80,6 +88,11 @@ def _refused(text, name="default"):
         ('redirect_port = 8400\nredirect_uri = "http://127.0.0.1:8400/x"', "contradict each other: keep one"),
         ("timeout = -1", "timeout must be a number of seconds"),
         ("timeout = nan", "timeout must be a number of seconds"),
+        ("timeout = 1" + "0" * 400, "timeout= must be a number of seconds, more than 0 and"),
+        ('resource = "not a url"', "resource must be an absolute URI without a fragment (RFC 8707 §2)"),
+        ('resource = ["https://a.example.com/#x"]', "resource must be an absolute URI without a fragment"),
+        ('resource = "https://["', "resource must be an absolute URI without a fragment"),
+        ('scope = ""', "scope must be a string that is not empty, on one line"),
         ('par = "yes"', "par must be true or false"),
         ("extra = {a = 1}", "extra must be a table of strings"),
         ('extra = {scope = "x"}', "profile 'default': extra= has scope"),
@@ -101,6 +114,8 @@ def test_mistakes(line, says):
     [
         ("[profiles.default\n", "is no TOML: "),
         ("[profile.default]\n", "has 'profile' at its top: a profile is a table [profiles.NAME]"),
+        ("a = 1" + "0" * 5000, "has a number of too many digits"),
+        ("a = " + "[" * 20_000, "lists too deep in one another"),
         ("profiles = 5\n", "a profile is a table [profiles.NAME]"),
         ("profiles.default = 5\n", "a profile is a table [profiles.NAME]"),
         ("[profiles.defalt]\n", "there is no profile 'default'"),
@@ -140,6 +155,40 @@ def test_which_file(config, tmp_path, monkeypatch):
     given = tmp_path / "given.toml"
     assert profile_names(given) == ["given"]
     assert load_profile("given", given).how_to_log_in == f"tokenflow login --profile given --config {given}"
+
+
+@pytest.mark.usefixtures("config")
+def test_hints_work_elsewhere(tmp_path, monkeypatch):
+    """A command to type names the file in full, also where TOKENFLOW_CONFIG names it: another shell has another."""
+    monkeypatch.chdir(tmp_path)
+    named = tmp_path / "named.toml"
+    named.write_text(f'[profiles.own]\nissuer = "{ISSUER}"\nclient_id = "me"\n')
+    monkeypatch.setenv("TOKENFLOW_CONFIG", "named.toml")
+    assert load_profile("own").how_to_log_in == f"tokenflow login --profile own --config {named}"
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a\nb"])
+def test_names_that_nobody_can_type(config, name):
+    """A profile whose name is empty, begins with a dash or cannot be printed is told so."""
+    config.write_text(f'[profiles.{json.dumps(name)}]\nissuer = "{ISSUER}"\nclient_id = "me"\n')
+    with pytest.raises(ConfigurationError, match="cannot be a profile's name"):
+        load_profile(name)
+
+
+def test_no_home(monkeypatch):
+    """Where there is no home directory, neither of HOME nor of the system, it is an error that names HOME."""
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "TOKENFLOW_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for ask in (config_path, load_profile, FileStore, lambda: config_path(Path("~/x")), lambda: FileStore("~/x")):
+        with pytest.raises(ConfigurationError, match="set HOME"):
+            ask()
+    with pytest.raises(ConfigurationError, match="set HOME, or write it in full"):
+        config_path(Path("~nosuchuser/profiles.toml"))
 
 
 @pytest.mark.parametrize(
@@ -204,10 +253,35 @@ def test_a_token_that_was_left_in_the_store():
 
 
 @pytest.mark.usefixtures("config")
-def test_nothing_is_renewed_aside():
+def test_nothing_is_renewed_aside(monkeypatch):
     """A token in its last quarter is handed out as it is: a renewal aside would be torn by the end of the process."""
-    auth = _profile().auth()
-    assert auth._policy.early_window == 0
+    asked = []
+    monkeypatch.setattr(TokenClient, "send", lambda *_: asked.append("the server") or pytest.fail("no network"))
+    profile = _profile()
+    entry = Entry(Token("access-1", refresh_token="r"), time.time() - 3400, 3600.0)  # early, and not due
+    assert FileStore().save(profile.fingerprint, entry, replaces=None)
+    assert profile.token().access_token == "access-1"
+    assert asked == []
+
+
+@pytest.mark.usefixtures("config")
+def test_an_answer_that_was_lost(monkeypatch):
+    """A refresh token whose answer was lost is said to be sent once more; and after that, that one has to log in."""
+
+    def silent(*_):
+        raise httpx.ReadTimeout("late")
+
+    monkeypatch.setattr(TokenClient, "send", silent)
+    profile = _profile(**_ENDPOINTS)
+    entry = Entry(Token("access-1", refresh_token="r"), time.time() - 1e6, 3600.0)
+    assert FileStore().save(profile.fingerprint, entry, replaces=None)
+    with pytest.raises(TokenEndpointUnavailable, match="may have spent the refresh token all the same: it is sent onc"):
+        profile.token()
+    with pytest.raises(ReauthenticationRequired, match=r"\(ReadTimeout\)\): run tokenflow login"):
+        profile.token()
+    with pytest.raises(ReauthenticationRequired, match="run tokenflow login"):
+        profile.token()
+    assert not profile.stored().is_refused
 
 
 def test_which_store(monkeypatch, tmp_path):
@@ -269,6 +343,42 @@ def test_writing_other_spellings(config, text):
     config.write_text(text)
     write_settings(config, "work", {"issuer": ISSUER})
     assert read_config(config) == {"work": {"client_id": "me", "issuer": ISSUER}}
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_writing_keeps_what_windows_writes(config, bom):
+    """A mark at the beginning, and the ends of lines, are read past, and stay."""
+    config.write_bytes(f"{bom}{HANDWRITTEN}".replace("\n", "\r\n").encode())
+    write_settings(config, "work", {"client_id": "you"})
+    expected = f"{bom}{HANDWRITTEN}".replace('client_id = "me"', 'client_id = "you"')
+    assert config.read_bytes().decode() == expected.replace("\n", "\r\n")
+    assert load_profile("work").settings["client_id"] == "you"
+
+
+def test_writing_for_nobody_else(config, tmp_path):
+    """Directories made for the file, or for the store, are 0700 whatever the umask says; a leftover harms nobody."""
+    (config.parent / f".profiles.toml.{os.getpid()}").touch()
+    write_settings(config, "one", {"issuer": ISSUER})
+    before = os.umask(0)
+    try:
+        write_settings(tmp_path / "a" / "b" / "c.toml", "one", {"issuer": ISSUER})
+        FileStore(tmp_path / "s" / "t").save("0" * 64, Entry(Token("x"), 0.0, None), replaces=None)
+    finally:
+        os.umask(before)
+    assert {mode(tmp_path / one) for one in ("a", "a/b", "s", "s/t")} == {0o700}
+
+
+def test_writing_over_another_mind(config):
+    """A profile that is no longer what was read is not changed, unless it says already what is meant."""
+    config.write_text(HANDWRITTEN)
+    was = dict(read_config(config)["work"])
+    write_settings(config, "work", {"client_id": "you"}, was=was)
+    write_settings(config, "work", {"client_id": "you"}, was=was)
+    text = config.read_text()
+    for changes in ({"client_id": "she"}, {"scope": "read"}):
+        with pytest.raises(ConfigurationError, match="changed meanwhile: its profile work has another client_id"):
+            write_settings(config, "work", changes, was=was)
+    assert config.read_text() == text
 
 
 def test_writing_checks_itself(config, monkeypatch):

@@ -89,9 +89,9 @@ def own_path() -> Path:
     """
     import platformdirs
 
-    from httpx_tokenflow.stores._file_locks import with_home
+    from httpx_tokenflow.stores._file_locks import in_home
 
-    return with_home(platformdirs.user_config_path("tokenflow", appauthor=False)) / "profiles.toml"
+    return in_home(platformdirs.user_config_path, "tokenflow") / "profiles.toml"
 
 
 def read_config(path: Path) -> Mapping[str, Mapping[str, Any]]:

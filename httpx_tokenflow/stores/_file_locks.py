@@ -27,11 +27,11 @@ from httpx_tokenflow._errors import BusyStore, ConfigurationError, StoreError
 from httpx_tokenflow._extras import need_extra
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 __all__ = [
-    "WINDOWS", "FileLocks", "check_private", "file_name", "make_private", "reason", "state_directory", "with_home",
+    "WINDOWS", "FileLocks", "check_private", "file_name", "in_home", "make_private", "reason", "state_directory",
 ]  # fmt: skip
 
 WINDOWS = sys.platform == "win32"
@@ -52,7 +52,7 @@ def state_directory(given: str | os.PathLike[str] | None, extra: str, what: str)
         import filelock  # noqa: F401 - missing extras are told when a store is made, not when it is needed
         import platformdirs
     if given is None:
-        return with_home(platformdirs.user_state_path("httpx_tokenflow", appauthor=False))
+        return in_home(platformdirs.user_state_path, "httpx_tokenflow")
     try:
         return Path(given).expanduser().absolute()
     except TypeError:
@@ -63,13 +63,17 @@ def state_directory(given: str | os.PathLike[str] | None, extra: str, what: str)
         ) from None
 
 
-def with_home(path: Path) -> Path:
-    """`path` of the platform's, if the user has a home at all.
+def in_home(find: Callable[..., Path], name: str) -> Path:
+    """The directory of the platform's for `name` that `find`, a function of `platformdirs`, finds.
 
     Raises:
-        ConfigurationError: there is none, as for a user id that the system does not know.
+        ConfigurationError: the user has no home directory, as one whom the system does not know.
     """
-    if not path.is_absolute():  # it begins with ~ then
+    try:
+        path = find(name, appauthor=False)
+    except (RuntimeError, KeyError):
+        path = Path()
+    if not path.is_absolute():  # some versions leave the ~ in it
         raise ConfigurationError("this user has no home directory, where such files are kept: set HOME")
     return path
 
