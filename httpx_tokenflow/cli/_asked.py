@@ -141,7 +141,9 @@ def asked_by(
     asked = _by_curl(words, method) if is_curl else _by_url(words[0], method)
     pairs = [_field(text, f"header {at}") for at, text in enumerate(headers, 1)]
     pairs += [("Cookie", "; ".join(cookies))] if cookies else []
-    asked = asked.having(*_checked(pairs, "an option"))
+    # The coding of a body is a person's to choose: the prober reads what it knows of them.
+    pairs, remarks = _without_connection(pairs, _NOT_SENT - {"accept-encoding"})
+    asked = asked.having(*_checked(pairs, "an option"), remarks=remarks)
     return asked if user is None else _with_basic(asked, user, "--user")
 
 
@@ -163,9 +165,7 @@ def _by_curl(words: Sequence[str], method: str | None) -> Asked:
             f"this is a {named}, and the doctor only reads: add --method GET to look with that, or --method {named} to "
             "send it, without its body"
         )
-    told = dict.fromkeys(name for name, _ in curl.fields if name.lower() in _NOT_SENT)
-    pairs = [(name, value) for name, value in curl.fields if name.lower() not in _NOT_SENT]
-    remarks = [f"not sent, as they belong to a connection or to a body: {', '.join(told)}"] if told else []
+    pairs, remarks = _without_connection(curl.fields, _NOT_SENT)
     remarks += ["its body is not sent"] if curl.has_body else []
     remarks += ["certificates are not verified, as curl was told (-k)"] if curl.is_insecure else []
     asked = Asked(
@@ -175,6 +175,13 @@ def _by_curl(words: Sequence[str], method: str | None) -> Asked:
     for credential, whence in ((curl.user, "curl's -u"), (userinfo, "the URL")):
         asked = asked if credential is None else _with_basic(asked, credential, whence)
     return asked
+
+
+def _without_connection(pairs: list[tuple[str, str]], gone: frozenset[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The fields of the request, without those that are not sent; and a remark on these."""
+    told = dict.fromkeys(name for name, _ in pairs if name.lower() in gone)
+    kept = [(name, value) for name, value in pairs if name.lower() not in gone]
+    return kept, [f"not sent, as they belong to a connection or to a body: {', '.join(told)}"] if told else []
 
 
 def parsed_url(url: str, what: str = "the URL") -> tuple[str, str | None]:

@@ -558,6 +558,15 @@ def test_a_profile_s_token_stays_with_its_resource(tmp_path, monkeypatch, capsys
         assert ended.status != 2, ended.stderr
 
 
+@pytest.mark.parametrize("pair", ["Content-Length: 5", "Transfer-Encoding: chunked", "TE: trailers", "Upgrade: h2c"])
+def test_what_belongs_to_a_connection_is_not_sent(ask, pair):
+    """Also as an option: it would promise a body that does not come; and a remark says so."""
+    name = pair.partition(":")[0]
+    got, ended = ask(refusing(), "{url}", "--token", TOKEN, "-H", pair, "--json")
+    assert [request.headers.get(name.lower()) for request in got] == [None] * len(got) != []
+    assert name in json.loads(ended.stdout)["remarks"][0]
+
+
 HOSTILE = "\x1b]0;owned\x07\x1b[31m\x9b31m[bold red]x[/] [link=http://evil.example]y[/link] \u202e\u2066\r\x08"
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import socketserver
 import threading
 import time
+import tracemalloc
+import zlib
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from doctor.rig import TOKEN, Reply, bearer, serve, signed
 from doctor.secure import CA, serve_tls
 
 from httpx_tokenflow.cli._prober import Prober
 from httpx_tokenflow.doctor import Fields, Question, diagnose
+from httpx_tokenflow.doctor._facts import UNSENDABLE
 
 FIELDS = Fields([("Authorization", f"Bearer {TOKEN}")])
 HEAD = b"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nWWW-Authenticate: Bearer\r\n"
@@ -145,3 +150,108 @@ def test_a_proxy_that_is_none_is_a_fact(proxy, monkeypatch):
     assert facts.status == 0
     assert facts.asked.failure
     assert not diagnose(facts).is_healthy
+    assert ("names no proxy" in facts.asked.failure) == (proxy in {"::", "socks9://127.0.0.1:1"})
+
+
+@pytest.mark.parametrize(
+    "place", ["javascript:alert(1)", "mailto:x", "{origin}.evil.example/z", "{origin}/z#\x7f", "//[/"]
+)
+def test_a_redirect_is_an_answer_wherever_it_leads(place):
+    """The status and the field are facts, also where no client could go there; and nobody goes."""
+    seen = []
+    with writing(b"") as nowhere:
+        told = place.replace("{origin}", nowhere.rstrip("/"))
+
+    def answer(request):
+        seen.append(request.path)
+        return Reply(302, (("Location", told),))
+
+    with serve(answer) as origin:
+        facts = Prober().examine(Question(url=f"{origin}/x", fields=FIELDS))
+    assert (facts.asked.status, facts.asked.failure) == (302, None)
+    assert facts.asked.received.get("Location") == told.strip()
+    assert set(seen) == {"/x"}
+
+
+def compressed(body, coding):
+    head = b"HTTP/1.1 401 Unauthorized\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+    return writing(head % (coding.encode(), len(body)) + body)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "gzip, gzip"])
+def test_a_bomb_is_not_inflated(coding):
+    """Of a small body that would be a large one no more is inflated than is read, and no layer in a layer."""
+    body = gzip.compress(b"\0" * 60_000_000, 9)
+    body = gzip.compress(body, 9) if "," in coding else body
+    with compressed(body, coding) as url:
+        tracemalloc.start()
+        try:
+            facts = Prober().examine(Question(url=url))
+            _now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert facts.status == 401
+    assert peak < 15_000_000
+    assert facts.asked.body == (None if "," in coding else "\0" * 64 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "reads"),
+    [
+        ("gzip", gzip.compress(b"why"), "why"),
+        ("deflate", zlib.compress(b"why"), "why"),
+        ("deflate", zlib.compress(b"why")[2:-4], "why"),
+        ("gzip", gzip.compress(b"why")[:-6], "why"),
+        ("identity", b"why", "why"),
+        ("br", b"why", None),
+    ],
+)
+def test_a_body_that_is_compressed_all_the_same_is_read(coding, body, reads):
+    """One layer is inflated, cut off or not, with its header or without; an unknown coding is not read."""
+    with compressed(body, coding) as url:
+        assert Prober().examine(Question(url=url)).asked.body == reads
+
+
+@pytest.mark.parametrize(("given", "sent"), [((), "identity"), ((("Accept-Encoding", "gzip"),), "gzip")])
+def test_a_body_is_asked_for_as_it_is(given, sent):
+    """Nothing is to be compressed, unless the person says so."""
+    seen = []
+    with serve(lambda request: seen.append(request.headers["accept-encoding"]) or Reply()) as origin:
+        Prober().examine(Question(url=origin, fields=Fields((*FIELDS, *given))))
+    assert set(seen) == {sent}
+
+
+@pytest.mark.parametrize(("status", "reads"), [(401, "why"), (200, None)])
+def test_bytes_are_read_where_they_refuse(status, reads):
+    """A refusal that says of itself to be any bytes is a text; what is accepted and says so is a file."""
+    with serve(lambda _request: Reply(status, (("Content-Type", "application/octet-stream"),), "why")) as origin:
+        assert Prober().examine(Question(url=origin, fields=FIELDS)).asked.body == reads
+
+
+@pytest.mark.parametrize("value", [f"{TOKEN}\u2603", f"{TOKEN}\n", f"{TOKEN} "])
+def test_a_value_that_cannot_be_sent_is_told_by_its_field(value):
+    """The failure names the field, and not its value."""
+    with serve(lambda _request: Reply()) as origin:
+        facts = Prober().examine(Question(url=origin, fields=Fields([("Accept", "x"), ("X-Key", value)])))
+    assert facts.asked.failure.endswith(f": {UNSENDABLE} (X-Key)")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"), [("http://\u2603.example/", "IDNA"), ("http://127.0.0.1:1/\udcff", "the request cannot be sent")]
+)
+def test_what_is_wrong_with_a_url_is_not_said_of_a_header(url, says):
+    """A host that has no name in the DNS, or a URL that no encoding has, is told as what it is."""
+    facts = Prober().examine(Question(url=url, fields=FIELDS))
+    assert says in facts.asked.failure
+    assert UNSENDABLE not in facts.asked.failure
+
+
+def test_whatever_goes_wrong_is_a_failure(monkeypatch):
+    """What nobody has foreseen is why there was no answer, by its kind alone: nobody knows what it quotes."""
+
+    async def breaking(*_args, **_more):
+        raise RuntimeError(TOKEN)
+
+    monkeypatch.setattr(httpx.AsyncClient, "send", breaking)
+    facts = Prober().examine(Question(url="http://127.0.0.1:1/", fields=FIELDS))
+    assert facts.asked.failure == "RuntimeError"
