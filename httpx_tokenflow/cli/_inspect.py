@@ -96,7 +96,7 @@ def inspect(
         found, now = list(_tokens_in(text)), time.time()
         status = 1 if any(one.problems(now) for one in found) else 0
         if as_json:
-            shown = [sifted(one.to_dict(now), _sieve(found)) for one in found]
+            shown = [sifted(one.to_dict(now), _sieve(found).sift_ours) for one in found]
             print(json.dumps(shown, indent=2))  # noqa: T201 - what is asked for
         else:
             with console() as to:
@@ -157,7 +157,7 @@ def _show(found: list[_Found], now: float, to: Console) -> None:
     sieve = _sieve(found)
 
     def clean(text: str) -> str:
-        return printable(sieve.sift(text), 2000)
+        return printable(sieve.sift_ours(text), 2000)
 
     for at, one in enumerate(found):
         if at:

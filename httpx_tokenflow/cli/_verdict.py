@@ -3,8 +3,9 @@
 Rules.
 
 1. The first line is the verdict: how certain, and the cause in one sentence.
-2. Every text goes through the sieve, and loses what a terminal would obey: the words of a server, of a token and of a
-   URL are data, and none of them is markup.
+2. Every text that comes from outside goes through the sieve, before anything is cut off it, and loses what a terminal
+   would obey: the words of a server, of a token and of a URL are data, and none of them is markup. What is ours is
+   not sifted: names, ids, the words for how certain it is. A server must not choose what is read.
 3. Of a URL the values of its query are not told, of a request no header field, of an answer no cookie.
 4. The exit status is 0 where all is well, 1 where a cause was found, or the request was refused for none that the
    doctor knows; 2 where nothing could be seen.
@@ -25,7 +26,7 @@ from ._plainly import lasting
 from ._token_words import lines_of, printable, seems
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from rich.console import Console
     from rich.table import Table
@@ -85,7 +86,7 @@ class Report:
         last = facts.last
         if last is None or not facts.status:
             return self._clean(f"{unknown}: no answer ({(last and last.failure) or 'nothing was sent'})")
-        asked = f"{last.method} {without_secrets(last.url)}"
+        asked = f"{last.method} {self._url(last.url)}"
         if not is_answered(facts):
             told = f"{unknown}: {asked} was answered {facts.status}, which says nothing about a credential"
         elif is_refused(facts):
@@ -107,26 +108,25 @@ class Report:
         if self.diagnosis.is_healthy and bare is not None and bare.is_accepted:
             found.append("without the credential it is accepted as well: this URL says nothing about it")
         if self.status == 1 and not self.diagnosis.findings:
-            found += [f"it says in {where.removeprefix('the ')}: {text}" for where, text in _words_of(facts)]
+            told = [(where.removeprefix("the "), self.sieve.sift(text)) for where, text in _words_of(facts)]
+            found += [f"it says in {where}: {text}" for where, text in told]
             found.append("every cause that the doctor knows was looked for; what was tried is below")
         return [self._clean(one) for one in found]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it."""
         facts = self.diagnosis.facts
-        found = {
-            **self.diagnosis.to_dict(),
+        return {
+            **self.diagnosis.to_dict(),  # sifted when it was made
             "verdict": self.verdict,
             "healthy": self.diagnosis.is_healthy,
-            "url": without_secrets(self.url),
+            "url": self._url(self.url),
             "status": facts.status or None,
             "remarks": self.all_remarks,
-            "token": None if facts.token is None else _token_as_data(facts.token),
-            "fetched": None if self.fetched is None else self.fetched.to_dict(),
+            "token": None if facts.token is None else _token_as_data(facts.token, self.sieve),
+            "fetched": None if self.fetched is None else sifted(self.fetched.to_dict(), self.sieve.sift),
             "exchanges": [self._exchange(one) for one in facts.exchanges],
         }
-        shown: dict[str, Any] = sifted(found, self.sieve)
-        return shown
 
     def _exchange(self, exchange: Exchange) -> dict[str, Any]:
         leads = exchange.location
@@ -136,14 +136,17 @@ class Report:
             "began": round(exchange.began, 4),
             "seconds": round(exchange.seconds, 4),
             "method": exchange.method,
-            "url": without_secrets(exchange.url),
+            "url": self._url(exchange.url),
             "credential": _has_credential(exchange),
             "status": exchange.status or None,
             "http_version": exchange.http_version or None,
-            "challenges": [one[:_WORDS] for one in exchange.received.get_list("WWW-Authenticate")],
-            "location": None if leads is None else without_secrets(leads),
-            "failure": exchange.failure,
+            "challenges": [self.sieve.sift(one)[:_WORDS] for one in exchange.received.get_list("WWW-Authenticate")],
+            "location": None if leads is None else self._url(leads),
+            "failure": None if exchange.failure is None else self.sieve.sift_ours(exchange.failure),
         }
+
+    def _url(self, url: str) -> str:
+        return self.sieve.sift_ours(without_secrets(url))
 
     def print(self, to: Console) -> None:
         """Tell a person."""
@@ -170,13 +173,13 @@ class Report:
         for label, texts in (("because", finding.evidence), ("against", finding.against)):
             for at, text in enumerate(texts):
                 yield (label if at == 0 else ""), self._clean(text)
-        yield "do", self._clean(finding.remedy)
-        yield "see", self._clean(finding.reference)
+        yield "do", printable(finding.remedy, 2000)  # sifted, where it is not ours alone
+        yield "see", finding.reference
 
     def _short(self, findings: tuple[Finding, ...]) -> Iterator[tuple[str, str]]:
         for one in findings[:_OTHERS]:
             yield one.certainty.name.lower(), self._clean(one.summary)
-            yield "", self._clean(one.remedy)
+            yield "", printable(one.remedy, 2000)
         if len(findings) > _OTHERS:
             yield "", f"and {len(findings) - _OTHERS} more: see --json"
 
@@ -207,29 +210,30 @@ class Report:
                 yield "", self._clean(f"leads to {told['location']}")
 
     def _clean(self, text: str) -> str:
-        return printable(self.sieve.sift(text), 2000)
+        return printable(self.sieve.sift_ours(text), 2000)
 
 
 def _words_of(facts: Facts) -> list[tuple[str, str]]:
     return facts.last.words[:3] if facts.last is not None else []
 
 
-def _token_as_data(token: Reading) -> dict[str, Any]:
-    problems = {"problems": list(token.problems)} if token.problems else {}
-    return {"kind": token.kind, "shown": token.shown, "header": token.header, "claims": token.claims, **problems}
+def _token_as_data(token: Reading, sieve: Sieve) -> dict[str, Any]:
+    problems = {"problems": [sieve.sift_ours(one) for one in token.problems]} if token.problems else {}
+    header, claims = sifted(token.header, sieve.sift), sifted(token.claims, sieve.sift)
+    return {"kind": token.kind, "shown": token.shown, "header": header, "claims": claims, **problems}
 
 
 def _has_credential(exchange: Exchange) -> bool:
     return exchange.role == "introspection" or bool(credentials_of(exchange.url, exchange.sent.pairs))
 
 
-def sifted(value: Any, sieve: Sieve) -> Any:
-    """JSON whose strings have gone through the sieve."""
+def sifted(value: Any, sift: Callable[[str], str]) -> Any:
+    """JSON whose strings have gone through a sieve; names of members have not."""
     if isinstance(value, str):
-        return sieve.sift(value)
+        return sift(value)
     if isinstance(value, dict):
-        return {sieve.sift(str(name)): sifted(one, sieve) for name, one in value.items()}
-    return [sifted(one, sieve) for one in value] if isinstance(value, list | tuple) else value
+        return {str(name): sifted(one, sift) for name, one in value.items()}
+    return [sifted(one, sift) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _ms(seconds: float) -> str:

@@ -16,12 +16,11 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ._sifting import Sieve
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ._facts import Facts
+    from ._sifting import Sieve
 
 __all__ = ["Cause", "Certainty", "Diagnosis", "Finding", "diagnose"]
 
@@ -172,7 +171,7 @@ def diagnose(facts: Facts, causes: Iterable[Cause] | None = None) -> Diagnosis:
         from .causes import CAUSES
 
         causes = CAUSES
-    refused, sieve = is_refused(facts), Sieve.of(facts)
+    refused, sieve = is_refused(facts), facts.sieve
     found: list[Finding] = []
     for cause in causes:
         if not (refused or cause.when_accepted):
@@ -183,15 +182,16 @@ def diagnose(facts: Facts, causes: Iterable[Cause] | None = None) -> Diagnosis:
             logger.exception("the doctor's cause %s cannot deal with these facts: that is a defect", cause.id)
             continue
         if finding is not None:
-            found.append(_sifted(finding, sieve))
+            found.append(_sifted(finding, sieve, cause.remedy))
     return Diagnosis(findings=tuple(sorted(found, key=lambda one: -one.certainty)), facts=facts)
 
 
-def _sifted(finding: Finding, sieve: Sieve) -> Finding:
+def _sifted(finding: Finding, sieve: Sieve, remedy: str) -> Finding:
+    """What is said of this request; ids, references, and the remedy of every such finding are ours alone."""
     return replace(
         finding,
-        summary=" ".join(sieve.sift(finding.summary).split()),  # one line, for logs
-        evidence=tuple(map(sieve.sift, finding.evidence)),
-        against=tuple(map(sieve.sift, finding.against)),
-        remedy=sieve.sift(finding.remedy),
+        summary=" ".join(sieve.sift_ours(finding.summary).split()),  # one line, for logs
+        evidence=tuple(map(sieve.sift_ours, finding.evidence)),
+        against=tuple(map(sieve.sift_ours, finding.against)),
+        remedy=finding.remedy if finding.remedy == remedy else sieve.sift_ours(finding.remedy),
     )

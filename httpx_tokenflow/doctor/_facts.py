@@ -23,6 +23,7 @@ from httpx_tokenflow._challenges import Challenge, parse_challenges
 
 from ._comparing import is_refused_in_words
 from ._sent import Sent, credentials_of
+from ._sifting import Sieve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["UNSENDABLE", "Exchange", "Expected", "Facts", "Fields", "Refusal", "origin"]
 
 BODY_LIMIT = 16 * 1024  # characters of a body that are looked at
+_QUOTED = 200  # characters of a text that are shown
 
 UNSENDABLE = "a header value cannot be sent as it is"
 """In an exchange's failure: the client itself refused a value, and nothing was sent."""
@@ -41,12 +43,12 @@ REFUSING = frozenset({401, 403, 407, 419, 440, 498, 511})
 _PORTS = {"http": 80, "https": 443}
 # Members of a JSON body that tell of an error. Of single products: errorSummary Okta, fault and faultstring Apigee,
 # Message and errorMessage Amazon, exp and nbf Kong, messages djangorestframework-simplejwt, category HubSpot,
-# additional_unsuccessful_credentials Elasticsearch, error_chain Cloudflare.
+# root_cause and additional_unsuccessful_credentials Elasticsearch, error_chain Cloudflare.
 _TELLING = (
     "error_description", "message", "error", "detail", "title", "description", "reason", "code", "msg", "errors",
     "errorSummary", "error_summary", "fault", "faultstring", "Message", "errorMessage", "messages", "errorCode",
     "errorcode", "error_code", "category", "details", "attributes", "exp", "nbf",
-    "additional_unsuccessful_credentials", "error_chain",
+    "additional_unsuccessful_credentials", "root_cause", "error_chain",
 )  # fmt: skip
 
 
@@ -326,8 +328,22 @@ class Facts:
             return None
         for where, text in self.last.words:
             if re.search(pattern, text, re.IGNORECASE):
-                return f"{where} says {text[:200]!r}"
+                return f"{where} says {self.quoted(text)}"
         return None
+
+    @cached_property
+    def sieve(self) -> Sieve:
+        """Takes out of texts what they must not show."""
+        return Sieve.of(self)
+
+    def quoted(self, text: str, most: int = _QUOTED) -> str:
+        """A text from outside between quotes, as evidence may show it: without secrets, and then cut.
+
+        Args:
+            text: as it came.
+            most: characters that are shown.
+        """
+        return repr(self.sieve.sift(text[:BODY_LIMIT])[:most])
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "KEY_FIELDS", "NOTHING", "SCHEMES", "Sent", "canonical", "credentials_of", "is_key_field", "nearest_scheme",
+    "KEY_FIELDS", "NOTHING", "SCHEMES", "Sent", "canonical", "credentials_of", "is_harmless", "is_key_field",
+    "is_key_parameter", "is_misspelt", "nearest_scheme",
 ]  # fmt: skip
 
 SCHEMES = (
@@ -36,11 +37,38 @@ KEY_FIELDS = frozenset(
 NOTHING = frozenset({"undefined", "null", "none", "nil", "nan", "[object object]", "[object promise]"})
 """What programming languages write for a variable that has no value, in lower case."""
 
-_KEY_FIELD = re.compile(
-    r"(x-)?([a-z0-9]+-)*(api-?key|apitoken|api-token|auth-?token|access-?token|secret)|x-.*(key|token)"
+# Whole words of a name: X-Acme-Secret, CB-ACCESS-SIGN, AccessKey, X-Authorization, private_token, subscription-key.
+_KEY_NAME = re.compile(
+    r"(?:^|[-.])(?:(?:api|app|access|auth|client|secret|private|session|user|subscription|hapi|id|refresh)*"
+    r"(?:key|token|secret|password|passwd|pwd|passphrase|passcode|sign|signature|session|sessionid|credentials?|jwt)"
+    r"|auth(?:entication|enticate|ori[sz]ation|n|z)?|session-id|sessid|jsessionid|phpsessid|bearer|otp|app-?id)(?:$|[-.])"
 )
-_NO_KEY_FIELD = re.compile(r"csrf|xsrf|idempotency|websocket|continuation|page|sync|request-|trace")
-_QUERY = frozenset({"access_token", "api_key", "apikey", "api-key", "key", "token", "auth", "auth_token", "sig"})
+_NO_KEY_NAME = re.compile(
+    r"csrf|xsrf|idempotency|websocket|continuation|page|paging|next|cursor|sync|^(?:x-)?request-(?!token)|trace"
+    r"|sort|partition|primary|foreign|public|cache-key|surrogate|^proxy-auth|sign-?(?:in|up)|header|algorithm|expires"
+    r"|token-type|version|credential-provider|(?:amz|goog)-credential|key-?id$|^sec-(?!websocket-protocol)"
+)
+# What is a credential in a query, and would be none as a field.
+_QUERY = frozenset({"code", "sig", "ticket", "sid", "appkey", "apitoken", "hmac"})
+# A field that no credential is in: of HTTP itself, of browsers, of those who follow requests through a system.
+_HARMLESS = frozenset(
+    {
+        "user-agent", "host", "content-type", "content-length", "content-language", "content-encoding",
+        "content-disposition", "content-md5", "origin", "referer", "connection", "keep-alive", "cache-control",
+        "pragma", "te", "trailer", "transfer-encoding", "upgrade", "upgrade-insecure-requests", "range", "date",
+        "expect", "via", "forwarded", "dnt", "priority", "prefer", "max-forwards", "x-requested-with", "x-request-id",
+        "request-id", "x-correlation-id", "correlation-id", "traceparent", "tracestate", "idempotency-key",
+        "x-idempotency-key", "x-api-version", "api-version", "x-github-api-version", "anthropic-version", "x-amz-date",
+        "x-amz-content-sha256", "x-amz-target", "x-http-method-override", "x-real-ip", "last-event-id",
+    }
+)  # fmt: skip
+_HARMLESS_BEGIN = ("accept", "if-", "x-forwarded-", "access-control-request-", "x-b3-")
+_MEANT = "authorization"
+_NOT_MEANT = frozenset({"x-authorization", "proxy-authorization", _MEANT})  # fields that are in use
+_OTHERWISE = frozenset({"authentication", "http-authorization", "authorisation-header", "authorization-header"})
+_NAME_LIMIT = 100  # characters of a name that is looked at
+_LETTERS = 2  # that may be amiss in a misspelt name
+_LONG = 16  # characters of a parameter's value that may be a credential
 _CANONICAL = {scheme.lower(): scheme for scheme in SCHEMES}
 _MISSPELT = ("Bearer", "Basic", "Digest", "Negotiate", "Token")  # what people type by hand
 
@@ -62,6 +90,9 @@ class Sent:
     scheme: str = ""
     value: str = field(default="", repr=False)
 
+    def __repr__(self) -> str:
+        return f"<Sent in {self.place}{f', {self.scheme}' if canonical(self.scheme) else ''}>"
+
     def is_scheme(self, scheme: str) -> bool:
         """Whether it was sent with that scheme, in any spelling (RFC 9110 §11.1)."""
         return self.scheme.lower() == scheme.lower()
@@ -74,6 +105,8 @@ def credentials_of(url: str, fields: Iterable[tuple[str, str]]) -> tuple[Sent, .
         lower = name.lower()
         if lower == "authorization":
             found.append(_in_authorization(raw))
+        elif is_misspelt(lower):
+            found.append(replace(_in_authorization(raw), place=name))
         elif lower == "cookie" or is_key_field(lower):
             found.append(Sent("Cookie" if lower == "cookie" else name, raw, "", raw))
     try:
@@ -81,7 +114,7 @@ def credentials_of(url: str, fields: Iterable[tuple[str, str]]) -> tuple[Sent, .
         pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=200)
     except ValueError:
         return tuple(found)
-    found += [Sent(f"?{name}", raw, "", raw) for name, raw in pairs if name.lower() in _QUERY]
+    found += [Sent(f"?{name}", raw, "", raw) for name, raw in pairs if is_key_parameter(name)]
     if "@" in parts.netloc:
         person = unquote(parts.netloc.rpartition("@")[0])
         found.append(Sent("URL", person, "Basic", base64.b64encode(person.encode("utf-8", "replace")).decode()))
@@ -91,7 +124,46 @@ def credentials_of(url: str, fields: Iterable[tuple[str, str]]) -> tuple[Sent, .
 def is_key_field(name: str) -> bool:
     """Whether a field of that name is one that a key or token is sent in: a known one, or one that is called so."""
     lower = name.lower().replace("_", "-")  # as variables of the environment have it
-    return lower in KEY_FIELDS or (_KEY_FIELD.fullmatch(lower) is not None and not _NO_KEY_FIELD.search(lower))
+    return lower in KEY_FIELDS or (lower != _MEANT and _is_called_so(name))
+
+
+def is_key_parameter(name: str) -> bool:
+    """Whether a parameter of that name in a query is one that a key, a token or a signature is sent in."""
+    return name.lower() in _QUERY or _is_called_so(name)
+
+
+def _is_called_so(name: str) -> bool:
+    """X-Acme-Secret, CB-ACCESS-KEY, apiSecretAccessKey, X-Amz-Signature: the words of a name tell."""
+    if len(name) > _NAME_LIMIT:
+        return False
+    lower = name.lower().replace("_", "-")
+    return _KEY_NAME.search(lower) is not None and not _NO_KEY_NAME.search(lower)
+
+
+def is_misspelt(name: str) -> bool:
+    """Whether a field of that name was meant to be `Authorization`: two letters amiss at most, or another word."""
+    lower = name.lower().replace("_", "-")
+    if lower in _OTHERWISE:
+        return True
+    return (
+        lower not in _NOT_MEANT and abs(len(lower) - len(_MEANT)) <= _LETTERS and _distance(lower, _MEANT) <= _LETTERS
+    )
+
+
+def is_harmless(name: str, value: str = "") -> bool:
+    """Whether nobody sends a credential there: a field of HTTP itself, a parameter ("?…") with a plain value.
+
+    A parameter is told by its value, since names of parameters are anybody's: digits and letters, 16 or more, may be
+    one. A value without a name ("?" alone) always may.
+    """
+    if not name.startswith("?"):
+        lower = name.lower()
+        begins = lower.startswith(_HARMLESS_BEGIN) or (lower.startswith("sec-") and lower != "sec-websocket-protocol")
+        return lower in _HARMLESS or begins
+    if is_key_parameter(name[1:]) or name == "?":
+        return False
+    looks = len(value) >= _LONG and re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
+    return not looks or "://" in value
 
 
 def canonical(scheme: str) -> str | None:

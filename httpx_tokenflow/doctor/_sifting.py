@@ -2,32 +2,63 @@
 
 Rules.
 
-1. A secret is every credential that was sent, whole and in its parts, and in the spellings of a form, a URL and JSON;
-   every cookie that was received; what the person gave as a secret; and whatever looks like a JWT.
-2. The claims of a token are no secret: they are what the doctor is for. Its signature is.
+1. A secret is what was sent in a header field that is not known to be harmless, whole and in its parts; every value
+   of a query from five characters on; user and password of a URL, what is behind a `;` in its path, and what looks
+   random in it, in `Location` as well; every cookie that was received, unless it is a plain word; what the person
+   gave as a secret; and whatever looks like a JWT.
+2. It is hidden in any case of its letters, in the spellings of a form, a URL, JSON, HTML and Python, in base64 and
+   hex; and of a long one every run of eight characters, so that what was cut or wrapped shows no piece. What is to
+   be cut is sifted first all the same.
+3. The claims of a token are no secret: they are what the doctor is for. Its signature is.
+4. What comes from outside is sifted of all (`sift`). In sentences of ours (`sift_ours`) a secret that is a plain word
+   is hidden only between quotes: else who has the password "password", or a server that names a cookie, could choose
+   what is read. Names in our JSON, ids and titles are not sifted at all.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
+from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit, urlunsplit
 
 from httpx_tokenflow._answers import forms_of
 
-from ._sent import NOTHING, SCHEMES, credentials_of, is_key_field, nearest_scheme
+from ._sent import NOTHING, SCHEMES, credentials_of, is_harmless, nearest_scheme
 
 if TYPE_CHECKING:
-    from ._facts import Facts
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["Sieve", "without_secrets"]
+    from ._facts import Exchange, Facts
 
-_SHORT = 4  # a secret that has no more characters than that is a word, and hiding it would hide the text
+__all__ = ["Sieve", "secrets_of_url", "without_secrets"]
+
+_SHORT = 4  # characters: what is shorter cannot be told from the text around it
+_LEAST_VALUE = 5  # characters of a query's value, or of a field that is not known
+_LEAST_RECEIVED = 8  # characters of what a server chose
+_CLEAR = 6  # characters: what is shorter is hidden in sentences of ours between quotes only
+_RUN = 8  # characters of a long secret that are hidden wherever they are
+_LONG = 16  # characters of a secret that is long
+_RANDOM = 20  # characters of a path that may be a credential
+_MOST = 64 * 1024  # characters of one secret whose runs are looked for
+_PIECES = 40  # parts of one word
 _JWT = re.compile(r"\bey[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3}")
-_WORDS = frozenset(scheme.lower() for scheme in SCHEMES)
-_LONG_FIELDS = frozenset({"cookie", "authorization", "proxy-authorization", "dpop"})
+_WORD = re.compile(r"[A-Za-z]+(?:[-_. ][A-Za-z]+){0,2}|[\d.]{1,7}")
+_QUOTED = re.compile(r"(?<!\w)(['\"])(.*?)\1(?!\w)", re.DOTALL)
+_PATH_PART = re.compile(rf"[A-Za-z0-9_~%+=:.-]{{{_RANDOM},}}")
+_AROUND = "\"'<>,;[](){}"
+# Parameters of Authorization that say how, and not what (RFC 7616, RFC 9421, RFC 5849, AWS).
+_HOW = re.compile(
+    r"\b(?:realm|algorithm|qop|uri|nc|charset|headers|signedheaders|credential|version|oauth_version|token_type"
+    r"|oauth_signature_method|oauth_timestamp|grant_type|expires_in)\"?\s*[=:]\s*(?:\"[^\"]*\"|[^,;\s}]*)",
+    re.IGNORECASE,
+)
+_KNOWN = frozenset(scheme.lower() for scheme in SCHEMES) | NOTHING
+_FOLDED = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # as many characters as before
 
 
 class Sieve:
@@ -37,10 +68,14 @@ class Sieve:
         secrets: what no text may show.
     """
 
-    def __init__(self, secrets: frozenset[str]) -> None:
-        forms = {form for secret in secrets if len(secret) > _SHORT for form in forms_of(secret)}
-        # One may be a part of another: the longest first.
-        self._forms = sorted((form for form in forms if len(form) > _SHORT), key=len, reverse=True)
+    def __init__(self, secrets: Iterable[str]) -> None:
+        kept = {one for one in secrets if len(one) >= _SHORT and one.lower() not in _KNOWN}
+        words = {one for one in kept if len(one) < _CLEAR or _is_word(one)}
+        self._forms = _forms(kept - words)
+        self._words = _forms(words)
+        self._runs = frozenset(
+            text[at : at + _RUN] for one in kept for text in _long(one) for at in range(len(text) - _RUN + 1)
+        )
 
     @classmethod
     def of(cls, facts: Facts) -> Sieve:
@@ -49,50 +84,210 @@ class Sieve:
         if facts.carried is not None:
             secrets |= _parts(facts.carried.raw)
         for exchange in facts.exchanges:
-            for sent in credentials_of(exchange.url, exchange.sent.pairs):
-                secrets |= _parts(sent.raw)
-            for name, value in exchange.sent:
-                if name.lower() in _LONG_FIELDS or is_key_field(name):
-                    secrets |= _parts(value)
-            for cookie in exchange.received.get_list("Set-Cookie"):
-                secrets.add(cookie.partition(";")[0].partition("=")[2].strip())
-        return cls(frozenset(secrets))
+            secrets.update(_of_exchange(exchange))
+        return cls(secrets)
 
     def sift(self, text: str) -> str:
-        """`text` without secrets, and printable."""
-        for form in self._forms:
-            text = text.replace(form, "***")
-        text = _JWT.sub("***", text)
-        if text.isprintable():
-            return text
-        return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
+        """`text`, which comes from outside, without secrets, and printable."""
+        folded = text.translate(_FOLDED)
+        spans = [*_found(self._forms, folded), *_found(self._words, folded), *self._runs_in(folded)]
+        return _printable(_without(text, spans))
+
+    def sift_ours(self, text: str) -> str:
+        """A sentence of ours, in which something from outside is quoted, likewise (rule 4)."""
+        folded = text.translate(_FOLDED)
+        quoted = [match.span(2) for match in _QUOTED.finditer(text)]
+        words = [(begin + at, begin + to) for begin, end in quoted for at, to in self._words_in(folded[begin:end])]
+        runs = [(at, to) for at, to in self._runs_in(folded) if _is_mixed(folded[at:to]) or _is_in(quoted, at, to)]
+        return _printable(_without(text, [*_found(self._forms, folded), *words, *runs]))
+
+    def _words_in(self, folded: str) -> Iterator[tuple[int, int]]:
+        return _found(self._words, folded)
+
+    def _runs_in(self, folded: str) -> list[tuple[int, int]]:
+        """Where pieces of long secrets are; pieces that overlap are one."""
+        found: list[tuple[int, int]] = []
+        for at in range(len(folded) - _RUN + 1) if self._runs else ():
+            if folded[at : at + _RUN] in self._runs:
+                if found and at <= found[-1][1]:
+                    found[-1] = (found[-1][0], at + _RUN)
+                else:
+                    found.append((at, at + _RUN))
+        return found
+
+
+def _found(forms: Iterable[str], folded: str) -> Iterator[tuple[int, int]]:
+    for form in forms:
+        at = folded.find(form)
+        while at >= 0:
+            yield at, at + len(form)
+            at = folded.find(form, at + len(form))
+
+
+def _without(text: str, spans: list[tuple[int, int]]) -> str:
+    """`text` with three asterisks for each of the spans, those of JWTs among them."""
+    spans = sorted([*spans, *(match.span() for match in _JWT.finditer(text))])
+    joined: list[tuple[int, int]] = []
+    for begin, end in spans:
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((begin, end))
+    bounds = [(0, 0), *joined, (len(text), len(text))]
+    return "***".join(text[left[1] : right[0]] for left, right in pairwise(bounds))
+
+
+def _is_in(quoted: list[tuple[int, int]], at: int, to: int) -> bool:
+    return any(begin <= at and to <= end for begin, end in quoted)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
+
+
+def _is_word(text: str) -> bool:
+    """A word or three of a language, or a small number: our sentences have such."""
+    return len(text) <= 2 * _RANDOM and _WORD.fullmatch(text) is not None
+
+
+def _is_mixed(text: str) -> bool:
+    return re.search(r"\d", text) is not None and re.search(r"[A-Za-z]", text) is not None
+
+
+def _forms(secrets: Iterable[str]) -> tuple[str, ...]:
+    """All spellings of the secrets, in lower case."""
+    found = {form.translate(_FOLDED) for secret in secrets for form in _spellings(secret)}
+    return tuple(form for form in found if len(form) >= _SHORT)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    for one in {secret, unquote(secret, errors="replace"), unquote_plus(secret, errors="replace")}:
+        yield from forms_of(one)
+        html = escape(one)
+        yield from (html, escape(one, quote=False), html.replace("&#x27;", "&#39;"), html.replace("&quot;", "&#34;"))
+        yield from (repr(one)[1:-1], json.dumps(one).replace("/", "\\/")[1:-1], one.replace('"', '\\"'))
+    yield secret.rstrip("=")
+    yield from _encoded(secret)
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    raw = secret.encode("utf-8", "replace")
+    yield base64.b64encode(raw).decode().rstrip("=")
+    yield base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    yield raw.hex()
+
+
+def _long(secret: str) -> Iterator[str]:
+    """The spellings whose runs are hidden; a URL has too much in common with others, and so has a plain word."""
+    if len(secret) < _LONG or _is_word(secret) or "://" in secret:
+        return
+    if re.search(r"[\s,;&]", secret) and len(secret.split()) < len(secret) / 4:
+        return  # it is put together: the parts are secrets by themselves
+    for text in (secret, *_encoded(secret)):
+        yield text[:_MOST].translate(_FOLDED)
+
+
+def _of_exchange(exchange: Exchange) -> Iterator[str]:
+    """What is secret in a request and its answer (rule 1)."""
+    yield from secrets_of_url(exchange.url)
+    for sent in credentials_of(exchange.url, exchange.sent.pairs):
+        yield from _parts(sent.raw)
+    for name, value in exchange.sent:
+        if name.lower() in {"referer", "origin"}:
+            yield from secrets_of_url(value)
+        elif not is_harmless(name):
+            yield from (one for one in _parts(value) if len(one) >= _SHORT)
+    received = [
+        cookie.partition(";")[0].partition("=")[2].strip() for cookie in exchange.received.get_list("Set-Cookie")
+    ]
+    for location in exchange.received.get_list("Location"):
+        received += secrets_of_url(location)
+    yield from (one for one in received if len(one) >= _LEAST_RECEIVED and not (one.islower() and one.isalpha()))
+
+
+def secrets_of_url(url: str) -> set[str]:
+    """What is secret in a URL: user and password, the values of its query, and what looks random in its path."""
+    try:
+        parts = urlsplit(url)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=200)
+        pairs += parse_qsl(parts.fragment, keep_blank_values=True, max_num_fields=200)
+    except ValueError:
+        return {url}
+    found = {value or name for name, value in pairs if value or f"{name}=" not in url}
+    found |= {raw.partition("=")[2] or raw for raw in parts.query.split("&") if not raw.endswith("=")}
+    for segment in parts.path.split("/"):
+        plain, *behind = segment.split(";")
+        found |= {one.partition("=")[2] or one for one in behind}
+        found |= {one for one in _PATH_PART.findall(plain) if _is_mixed(one)}
+    found |= {unquote(one, errors="replace") for one in found}
+    if "@" in parts.netloc:
+        found |= _of_person(unquote(parts.netloc.rpartition("@")[0], errors="replace"))
+    return {one for one in found if len(one) >= _LEAST_VALUE or (len(one) == _SHORT and not one.isalpha())}
 
 
 def without_secrets(url: str) -> str:
-    """`url` as it may be shown: without user, password, and the values of its query."""
+    """`url` as it may be shown: without user and password, values of its query, and what looks random in its path."""
     try:
         parts = urlsplit(url)
         pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=200)
     except ValueError:
         return "a URL that cannot be read"
     host = parts.netloc.rpartition("@")[2]
-    query = "&".join(f"{name}=…" for name, _ in pairs)
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))
+    named = {unquote_plus(one.partition("=")[0]) for one in parts.query.split("&") if "=" in one}
+    query = "&".join(f"{_shown(name)}=…" if name in named else "…" for name, _ in pairs)
+    path = "/".join(_shown(segment) for segment in parts.path.split("/"))
+    return urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def _shown(segment: str) -> str:
+    """A segment of a path, or a parameter's name."""
+    plain, semicolon, _ = segment.partition(";")
+    return _PATH_PART.sub(lambda match: "…" if _is_mixed(match[0]) else match[0], plain) + (";…" if semicolon else "")
 
 
 def _parts(value: str) -> set[str]:
     """A credential's parts that are secrets by themselves."""
-    found = {value, value.strip(), *(word.strip("\"'<>,;") for word in value.split())}
     scheme, space, rest = value.strip().partition(" ")
-    if space and rest.strip() and nearest_scheme(scheme) is not None:
-        found.discard(scheme.strip("\"'<>,;"))  # a scheme, or a word that was meant to be one, is none
-    for pair in value.split(";"):  # cookies
-        found.add(pair.partition("=")[2].strip())
+    is_scheme = bool(space and rest.strip()) and nearest_scheme(scheme) is not None
+    told = _HOW.sub(" ", rest if is_scheme else value)
+    found = {value, value.strip(), rest.strip() if is_scheme else "", *_pieces(told)}
+    access = re.search(r"\bcredential=([^/,;\s]+)", value, re.IGNORECASE)
+    found |= {access[1]} if access else set()
     for word in list(found):
-        try:
-            decoded = base64.b64decode(word, validate=True).decode()
-        except (ValueError, binascii.Error):
-            continue
-        if ":" in decoded:  # Basic, RFC 7617 §2
-            found |= {decoded, decoded.partition(":")[2]}
-    return {one for one in found if one.lower() not in _WORDS and one.lower() not in NOTHING}
+        decoded = _decoded(word)
+        if ":" in decoded:  # Basic, RFC 7617 §2; ApiKey, Elasticsearch
+            found |= _of_person(decoded)
+    return {one for one in found if len(one) > _SHORT or (len(one) == _SHORT and not one.isalpha())}
+
+
+def _pieces(value: str) -> Iterator[str]:
+    """Words, and what is behind `:` and `=` in them; names in front of these are none."""
+    for word in re.split(r"[\s,;&]+", value):
+        yield word.strip(_AROUND)
+        pieces = re.split(r"[:=\"']+", word, maxsplit=_PIECES)
+        yield from pieces[1:]
+        yield from (pieces[0],) if _is_mixed(pieces[0]) and len(pieces[0]) >= _LEAST_RECEIVED else ()
+        cut = re.search(r"[:=]", word)
+        if cut is not None:
+            yield word[cut.end() :].strip(_AROUND)
+    for pair in value.split(";"):  # cookies, which may have blanks in them
+        yield pair.partition("=")[2].strip()
+
+
+def _of_person(userinfo: str) -> set[str]:
+    """User and password; a user by itself is a secret where it is all there is, or looks like a key."""
+    user, _, password = userinfo.partition(":")
+    found = {userinfo, password}
+    if not password or len(user) >= _LONG or (_is_mixed(user) and len(user) >= 2 * _LEAST_VALUE):
+        found.add(user)
+    return found
+
+
+def _decoded(word: str) -> str:
+    try:
+        padded = word.translate({45: 43, 95: 47}).rstrip("=")
+        return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode()
+    except (ValueError, binascii.Error):
+        return ""

@@ -1,0 +1,178 @@
+"""What the doctor hides, and what it does not: secrets in what was sent, cut, spelt otherwise, and our own words."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+
+import httpx
+import pytest
+
+from httpx_tokenflow.doctor import explain
+from httpx_tokenflow.doctor._facts import Exchange, Facts, Fields
+from httpx_tokenflow.doctor._sent import Sent, credentials_of
+from httpx_tokenflow.doctor._sifting import Sieve, without_secrets
+
+SECRET = "Zq9-hunter-SECRETvalue-7731"
+LONG = "Q7" + "k3JdPz" * 60
+SAYS = "authentication required, invalid token: "
+
+
+def told(fields: list[tuple[str, str]], echo: str, url: str = "https://api.example/v1", **received: str) -> str:
+    """All that is explained of a request whose credential the server gives back, and its words as evidence has them."""
+    answer = httpx.Response(
+        401, json={"message": SAYS + echo}, headers=received, request=httpx.Request("GET", url, headers=fields)
+    )
+    diagnosis = explain(answer)
+    return f"{json.dumps(diagnosis.to_dict(), ensure_ascii=False)} {diagnosis.facts.said('authentication')}"
+
+
+def facts_of(fields: list[tuple[str, str]], url: str = "https://api.example/v1", **received: str) -> Facts:
+    one = Exchange(url=url, sent=Fields(fields), status=401, received=Fields(received.items()))
+    return Facts(exchanges=(one,))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization", "X-Acme-Secret", "X-Authorization", "Authentication", "AccessKey", "Fastly-Key", "Token",
+        "CB-ACCESS-SIGN", "apiSecretAccessKey", "Proxy-Authorization", "X-Jwt-Assertion", "X-Made-Up", "Cookie",
+    ],
+)  # fmt: skip
+def test_any_field_may_carry_a_secret(name):
+    """The value of a field that is not known to be harmless is not shown when the server repeats it."""
+    assert "hunter" not in told([(name, SECRET)], SECRET)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"ApiKey id:{SECRET}",
+        "ApiKey " + base64.b64encode(f"id:{SECRET}".encode()).decode(),
+        f'Token token="{SECRET}"',
+        f'OAuth oauth_consumer_key="u",oauth_signature="{SECRET}"',
+        f'Digest username="u", realm="api", response="{SECRET}"',
+        f"AWS4-HMAC-SHA256 Credential=AKIA/x,SignedHeaders=host,Signature={SECRET}",
+        f'Bearer {{"access_token":"{SECRET}","token_type":"bearer"}}',
+        "Basic " + base64.b64encode(f"{SECRET}:".encode()).decode(),
+    ],
+)
+def test_the_parts_of_a_credential_are_secrets(value):
+    """What stands in a credential behind a name, a colon or a quote is not shown by itself."""
+    assert "hunter" not in told([("Authorization", value)], SECRET)
+
+
+@pytest.mark.parametrize(
+    ("password", "echo"),
+    [
+        (SECRET, SECRET.upper()),
+        (SECRET, base64.b64encode(SECRET.encode()).decode()),
+        (SECRET, SECRET.encode().hex()),
+        (SECRET, base64.b64encode(f"bob:{SECRET}".encode()).decode().rstrip("=")),
+        ('p"q<r~s&41-tail', escape('p"q<r~s&41-tail')),
+        ('p"q<r~s&41-tail', 'p"q<r~s&41-tail'),
+        ("8a1Z", "8a1Z"),
+        (SECRET, SECRET[:-1]),
+        (SECRET, SECRET[:14] + "..."),
+        (LONG, LONG[:76] + "\n" + LONG[76:152]),
+    ],
+)
+def test_a_secret_is_known_in_any_spelling(password, echo):
+    """Other letters, base64, hex, HTML, a short one, or a piece of it: none is shown."""
+    basic = base64.b64encode(f"bob:{password}".encode()).decode()
+    shown = told([("Authorization", f"Basic {basic}")], echo)
+    assert SAYS in shown
+    assert echo[:8].strip() not in shown
+
+
+@pytest.mark.parametrize("before", [0, 150, 190])
+def test_what_is_cut_is_sifted_first(before):
+    """A long credential that does not fit into what is quoted shows no piece of seven characters either."""
+    facts = facts_of([("Authorization", f"Bearer {LONG}")])
+    shown = facts.quoted("x " * (before // 2) + LONG)
+    assert "***" in shown
+    assert all(LONG[at : at + 4] not in shown for at in range(len(LONG) - 3))
+
+
+def test_said_is_sifted_before_it_is_cut():
+    """The words that a cause quotes end with the mask, and not with the beginning of a credential."""
+    body = json.dumps({"message": SAYS + "x" * (197 - len(SAYS)) + LONG})
+    one = Exchange(sent=Fields([("Authorization", f"Bearer {LONG}")]), status=401, body=body)
+    said = Facts(exchanges=(one,)).said("authentication required")
+    assert said is not None
+    assert said.endswith("x***'")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://api.example/bot{SECRET}/getMe",
+        f"https://api.example/x?{SECRET}",
+        f"https://api.example/x;jsessionid={SECRET}",
+        f"https://api.example/x?deploy={SECRET}",
+        f"https://{SECRET}:x@api.example/",
+        f"https://api.example/x?a=1#access_token={SECRET}",
+    ],
+)
+def test_secrets_in_urls(url):
+    """Wherever in a URL it is, a secret is neither shown with the URL nor in words that repeat it, sent or received."""
+    assert "hunter" not in without_secrets(url)
+    assert "hunter" not in told([("Accept", "*/*")], SECRET, url)
+    assert "hunter" not in Sieve.of(facts_of([], Location=url)).sift(f"moved: {SECRET}")
+
+
+def test_urls_are_shown_as_far_as_they_may_be():
+    """Paths, names of parameters and hosts stay; a parameter without a value of its own is three dots."""
+    assert (
+        without_secrets("https://a:b@api.example/v1/users?page=2&SECRETVALUE")
+        == "https://api.example/v1/users?page=…&…"
+    )
+    assert without_secrets("https://api.example/x;v=1/y#top") == "https://api.example/x;…/y"
+    assert without_secrets("https://api.example/.well-known/openid-configuration").endswith("/openid-configuration")
+
+
+def test_a_password_that_is_a_word_hides_nothing_of_ours():
+    """With the password "password" ids, titles and our sentences are whole, and the server's word is hidden."""
+    facts = facts_of([("Authorization", "Basic " + base64.b64encode(b"bob:password").decode())])
+    assert facts.sieve.sift_ours("the user name or password is not accepted") == (
+        "the user name or password is not accepted"
+    )
+    assert facts.sieve.sift_ours("the body says 'no password'") == "the body says 'no ***'"
+    assert facts.sieve.sift("no password") == "no ***"
+    shown = told([("Authorization", "Basic Ym9iOnBhc3N3b3Jk")], "", **{"WWW-Authenticate": 'Basic realm="x"'})
+    assert "wrong-password" in shown
+
+
+def test_a_server_does_not_choose_what_is_hidden():
+    """A cookie that is a word, or short, is no secret; a long one is."""
+    sieve = Sieve.of(facts_of([], **{"Set-Cookie": "a=causes; Path=/"}))
+    assert sieve.sift("the causes") == "the causes"
+    assert Sieve.of(facts_of([], **{"Set-Cookie": f"a={SECRET}; Path=/"})).sift(f"not {SECRET}") == "not ***"
+
+
+def test_our_own_words_are_not_hidden_for_a_run():
+    """A credential that is made of words hides runs of them in the words of others only."""
+    sieve = Sieve(["my-authorization-token-for-tests-1"])
+    assert sieve.sift_ours("Authorization has a token") == "Authorization has a token"
+    assert sieve.sift("bad my-authorizati") == "bad ***"
+
+
+def test_harmless_values_are_shown():
+    """What a browser or HTTP itself sends is no secret."""
+    fields = [("Accept", "application/json"), ("User-Agent", "python-httpx/0.28"), ("X-Request-Id", "8f3a6c1e5b7d")]
+    assert "application/json python-httpx/0.28 8f3a6c1e5b7d" in told(
+        fields, "application/json python-httpx/0.28 8f3a6c1e5b7d"
+    )
+
+
+def test_a_repr_shows_no_credential():
+    """A credential without a scheme whose first word looks like one is not in the repr."""
+    assert SECRET not in repr(credentials_of("", [("Authorization", f"{SECRET} x")])[0])
+    assert repr(Sent("Authorization", "Bearer x", "Bearer", "x")) == "<Sent in Authorization, Bearer>"
+
+
+def test_a_long_text_is_sifted_in_time():
+    """Texts and secrets of many kilobytes end; the bound only catches a hang."""
+    sieve = Sieve([LONG * 50, "a" * 20_000])
+    assert sieve.sift("b" * 16_000 + "a" * 16_000) == "b" * 16_000 + "***"
