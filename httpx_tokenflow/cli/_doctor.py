@@ -202,6 +202,8 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
 @contextmanager
 def looking() -> Iterator[None]:
     """In here, what goes wrong ends the command: with one sentence, and status 2."""
+    if sys.stdout is None:  # the shell has closed it: the exit status is the answer
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as the process is
     logging.getLogger("httpx_tokenflow").addHandler(logging.NullHandler())  # what is to be told, we tell
     try:
         yield

@@ -567,6 +567,20 @@ def test_what_belongs_to_a_connection_is_not_sent(ask, pair):
     assert name in json.loads(ended.stdout)["remarks"][0]
 
 
+@pytest.mark.parametrize("more", ["", "--json"])
+def test_a_closed_output_leaves_the_exit_status(more):
+    """Where the shell has closed standard output, nothing is told, and the status says whether all is well."""
+    for status, answer in ((0, wanting(f"Bearer {TOKEN}")), (1, refusing())):
+        with serve(answer) as origin:
+            ended = subprocess.run(
+                ["/bin/sh", "-c", f'exec "$0" doctor "$1" --token "$2" {more} >&-', str(COMMAND), origin, TOKEN],
+                stderr=subprocess.PIPE,
+                check=False,
+                timeout=60,
+            )
+        assert (ended.returncode, ended.stderr) == (status, b"")
+
+
 HOSTILE = "\x1b]0;owned\x07\x1b[31m\x9b31m[bold red]x[/] [link=http://evil.example]y[/link] \u202e\u2066\r\x08"
 
 
