@@ -96,7 +96,7 @@ class Asked:
         """Whether something in it may be one, by its name, or as it is long and looks random."""
         query = parse_qsl(urlsplit(self.url).query, keep_blank_values=True)
         fields = ((name, value) for name, value in self.fields if not _HARMLESS.fullmatch(name.lower()))
-        return any(_SECRET_NAME.search(name) or _is_random(value) for name, value in (*query, *fields))
+        return any(_SECRET_NAME.search(name) or is_random(value) for name, value in (*query, *fields))
 
     @property
     def has_authorization(self) -> bool:
@@ -307,6 +307,6 @@ def token_of(option: str | None, asked: Asked) -> tuple[str | None, str | None]:
     return (from_input("--token -") if option == "-" else option), None
 
 
-def _is_random(value: str) -> bool:
+def is_random(value: str) -> bool:
     """Such as keys are: one long word of letters and digits."""
     return re.fullmatch(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9._~+/=-]{16,}", value.strip()) is not None

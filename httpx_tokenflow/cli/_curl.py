@@ -10,11 +10,13 @@ Rules.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from httpx_tokenflow import ConfigurationError
 
+from ._asked import is_random
 from ._shell import words_of
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ _SHORT = {
     "0": "http1.0", "1": "tlsv1", "q": "disable", "j": "junk-session-cookies", "Z": "parallel", "R": "remote-time",
     ":": "next",
 }  # fmt: skip
+_OPTION = re.compile(r"-[A-Za-z0-9]|--[a-z][a-z0-9.-]{0,30}")  # what may be quoted; some put the secret there
 _KEPT = {"method": "named", "user": "user", "cacert": "cacert", "upload": "upload"}
 _FIELDS = {"agent": ("User-Agent", ""), "referer": ("Referer", ""), "bearer": ("Authorization", "Bearer ")}
 _WITHOUT_VALUE = frozenset({"get", "head", "insecure", "flag"})
@@ -178,7 +181,7 @@ class _Reader:
         is_off = name.startswith("no-") and name not in _LONG
         what = _LONG.get(name.removeprefix("no-") if is_off else name)
         if what is None or (is_off and what not in {"flag", "insecure"}):
-            raise _unknown(spelt if spelt.isprintable() and len(spelt) < 40 else "one")
+            raise _unknown(spelt if _OPTION.fullmatch(spelt) and not is_random(name) else "one")
         if is_off:
             self.curl.is_insecure = self.curl.is_insecure and what != "insecure"
         elif what in _WITHOUT_VALUE:

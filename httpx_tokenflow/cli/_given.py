@@ -9,6 +9,7 @@ Rules.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote_plus, urlsplit
@@ -20,7 +21,7 @@ from httpx_tokenflow.doctor import Expected, Fields
 from httpx_tokenflow.doctor._facts import origin
 from httpx_tokenflow.doctor._sifting import without_secrets
 
-from ._asked import basic, from_input, parsed_url
+from ._asked import basic, from_input, is_random, parsed_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +43,7 @@ __all__ = [
     "wanted_by",
 ]
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,40}")
 _LONG = 16  # characters of a query's value that may be a secret
 
 
@@ -71,9 +73,18 @@ def profile_of(name: str | None, config: Path | None) -> Profile | None:
     """The profile of that name, if one was named."""
     if name is None:
         return None
+    from ._profile_file import config_path, read_config
     from ._profiles import load_profile
 
+    path = config_path(config)
+    if name not in read_config(path) and not _is_name(name):
+        raise ConfigurationError(f"--profile: there is no profile of that name in {path}")
     return load_profile(name, config)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a message may quote it: some give the secret itself where its name is to be."""
+    return _NAME.fullmatch(text) is not None and not is_random(text)
 
 
 def check_resource(known: Profile, url: str) -> None:
@@ -149,7 +160,8 @@ def secret_of(option: str | None, variable: str | None, what: str) -> str | None
     value = os.environ.get(variable)
     if not value:
         state = "empty" if value == "" else "not set"
-        raise ConfigurationError(f"{what}-env: the environment variable {variable} is {state}")
+        named = f" {variable}" if _is_name(variable) else ""
+        raise ConfigurationError(f"{what}-env: the environment variable{named} is {state}")
     return value
 
 

@@ -70,8 +70,8 @@ class _Found:
 
 
 def inspect(
-    token: Annotated[
-        str | None, typer.Argument(metavar="TOKEN", help="The token; - or none for standard input.")
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="TOKEN", help="The token; - or none for standard input.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: a list of tokens.")] = False,
 ) -> None:
@@ -92,7 +92,8 @@ def inspect(
     """
     status = 2
     with looking():
-        text = from_input("the token") if token in {None, "-"} else str(token)
+        # Without quotes, a shell makes several words of "Bearer …": typer would quote them, and they are the secret.
+        text = from_input("the token") if not words or words == ["-"] else " ".join(words)
         found, now = list(_tokens_in(text)), time.time()
         status = 1 if any(one.problems(now) for one in found) else 0
         if as_json:

@@ -183,6 +183,13 @@ def test_nothing_is_cleaned_on_the_way_in(ask, token, cause):
             ),
             "must be https",
         ),
+        (("{url}", "--client-secret-env", SECRET), "the environment variable is not set"),
+        (("{url}", "--refresh-token-env", SECRET, "--token-endpoint", "{url}", "--client-id", "x"), "is not set"),
+        (("{url}", "--profile", SECRET), "no profile of that name"),
+        (("{url}", "--profile", f"-{SECRET}"), "no profile of that name"),
+        (("--", "curl", "{url}", f"--{SECRET}"), "does not know: one;"),
+        (("--", "curl", "{url}", f"--{SECRET}=x"), "does not know: one;"),
+        (("--", "curl", "{url}", f"--no-{SECRET}"), "does not know: one;"),
         (("--", "curl", "-d", "a=1", "{url}"), "the doctor only reads"),
         (("--", "curl", "{url}", "--frob"), "--frob"),
         (("--", "curl", "{url}", "-H", f"X: {SECRET}\x1b[31m"), "control character"),
@@ -567,18 +574,17 @@ def test_what_belongs_to_a_connection_is_not_sent(ask, pair):
     assert name in json.loads(ended.stdout)["remarks"][0]
 
 
-@pytest.mark.parametrize("more", ["", "--json"])
-def test_a_closed_output_leaves_the_exit_status(more):
+@pytest.mark.parametrize(("more", "status", "answer"), [("--json", 0, lambda _request: Reply()), ("", 1, refusing())])
+def test_a_closed_output_leaves_the_exit_status(more, status, answer):
     """Where the shell has closed standard output, nothing is told, and the status says whether all is well."""
-    for status, answer in ((0, wanting(f"Bearer {TOKEN}")), (1, refusing())):
-        with serve(answer) as origin:
-            ended = subprocess.run(
-                ["/bin/sh", "-c", f'exec "$0" doctor "$1" --token "$2" {more} >&-', str(COMMAND), origin, TOKEN],
-                stderr=subprocess.PIPE,
-                check=False,
-                timeout=60,
-            )
-        assert (ended.returncode, ended.stderr) == (status, b"")
+    with serve(answer) as origin:
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$0" doctor "$1" --token "$2" {more} >&-', str(COMMAND), origin, TOKEN],
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert (ended.returncode, ended.stderr) == (status, b"")
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31m\x9b31m[bold red]x[/] [link=http://evil.example]y[/link] \u202e\u2066\r\x08"

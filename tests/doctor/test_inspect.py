@@ -34,6 +34,24 @@ def made(header=None, **claims):
 
 
 @pytest.mark.parametrize(
+    "words", [("Bearer", OPAQUE), ("Authorization:", "Bearer", OPAQUE), ("-H", f"Authorization: Bearer {OPAQUE}")]
+)
+def test_a_line_without_quotes_is_joined(look, words):
+    """What a shell has made several words of is read as one line, and no message quotes it."""
+    ended = look("--json", "--", *words)
+    assert ended.status == 0, ended.stderr
+    assert [one["shown"] for one in json.loads(ended.stdout)] == [read_token(OPAQUE).shown]
+    assert OPAQUE not in ended.stdout + ended.stderr
+
+
+def test_several_words_that_are_no_token_are_not_quoted(look):
+    """A message about what was pasted has nothing of it."""
+    ended = look("some", OPAQUE, "words")
+    assert (ended.status, ended.stdout) == (2, "")
+    assert OPAQUE not in ended.stderr
+
+
+@pytest.mark.parametrize(
     ("token", "says"),
     [
         (made({"typ": "at+jwt"}), "an access token (RFC 9068"),
