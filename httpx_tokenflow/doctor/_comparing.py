@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ._facts import Exchange, Facts
 
 __all__ = [
+    "KEY",
+    "KEY_NOT_GOOD",
     "NOTHING_SENT",
     "NOT_ALLOWED",
     "NOT_GOOD",
@@ -19,6 +21,7 @@ __all__ = [
     "is_refused_in_words",
     "is_same_as_bare",
     "leads_to_login",
+    "no_good",
     "says",
     "texts",
 ]
@@ -39,8 +42,24 @@ NOT_GOOD = (
     r"|\b(auth\w*|token|credentials?|jwt|api\W?key|session|signature|password)\W+(\w+\W+){0,4}"
     r"(invalid|expired|malformed|revoked|not valid|incorrect|failed|timed out)\b"
     r"|\binvalid_token\b|\btoken_expired\b|\bplease (log|sign) ?in\b"
+    r"|\b(unable|failed) to authenticate\b|\bAuthenticationFailed\b"
 )
 """What a server says that saw one, and did not like it."""
+
+BAD = (
+    r"\b(?:invalid|incorrect|wrong|unknown|bad|expired|disabled|deactivated|revoked|inactive|deleted|unrecogni[sz]ed)\b"
+)
+NOT = r"\b(?:not|no longer|isn'?t|doesn'?t)\b.{0,20}(?:found|valid|exist|active|recogni[sz]ed|correct|known|match)"
+
+
+def no_good(about: str) -> str:
+    """A pattern: `about`, and that it is no good, in this order or the other."""
+    return rf"(?:{BAD}.{{0,30}}(?:{about}))|(?:(?:{about}).{{0,30}}(?:{BAD}|{NOT}))"
+
+
+KEY = r"\b(?:api.?)?keys?\b|\bapi.?token\b|\bsubscription.?key\b"
+KEY_NOT_GOOD = rf"^(?!.*(?:missing|no api.?key|required|jwks?|sign)).*?(?:{no_good(KEY)})"
+"""What a server says that saw an API key, and did not like it."""
 
 NOT_ALLOWED = (
     r"\binsufficient|\bpermissions?\b|\bprivileges?\b|\bnot (allowed|permitted|entitled)\b|\brole\b|\bscopes?\b"

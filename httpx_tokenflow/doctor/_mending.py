@@ -33,7 +33,7 @@ _KEY_FIELD = re.compile(
 _SAID = (
     (r"no api key found in request", "apikey"),  # Kong
     (r"(missing|invalid) subscription key", "Ocp-Apim-Subscription-Key"),  # Azure API Management
-    (r"missing a valid api key|api key not valid", "X-Goog-Api-Key"),  # Google
+    (r"missing a valid api key", "X-Goog-Api-Key"),  # Google
     (r"missing rapidapi application key", "X-RapidAPI-Key"),
 )
 """What gateways say that do not name their field."""

@@ -23,18 +23,32 @@ __all__ = ["CAUSES"]
 
 _WORDS_OF_401 = f"{NOT_GOOD}|{NOTHING_SENT}|\\bunauthenticated\\b"
 # Words of a 403 that are at home on a 401 as well: they count only where the same is not said without a credential.
+_RBAC = r"^\W*rbac: access denied"
 _VAGUE = r"\baccess (is |was )?denied\b|\bforbidden\b|\baccess_denied\b"
 # What GraphQL servers, Slack and others put into a 200.
 _CODES_OF_401 = frozenset(
     {
         "unauthenticated", "unauthorized", "invalid_auth", "not_authed", "token_expired", "token_revoked",
         "invalid_token", "invalidauthenticationtoken", "auth_not_authenticated", "401",
+        "missing_scope", "account_inactive", "not_allowed_token_type", "no_permission", "org_login_required",  # Slack
     }
 )  # fmt: skip
+# Members of a body that is an error and nothing else: a record has others.
+_OF_AN_ERROR = frozenset(
+    {
+        "code", "data", "detail", "details", "docs", "documentation_url", "error", "error_code", "error_description",
+        "errorcode", "errors", "instance", "message", "messages", "msg", "name", "needed", "ok", "path", "provided",
+        "reason", "request_id", "requestid", "response_metadata", "result", "status", "status_code", "statuscode",
+        "success", "timestamp", "title", "trace_id", "traceid", "type", "warning",
+    }
+)  # fmt: skip
+_UNAUTHENTICATED = rf"{NOT_GOOD}|{NOTHING_SENT}|\bunauth|\bnot auth"
 _PARAMETER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+|\"(?:[^\"\\]|\\.)*\")"
 _SCHEME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _ELEMENT = re.compile(rf"(?:{_SCHEME}(?:[ ]+(?:{_PARAMETER}|[A-Za-z0-9._~+/-]+=*))?|{_PARAMETER})?")
 _FIRST = re.compile(rf"{_SCHEME}(?:[ ]|$)")
+_UNPARTED = re.compile(rf"{_SCHEME}(?:[ ]+{_PARAMETER}){{2,}}")
+_NO_COMMAS = "there are no commas between its parameters"
 _FIELD_LIMIT = 4096  # characters of a field that are looked at
 
 
@@ -50,6 +64,9 @@ class NotAllowed(Cause):
         last, bare = facts.last, facts.probe("bare")
         if last is None or last.status != 403 or not facts.credentials or says(last, _WORDS_OF_401):
             return None
+        rbac = facts.said(_RBAC)
+        if rbac is not None:  # Envoy says so to everybody whom no rule lets in, with a credential and without
+            return self.found(Certainty.LIKELY, "no rule of the gateway lets this caller do this (403)", [rbac])
         if is_same_as_bare(facts) or answered_by(last) is not None:
             return None
         asks_first = bare is not None and bare.status == 401
@@ -86,7 +103,7 @@ class Says403(Cause):
         if not said and not error and not (alike and facts.credentials):
             return None
         return self.found(
-            Certainty.LIKELY,
+            Certainty.LIKELY if said or error else Certainty.POSSIBLE,
             "the answer is 403, and says what a 401 says: the credential is not accepted"
             if said or error
             else "the answer is 403 with the credential and without it alike: it is not accepted, or nobody is",
@@ -194,8 +211,9 @@ class BadChallenge(Cause):
         wrong = next((why for value in last.received.get_list("WWW-Authenticate") if (why := _wrong_with(value))), None)
         if wrong is None:
             return None
+        # Azure's App Service writes its parameters without commas, and its clients read that.
         return self.found(
-            Certainty.LIKELY,
+            Certainty.POSSIBLE if wrong == _NO_COMMAS else Certainty.LIKELY,
             f"WWW-Authenticate is malformed, so that no client can go by it: {wrong}",
             [wrong, "it begins with " + repr((last.received.get("WWW-Authenticate") or "")[:60])],
         )
@@ -260,6 +278,8 @@ def _code_of_401(document: Any) -> str | None:
         code = extensions.get("code") if isinstance(extensions, dict) else None
         if isinstance(code, str) and code.lower() in _CODES_OF_401:
             return code
+    if any(name.lower() not in _OF_AN_ERROR for name in document) or document.get("data") or document.get("result"):
+        return None  # a record that has been asked for: an entry of a log, a page of documents
     error = document.get("error")
     is_refusal = document.get("ok") is False or document.get("success") is False
     if is_refusal and isinstance(error, str) and error.lower() in _CODES_OF_401:
@@ -268,7 +288,7 @@ def _code_of_401(document: Any) -> str | None:
     words = [
         value for value in (document.get(name) for name in ("message", "error", "detail")) if isinstance(value, str)
     ]
-    if told not in (401, "401") or not any(re.search("(?i)unauth|not auth|token|credential", one) for one in words):
+    if told not in (401, "401") or not any(re.search(_UNAUTHENTICATED, one, re.IGNORECASE) for one in words):
         return None  # a status alone may well be what was asked for
     return "401"
 
@@ -283,6 +303,8 @@ def _wrong_with(value: str) -> str | None:
     elements = re.findall(r'(?:"(?:[^"\\]|\\.)*"|[^,"]|")+', value)
     if not _FIRST.match(value.lstrip(", \t")):
         return "it does not begin with a scheme"
+    if _UNPARTED.fullmatch(value):
+        return _NO_COMMAS
     bad = next((one for one in elements if not _ELEMENT.fullmatch(one.strip())), "")
     if bad.count('"') % 2:
         return "a quote is never closed"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CAUSES"]
 
-_CSRF = r"[cx]srf|\bpage expired\b|cross[- ]site request forgery"
+_CSRF = r"[cx]srf|\bcrumb\b|\bpage expired\b|cross[- ]site request forgery"
 _SESSION_OVER = (
     r"\bsession\W+(\w+\W+){0,3}(expired|timed out|timeout|invalid|over|not found|no longer)"
     r"|\b(expired|invalid|unknown|stale)\W+session\b|\blogged out\b|\bplease (log|sign) ?in again\b"
@@ -33,7 +33,7 @@ class NoCsrfToken(Cause):
         "get a page or the cookie first, and send its token along (X-CSRF-Token, X-XSRF-TOKEN, X-CSRFToken) with the "
         "same session; an API for programs should not want one where Authorization is sent"
     )
-    reference = "custom of Django, Laravel, Rails, Spring Security, Angular"
+    reference = "custom of Django, Laravel, Rails, Spring Security, Angular, Jenkins (crumb)"
 
     def look(self, facts: Facts) -> Finding | None:
         said = facts.said(_CSRF)

@@ -45,6 +45,13 @@ _BY_CODE = {
     "redirect_uri_mismatch": "redirect",  # Google, GitHub
     "bad_verification_code": "grant",  # GitHub
     "incorrect_client_credentials": "client",  # GitHub
+    "bad_client_secret": "client",  # Slack, as those that follow
+    "invalid_client_id": "client",
+    "bad_redirect_uri": "redirect",
+    "invalid_code": "grant",
+    "code_already_used": "grant",
+    "invalid_refresh_token": "grant",
+    "token_expired": "grant",
     "consent_required": "consent",
     "interaction_required": "login",
     "login_required": "login",
@@ -61,9 +68,9 @@ _BY_WORDS = (
     ("redirect", r"redirect.?ur[il]|reply.?(?:url|address)|callback url"),
     ("target", r"\baudience\b|\bresource\b|service not found|invalid_target"),
     ("account", r"(?:user|account)\b.{0,30}(?:disabled|suspended|locked|inactive|deactivated|blocked|not found)"),
+    ("grant type", r"\bgrant.?type"),
     ("client", r"client.?(?:secret|assertion|authentication|credentials)|invalid client|unknown client|^unauthorized$"),
     ("password", r"(?:invalid|wrong|incorrect) (?:user(?:name)?|email|password|resource owner)|user credentials"),
-    ("grant type", r"grant.?type"),
     ("scope", r"\bscopes?\b"),
 )
 # What each code may also be used for, by the words.

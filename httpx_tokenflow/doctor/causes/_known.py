@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AUDIENCES", "ENTRA"]
+__all__ = ["AUDIENCES", "ENTRA", "TAKE_BEARER"]
 
 AUDIENCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "https://graph.microsoft.com": ("Microsoft Graph", ("graph.microsoft.com",)),
@@ -15,6 +15,9 @@ AUDIENCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "account": ("Keycloak's own account console", ()),
 }
 """Audiences of tokens that are for one API, without a slash at the end: whose it is, and how its hosts end."""
+
+TAKE_BEARER = ("api.stripe.com", "zendesk.com", "api.bitbucket.org", "files.stripe.com")
+"""Hosts that challenge with Basic, and take Bearer as well."""
 
 ENTRA: dict[str, str] = {
     "7000215": "client",  # invalid client secret provided

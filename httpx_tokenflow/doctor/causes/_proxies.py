@@ -32,6 +32,8 @@ _OTHER_SCHEME = re.compile(
 )
 # A status in words, as web servers have it; and Amazon's, for a path that is not there or a field that is no signature.
 _NOTHING_BUT_A_STATUS = r"^\W*(401\W+)?authori[sz]ation required\W*$|missing authentication token|key=value pair"
+# "Authentication required" is said of a credential that is no good as well (npm); these are said of none alone.
+_SEES_NONE = r"\b(missing|no|not|without|lacks?|absent|empty|anonymous)\b"
 _ELSEWHERE = r"api.?key|subscription|\bquery\b|\bparameter\b|\bcookie\b"
 
 
@@ -131,8 +133,9 @@ class Stripped(Cause):
         alike = is_same_as_bare(facts)
         if not missing or alike is False:
             return None
+        is_vague = all(not re.search(_SEES_NONE, text, re.IGNORECASE) for text in missing)
         return self.found(
-            Certainty.LIKELY,
+            Certainty.POSSIBLE if is_vague else Certainty.LIKELY,
             f"{sent.place} was sent, and the API says that it got none: something on the way drops it",
             [
                 facts.said(re.escape(missing[0])),

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 
+from ._hosts import is_public
 from ._known import AUDIENCES
 from ._reckoning import has_token, jwt_of, sure
 from ._words import AUDIENCE, CLIENT, ISSUER, SCOPE, said
@@ -75,6 +76,8 @@ class WrongAudience(Cause):
         if len(known) == len(has) and not any(here.endswith(hosts) for _, (_, hosts) in known):
             what = f"the token is for {known[0][1][0]}, and {here} is not that"
             return self.found(Certainty.LIKELY, what, [_shown("aud", has)])
+        if not is_public(here):
+            return None  # this machine, or a name within a network: what is behind it has another name outside
         hosts = {_host(one) for one in has}
         if None in hosts or any(one == here or here.endswith(f".{one}") for one in hosts if one):
             return None

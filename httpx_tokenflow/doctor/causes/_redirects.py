@@ -9,6 +9,7 @@ Rules.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -31,6 +32,8 @@ _BEHIND = (
     "until then ask for the URL as the redirect has it, with https"
 )
 _UPGRADE = "ask for the https URL at once, and renew the credential: over http anybody on the way has read it"
+
+_STARTS = re.compile(r"/(?:connect|start|begin|initiate|install|link|oauth2?|auth|redirect|authenticate)/?$")
 
 
 class LostCredential(Cause):
@@ -116,6 +119,8 @@ class LoginPage(Cause):
             return None
         last = walk[-1]
         sent_away = next((one for one in walk if leads_to_login(one.location)), None)
+        if sent_away is not None and _begins_login(walk[0].url, sent_away.location):
+            return None
         if sent_away is not None and (last.location is not None or _is_at_login(last) or last.is_refused):
             return self._redirected(facts, sent_away, last)
         bare = facts.probe("bare")
@@ -219,7 +224,14 @@ def _walk(facts: Facts) -> list[Exchange]:
 
 
 def _is_at_login(exchange: Exchange) -> bool:
-    return is_login_page(exchange) or leads_to_login(exchange.location) or leads_to_login(exchange.url)
+    if is_login_page(exchange) or leads_to_login(exchange.location):
+        return True
+    return leads_to_login(exchange.url) and not (exchange.is_accepted and not exchange.is_html)  # JSON is no page
+
+
+def _begins_login(url: str, to: str | None) -> bool:
+    """Whether whoever asked for `url` wants to be sent to log in: /oauth/connect leads to an authorization request."""
+    return _STARTS.search(_path(url).lower()) is not None and "response_type=" in (to or "")
 
 
 def _wants_json(exchange: Exchange) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from httpx_tokenflow.doctor._comparing import KEY, no_good
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 
 if TYPE_CHECKING:
@@ -13,21 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CAUSES"]
 
-_BAD = (
-    r"\b(?:invalid|incorrect|wrong|unknown|bad|expired|disabled|deactivated|revoked|inactive|deleted|unrecogni[sz]ed)\b"
-)
-_NOT = r"\b(?:not|no longer|isn'?t|doesn'?t)\b.{0,20}(?:found|valid|exist|active|recogni[sz]ed|correct|known|match)"
-_KEY = r"\b(?:api.?)?keys?\b|\bapi.?token\b|\bsubscription\b"
 _PASSWORD = r"\b(?:user ?names?|passwords?|login|credentials)\b"  # noqa: S105 - a pattern
-_KEY_SCHEMES = frozenset({"apikey", "api-key", "key", "token", "ssws", "geniekey"})
-
-
-def _says(about: str) -> str:
-    """A pattern: `about`, and that it is no good, in this order or the other."""
-    return rf"(?:{_BAD}.{{0,30}}(?:{about}))|(?:(?:{about}).{{0,30}}(?:{_BAD}|{_NOT}))"
-
-
-_KEY_WORDS, _PASSWORD_WORDS, _ANY_WORDS = _says(_KEY), _says(_PASSWORD), _says(rf"{_KEY}|{_PASSWORD}")
+_KEY_SCHEMES = frozenset({"apikey", "api-key", "key", "token", "ssws", "geniekey", "azureapimanagementkey"})
+_KEY_WORDS, _PASSWORD_WORDS, _ANY_WORDS = no_good(KEY), no_good(_PASSWORD), no_good(rf"{KEY}|{_PASSWORD}")
 
 
 def _wants(facts: Facts, scheme: str) -> bool:
@@ -73,13 +62,15 @@ class WrongKey(Cause):
 
     def look(self, facts: Facts) -> Finding | None:
         sent = facts.credential
-        if sent is None or facts.status not in {401, 403}:
+        if sent is None or facts.last is None or not facts.last.is_refused or facts.status not in {400, 401, 403}:
             return None
         words = facts.said(_KEY_WORDS if not _is_key(sent) else _ANY_WORDS)
         if words is not None and not re.search(r"missing|no api.?key|required|jwks?|sign", words, re.IGNORECASE):
             return self.found(Certainty.LIKELY, "the server does not accept the API key", [words])
         bare = facts.probe("bare")
-        if not _is_key(sent) or facts.challenges or facts.status != 401 or bare is None or facts.last is None:
+        if not _is_key(sent) or facts.status != 401 or bare is None:
+            return None
+        if facts.challenges and all(one.scheme.lower() not in _KEY_SCHEMES for one in facts.challenges):
             return None
         if not bare.is_refused or bare.words == facts.last.words:
             return None  # whether it was looked at is the question then, and others ask it

@@ -6,13 +6,16 @@ Rules.
    was sent in vain. Where several are taken, one that was sent is enough.
 2. Some products challenge with Basic, and take Bearer as well (Jenkins, Spring, registries). So a challenge alone is
    likely; certain is what the probe `mended` has shown.
-3. A credential that is spelt amiss, is empty or is none belongs to `_spelling` and `_absent`.
+3. A server that says that the key is wrong, or the session over, has read what was sent: its words go before a
+   challenge of another scheme.
+4. A credential that is spelt amiss, is empty or is none belongs to `_spelling` and `_absent`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from httpx_tokenflow.doctor._comparing import KEY_NOT_GOOD, NOT_GOOD, is_same_as_bare
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._mending import field_wanted, trial
@@ -20,6 +23,8 @@ from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._sent import canonical
 
 from ._bindings import CAUSES as BINDINGS
+from ._hosts import host_of, is_under
+from ._known import TAKE_BEARER
 from ._spelling import is_asked
 
 if TYPE_CHECKING:
@@ -38,6 +43,10 @@ _AWS = (
     r"invalid key=value pair|incompletesignature|signaturedoesnotmatch|missingauthenticationtoken|"
     r"unsupported authorization type|security token included in the request"
 )
+
+
+_SESSION_OVER = r"\bsession\b.{0,20}\b(?:expired|invalid|timed out|ended)\b|\b(?:token|jwt)\b.{0,20}\bexpired\b"
+_TOKEN_NOT_GOOD = rf"^(?=.*\btoken).*?(?:{NOT_GOOD})"
 
 
 def _wanted(facts: Facts) -> dict[str, str]:
@@ -66,6 +75,14 @@ def _in_words(way: str) -> str:
     return f"in the query ({way[1:]}=)" if way.startswith("?") else f"in {way}"
 
 
+def _was_read(facts: Facts, way: str) -> bool:
+    """The server speaks of the key or the token as one that it has read (rule 3)."""
+    if is_same_as_bare(facts):
+        return facts.said(_SESSION_OVER) is not None
+    is_token = way.lower() == "bearer" and facts.said(_TOKEN_NOT_GOOD) is not None
+    return is_token or any(facts.said(words) is not None for words in (KEY_NOT_GOOD, _SESSION_OVER))
+
+
 class _Expected(Cause):
     """The server takes `scheme`, and got another."""
 
@@ -78,7 +95,7 @@ class _Expected(Cause):
         tried = trial(facts)
         is_proved = tried is not None and tried.is_accepted and tried.sent.is_scheme(self.scheme)
         told = self._told(facts, way)
-        if told is None and not is_proved:
+        if not is_proved and (told is None or _was_read(facts, way)):
             return None
         name = canonical(self.scheme) or self.scheme
         return self.found(
@@ -140,6 +157,8 @@ class BasicExpected(_Expected):
 
     def _told(self, facts: Facts, way: str) -> str | None:
         wanted = _wanted(facts)
+        if way == "Bearer" and facts.asked is not None and is_under(host_of(facts.asked.url), TAKE_BEARER):
+            return None
         if wanted and set(wanted) - {"basic"} - _BY_NEGOTIATION - {"digest"}:
             return None  # there is another way, and somebody else names it
         told = super()._told(facts, way)
@@ -291,6 +310,8 @@ class OtherScheme(Cause):
             return None
         name = next(iter(others.values()))
         is_proved = tried is not None and tried.is_accepted and tried.sent.is_scheme(name)
+        if not is_proved and _was_read(facts, way):
+            return None
         return self.found(
             Certainty.CERTAIN if is_proved else Certainty.LIKELY,
             f"the credential was sent {_in_words(way)}, and the server wants {name}",

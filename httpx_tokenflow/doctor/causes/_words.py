@@ -80,8 +80,8 @@ EXPIRED = _words(
     r'"exp" claim timestamp',  # jose, and Auth0's express-oauth2-jwt-bearer
     r"TIME_CONSTRAINT_FAILURE",  # Google Cloud Endpoints
     r"token is not active",  # Keycloak
-    but=r"(?:refresh.?token|password|certificate|subscription|licen[cs]e|trial|secret|nonce|proof|account|plan|code)"
-    r"\W+(?:has |is |was |have )?expired|signature expired:|not yet (?:valid|current)",
+    but=r"(?:refresh.?token|password|certificate|subscription|licen[cs]e|trial|secret|nonce|proof|account|plan|code|api.?key)"
+    r"[\W_]+(?:has |is |was |have )?(?:been )?expired|expired\W+api.?key|signature expired:|not yet (?:valid|current)",
 )
 
 NOT_YET = _words(
@@ -126,10 +126,11 @@ CLIENT = _words(
 SCOPE = _words(
     r"insufficient.?scope|insufficient authentication scopes|SCOPE_INSUFFICIENT",  # RFC 6750, Google
     r"scopes? (?:does|do) not match|missing.{0,30}\bscopes?\b|required.{0,20}\bscopes?\b",
-    r"(?:lacks?|without|not (?:have|granted|contain)|doesn't have|no).{0,40}\bscopes?\b",
+    r"\b(?:lacks?|without|not (?:have|granted|contain)|doesn't have|no)\b.{0,40}\bscopes?\b",
     r"\bscopes?\b.{0,40}(?:required|missing|insufficient|needed)",
     r"higher privileges than provided|does not allow you to access the requested resource",  # RFC 6750 §3.1, WSO2
     r"claim value mismatch: (?:scp|scope|roles)|IDW10201|expected any of:",  # Azure API Management, Auth0
+    but=r"\b(?:cluster|namespace) scope\b",  # Kubernetes: where a role is good, and no scope of a token
 )
 
 TYPE = _words(
