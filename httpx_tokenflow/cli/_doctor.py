@@ -58,6 +58,11 @@ _TIMEOUT = 5.0  # seconds
 _PATIENCE = 20.0  # seconds for all probes at least
 _PLACEHOLDER = "the-token-that-would-be-fetched"  # of a dry run
 
+_SHUT_OUT = (
+    "after a request without a credential the server refuses this one too, as servers do that block or slow down who "
+    "was refused once: it was accepted before, so that is no fault of the credential"
+)
+
 Text = str | None
 
 
@@ -241,6 +246,8 @@ def _examined(
 ) -> Report:
     import httpcore  # noqa: F401 - it takes a while to load, which is none of the exchange's time
 
+    from httpx_tokenflow.doctor.causes._connections import is_shut_out
+
     from ._prober import Prober
 
     introspection = question.introspection[0] if question.introspection is not None else None
@@ -260,7 +267,7 @@ def _examined(
     return Report(
         diagnosis=diagnose(facts),
         url=asked.url,
-        remarks=asked.remarks,
+        remarks=(*asked.remarks, *([_SHUT_OUT] if is_shut_out(facts) else ())),
         reasons=reasons,
         sieve=Sieve.of(facts),
         fetched=fetched,

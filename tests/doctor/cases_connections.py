@@ -34,6 +34,25 @@ def once():
     return answer
 
 
+def banning(status, body="", *fields):
+    """A server that lets nobody in, for a while, who was refused once."""
+
+    def make():
+        refused = []
+
+        def answer(request):
+            if refused:
+                return Reply(status, fields, body=body)
+            if request.credential is None:
+                refused.append(request)
+                return Reply(401, bearer())
+            return Reply()
+
+        return answer
+
+    return make
+
+
 def closing(request):
     """A server that remembers too, but closes the connection when it refuses: nobody notices."""
     return Reply() if request.credential else Reply(401, (*bearer(), ("Connection", "close")))
@@ -74,6 +93,15 @@ CASES = [
         ("{url}", "-H", f"Authorization: DPoP {TOKEN}", "-H", f"DPoP: {proof()}"),
         name="healthy: a DPoP proof is good for one request, and the doctor sends it again",
         serve=each(serve, once),
+    ),
+    *(
+        Case("", make(), serve=each(serve, make), name=f"healthy: {what}")
+        for what, make in (
+            ("banned by the probe, with 403", banning(403)),
+            ("banned by the probe, with 429", banning(429, "", ("Retry-After", "60"))),
+            ("banned by the probe, in words", banning(401, {"message": "Your IP is temporarily blocked"})),
+            ("banned by the probe, with Retry-After", banning(401, "", *bearer(), ("Retry-After", "60"))),
+        )
     ),
     Case("", closing, name="healthy: the connection is closed on a refusal"),
     Case(

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from doctor.cases_connections import banning
 from doctor.rig import TOKEN, Reply, bearer, refusing, run, serve, signed
 from doctor.terminal import COMMAND, in_terminal
 
@@ -585,6 +586,16 @@ def test_a_closed_output_leaves_the_exit_status(more, status, answer):
             timeout=60,
         )
     assert (ended.returncode, ended.stderr) == (status, b"")
+
+
+def test_a_ban_by_our_own_probe_is_remarked(ask):
+    """A server that shuts out who was refused once is no cause, and it is said what has happened."""
+    _, ended = ask(banning(403)(), "{url}", "--token", TOKEN, "--json")
+    found = json.loads(ended.stdout)
+    assert (ended.status, found["causes"]) == (0, [])
+    assert any("block or slow down who" in remark for remark in found["remarks"])
+    _, ended = ask(lambda request: Reply() if request.credential else Reply(401), "{url}", "--token", TOKEN, "--json")
+    assert json.loads(ended.stdout)["remarks"] == []
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31m\x9b31m[bold red]x[/] [link=http://evil.example]y[/link] \u202e\u2066\r\x08"

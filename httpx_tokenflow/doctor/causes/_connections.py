@@ -1,16 +1,28 @@
-"""The connection remembers who was refused on it."""
+"""The connection remembers who was refused on it; or the server does, whatever the connection.
+
+Rules.
+
+1. That a credential is refused after a request without one may be our own doing: a server that bans or slows down who
+   was refused is healthy. So it counts only as the refusal that a request without a credential got.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 
 if TYPE_CHECKING:
-    from httpx_tokenflow.doctor._facts import Facts
+    from httpx_tokenflow.doctor._facts import Exchange, Facts
 
-__all__ = ["CAUSES"]
+__all__ = ["CAUSES", "is_shut_out"]
 
+_BAN = re.compile(
+    r"\bban(ned|s)?\b|block(ed|list)|black-?list|deny-?list|too many|rate.?limit|limit exceeded|throttl|lock(ed)? ?out"
+    r"|\blocked\b|suspended|suspicious|abuse|try again (later|in)|attempts|temporarily|slow down|quota",
+    re.IGNORECASE,
+)
 _SENT_AGAIN = frozenset({"bearer", "basic", "token", "apikey", "api-key", "key", "privatetoken"})
 
 
@@ -63,6 +75,8 @@ class GoodForOnce(Cause):
             return None
         if not asked.is_accepted or not again.is_refused or not anew.is_refused or _is_for_one_request(facts):
             return None
+        if is_shut_out(facts):
+            return None
         return self.found(
             Certainty.LIKELY,
             f"the credential is accepted at first ({asked.status}), then refused twice ({again.status}, {anew.status})",
@@ -72,6 +86,22 @@ class GoodForOnce(Cause):
                 f"the same on a new connection: {anew.status}",
             ],
         )
+
+
+def is_shut_out(facts: Facts) -> bool:
+    """Whether the server seems to keep us out for now, as one of our probes had no credential (rule 1)."""
+    asked, bare = facts.last, facts.probe("bare")
+    later = [one for one in (facts.probe("again"), facts.probe("anew")) if one is not None]
+    if asked is None or bare is None or not asked.is_accepted or not later or later[-1].is_accepted:
+        return False
+    return any(_is_ban(one, bare) for one in later)
+
+
+def _is_ban(one: Exchange, bare: Exchange) -> bool:
+    if not 400 <= one.status < 500 and one.status != 503:
+        return False
+    is_told = any(_BAN.search(text) for _, text in one.words)
+    return is_told or one.status not in {bare.status, 401} or one.received.get("Retry-After") is not None
 
 
 def _is_for_one_request(facts: Facts) -> bool:
