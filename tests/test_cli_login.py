@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import jwt
@@ -577,6 +578,54 @@ def test_the_session_of_before(home, monkeypatch, before, after, is_revoked):
     assert ("the session of alice has been revoked" in ended.stderr) == is_revoked
     assert ("goes on at the server until it ends there" in ended.stderr) == (not is_revoked)
     assert home.token() == "access-2"
+
+
+# the browser
+
+
+def test_a_browser_holds_up_nobody(home, monkeypatch, capfd):
+    """A browser that stays is not waited for, and what it writes to standard output goes to standard error."""
+    closed, begun = threading.Event(), threading.Event()
+
+    def browse(_url):
+        subprocess.run(["echo", "NOISE"], check=True)
+        begun.set()
+        closed.wait(PATIENCE)
+
+    def log_in(grant, _attempt):
+        yield Sleep(0.0)
+        grant._open_browser("https://auth.example.com/authorize")
+        assert begun.wait(PATIENCE)
+        return Minted(Token("access-2"), 3600.0)
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setattr(LoginByCode, "_log_in", log_in)
+    try:
+        assert home.run("login").stdout.startswith("Logged in")
+    finally:
+        closed.set()
+    said = capfd.readouterr()
+    assert ("NOISE" in said.out, "NOISE" in said.err) == (False, True)
+
+
+def test_who_has_the_lease(home, monkeypatch):
+    """A renewal of another's that does not end is status 75, and says how to find out whose it is."""
+    monkeypatch.setattr("httpx_tokenflow._renewal.TAKEOVER", -39.9)
+    _hold(home, Token("access-1", refresh_token="r"), lifetime=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(home.folder / "state"))
+        key = load_profile("default", home.config).fingerprint
+        with FileStore().lease(key, 40.0, 1.0):
+            line = _one_line(home.run("token"), 75)
+    assert f"{key}.lease.lock has not let go of it" in line
+    assert "lsof says which process has it: continue or end that, or try again later" in line
+
+
+def test_json_has_all_its_keys(home):
+    """`token --json` has each of its keys, also where there is nothing to say: null."""
+    _hold(home, Token("access-1"))
+    found = json.loads(home.token("--json"))
+    assert found == {"access_token": "access-1", "token_type": "Bearer", "expires_at": None, "scope": None}
 
 
 # the two ways to the same options

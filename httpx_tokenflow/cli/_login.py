@@ -221,7 +221,9 @@ def _write(profile: Profile, was: Mapping[str, Any], changes: Mapping[str, Any],
         try:
             write_settings(path, name, {**changes, **kept}, was=was)
         except TokenFlowError as error:
-            say(f"{in_words(error)}. The session is kept, and the profile is not: for the one to find the other, have")
+            say(
+                f"{in_words(error)}. You are logged in, and the profile was not written: put these lines there yourself"
+            )
             show(as_lines(name, {**changes, **kept}))
             raise typer.Exit(1) from None
         say(f"the profile {name} in {path} has now: {', '.join(changes)}")

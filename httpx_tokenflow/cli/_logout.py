@@ -23,7 +23,11 @@ __all__ = ["logout"]
 def logout(profile: ProfileName = "default", config: ConfigFile = None) -> None:
     """Log out: forget the session here, and have the server revoke it (RFC 7009).
 
-    It is forgotten here whatever the server says, and the profile stays in its file. Says whether the server agreed.
+    It is forgotten here whatever the server says, and the profile stays in its file. Says whether the server agreed,
+    and if not, why. A request to the server takes 30 seconds at most.
+
+    Log out before you change issuer, client, scope, resource, audience or subject in the file: a session belongs to
+    these, and the one of before would stay where it is, alive.
 
     $ tokenflow logout
 

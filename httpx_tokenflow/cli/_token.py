@@ -22,10 +22,13 @@ def token(
     """Print a valid access token, for scripts; renew it first if it is about to end.
 
     Nobody is asked anything: without a session it ends with status 1, and says how to log in.
+    Status 75 is for what may work later: the server is not reached, or another is renewing.
 
-    Any number of scripts may ask at once: one renews, the others wait for it.
+    Any number of scripts may ask at once: one renews, the others wait for it. A renewal takes
+    30 seconds at most, and another's is waited for 41 seconds at most. A signal (Ctrl-C, timeout)
+    while one is at the server ends the command once its answer is kept; a second one at once.
 
-    $ curl -H "Authorization: Bearer $(tokenflow token)" https://api.example.com/me
+    $ token=$(tokenflow token) && curl -H "Authorization: Bearer $token" https://api.example.com/me
 
     $ tokenflow token --profile work --json
     """
