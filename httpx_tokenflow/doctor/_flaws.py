@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from ._placeholders import basic, nothing_in
-from ._sent import canonical, is_key_field, nearest_scheme
+from ._sent import KEY_FIELDS, canonical, is_key_field, is_misspelt, nearest_scheme
 
 if TYPE_CHECKING:
     from ._sent import Sent
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Flaw", "Spelling", "spelling"]
 
 LIMIT = 64 * 1024  # characters that are looked at
+_SCHEME_LIMIT = 60  # characters, in which a scheme stands, with what is around it
 _BREAKS = "\r\n\v\f\x85\u2028\u2029"
 _QUOTES = {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "«": '"', "»": '"', "´": "'"}  # noqa: RUF001 - what is pasted
 _PAIRS = {'"': '"', "'": "'", "`": "`", "<": ">", "[": "]", "(": ")"}
@@ -90,7 +91,7 @@ def spelling(sent: Sent) -> Spelling:
         return read
     _take_characters(read)
     _take_name(read)
-    if sent.place == "Authorization":
+    if sent.place == "Authorization" or _has_scheme(sent):
         _take_outer_quotes(read)
         _take_scheme(read)
     else:
@@ -100,6 +101,12 @@ def spelling(sent: Sent) -> Spelling:
     elif read.scheme.lower() in _ONE_WORD and not (_has_parameters(read) and read.scheme != "Bearer"):
         _take_value(read)
     return read
+
+
+def _has_scheme(sent: Sent) -> bool:
+    """A field that was meant to be Authorization, or one in its place that has a scheme (X-Authorization)."""
+    is_like = sent.place.lower().endswith(("authorization", "auth")) and not sent.place.startswith("?")
+    return is_misspelt(sent.place) or (is_like and canonical(sent.raw.lstrip().partition(" ")[0]) is not None)
 
 
 def _called(char: str) -> str:
@@ -113,13 +120,15 @@ def _take_characters(read: Spelling) -> None:
     if text.isascii() and text.isprintable():
         return  # as nearly all are; the rest takes a millisecond for a JWT
     kept: list[str] = []
+    end = len(text.rstrip())
     for at, char in enumerate(text, 1):
         category = unicodedata.category(char)
         if char in _BREAKS:
-            tail = "it ends with a line break" if not text[at - 1 :].strip() else "it has a line break in it"
+            tail = "it ends with a line break" if at > end else "it has a line break in it"
             read.note("line-break", f"{tail}: character {at} of {len(text)} is {_called(char)}")
             # What was wrapped goes together again; a scheme and what it is for do not.
-            kept.append(" " if canonical("".join(kept).strip().strip("\"'")) else "")
+            is_scheme = len(kept) <= _SCHEME_LIMIT and canonical("".join(kept).strip().strip("\"'"))
+            kept.append(" " if is_scheme else "")
         elif category in {"Cf", "Cc", "Co", "Cn"} and char != "\t":
             read.note("invisible-character", f"character {at} of {len(text)} is {_called(char)}")
         elif category == "Zs" and char != " ":
@@ -138,8 +147,10 @@ def _take_characters(read: Spelling) -> None:
 def _take_name(read: Spelling) -> None:
     """The name of the field once more, in its value."""
     name, colon, rest = read.text.strip().strip("\"'").partition(":")
-    if colon and (name.strip().lower() in {"authorization", "proxy-authorization"} or is_key_field(name.strip())):
-        read.note("field-name-in-value", f"the value of {read.place} begins with {name.strip()}: once more")
+    name = name.strip()
+    is_known = name.lower() in {"authorization", "proxy-authorization"} | KEY_FIELDS
+    if colon and (is_known or ("-" in name and is_key_field(name))):
+        read.note("field-name-in-value", f"the value of {read.place} begins with {name}: once more")
         read.text = rest.lstrip()
 
 
@@ -231,9 +242,15 @@ def _take_value(read: Spelling) -> None:
         read.note("percent-encoded", f"character {at} of the credential is U+0025 PERCENT SIGN, and a code follows it")
         read.value = unquote(read.value)
     gap = re.search(r"[ \t]+", read.value)
-    if gap is not None:
+    if gap is not None and not (read.place != "Authorization" and _is_prefixed(read.value)):
         read.note("extra-space", f"the credential has white space in it (character {gap.start() + 1} of it)")
         read.value = re.sub(r"[ \t]+", "", read.value)
+
+
+def _is_prefixed(value: str) -> bool:
+    """`X-API-Key: Key abc`: some want a scheme in front of the key in a field of its own as well."""
+    word, _, rest = value.partition(" ")
+    return canonical(word) is not None and rest != "" and rest.strip() == rest and " " not in rest and "\t" not in rest
 
 
 def _take_answer(read: Spelling) -> None:

@@ -154,16 +154,16 @@ def is_harmless(name: str, value: str = "") -> bool:
     """Whether nobody sends a credential there: a field of HTTP itself, a parameter ("?…") with a plain value.
 
     A parameter is told by its value, since names of parameters are anybody's: digits and letters, 16 or more, may be
-    one. A value without a name ("?" alone) always may.
+    one; so may a value that has no name ("?" alone).
     """
     if not name.startswith("?"):
         lower = name.lower()
         begins = lower.startswith(_HARMLESS_BEGIN) or (lower.startswith("sec-") and lower != "sec-websocket-protocol")
         return lower in _HARMLESS or begins
-    if is_key_parameter(name[1:]) or name == "?":
+    if is_key_parameter(name[1:]):
         return False
     looks = len(value) >= _LONG and re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
-    return not looks or "://" in value
+    return not looks or "://" in value or re.match(r"\d{4}-\d\d-\d\dT", value) is not None
 
 
 def canonical(scheme: str) -> str | None:

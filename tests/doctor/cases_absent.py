@@ -38,6 +38,53 @@ CASES = [
         arguments=("{url}", "-H", "Idempotency-Key: 8f3a6c1e5b7d49f2"),
         name="no-credential: API Gateway, and a key that is none",
     ),
+    Case(
+        "field-name-misspelt",
+        saying(headers=bearer()),
+        arguments=("{url}", "-H", f"Authorisation: Bearer {TOKEN}"),
+    ),
+    *(
+        Case(
+            "field-name-misspelt",
+            saying(headers=headers),
+            arguments=("{url}", "-H", f"{name}: {value}"),
+            name=f"field-name-misspelt: {name}, {len(headers)} challenges",
+        )
+        for name, value, headers in (
+            ("Autorization", f"Bearer {TOKEN}", ()),
+            ("Authorizaton", f"Bearer {TOKEN}", bearer()),
+            ("Authentication", f"Bearer {TOKEN}", bearer()),
+            ("Authorization_", TOKEN, bearer()),
+            ("Authorisation", "Bearer another-token-0123456789", bearer()),
+            ("Autorisation", f"Basic {PASSWORD}", BASIC),
+        )
+    ),
+    Case(
+        "no-credential",
+        saying(headers=bearer()),
+        arguments=("{url}?cursor=8f3a6c1e5b7d49f2a0c4", "-H", "X-Acme: 8f3a6c1e5b7d49f2"),
+        name="no-credential: what may be one",
+        secrets=("8f3a6c1e5b7d49f2",),
+    ),
+    Case(
+        "",
+        lambda request: Reply() if request.headers.get("accesskey") else Reply(401),
+        arguments=("{url}", "-H", f"AccessKey: {TOKEN}"),
+        name="healthy: bunny's key",
+    ),
+    Case(
+        "",
+        lambda request: Reply() if "sig=" in request.path else Reply(403),
+        arguments=("{url}?sv=2022-11-02&se=2030-01-01&sig=8f3a6c1e5b7d49f2%3D",),
+        name="healthy: a signed URL",
+        secrets=("8f3a6c1e5b7d49f2",),
+    ),
+    Case(
+        "",
+        lambda request: Reply() if request.headers.get("authentication") else Reply(401),
+        arguments=("{url}", "-H", f"Authentication: {TOKEN}"),
+        name="healthy: a field of the house that is called Authentication",
+    ),
     Case("empty-credential", saying(headers=bearer()), arguments=sent("Bearer")),
     Case("empty-credential", saying(), arguments=sent("Bearer "), name="empty-credential: cannot be sent"),
     Case("empty-credential", saying(), arguments=sent(""), name="empty-credential: an empty field"),

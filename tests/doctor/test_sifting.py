@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from html import escape
 
 import httpx
 import pytest
 
 from httpx_tokenflow.doctor import explain
+from httpx_tokenflow.doctor._examination import Question, examine
 from httpx_tokenflow.doctor._facts import Exchange, Facts, Fields
+from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._sent import Sent, credentials_of
 from httpx_tokenflow.doctor._sifting import Sieve, without_secrets
 
@@ -176,3 +179,76 @@ def test_a_long_text_is_sifted_in_time():
     """Texts and secrets of many kilobytes end; the bound only catches a hang."""
     sieve = Sieve([LONG * 50, "a" * 20_000])
     assert sieve.sift("b" * 16_000 + "a" * 16_000) == "b" * 16_000 + "***"
+
+
+def certainty_of(url: str, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    answer = httpx.Response(
+        401, headers={"WWW-Authenticate": "Bearer"}, request=httpx.Request("GET", url, headers=fields)
+    )
+    return [(one.id, one.certainty.name) for one in explain(answer).findings][:1]
+
+
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        ("https://api.example/v1", ("X-Made-Up", SECRET)),
+        (f"https://api.example/v1?{SECRET}", ("Accept", "*/*")),
+        (f"https://api.example/v1?deploy={SECRET}", ("Accept", "*/*")),
+        (f"https://api.example/bot{SECRET}/getMe", ("Accept", "*/*")),
+    ],
+)
+def test_what_may_be_a_credential_leaves_a_doubt(url, field):
+    """That nothing was sent is only likely where a field, a parameter or a path is there that may be a credential."""
+    assert certainty_of(url, [field]) == [("no-credential", "LIKELY")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.example/v1?page=2&fields=name,address&since=2026-01-01T00:00:00Z",
+        "https://api.example/v1/3fa85f64-5717-4562-b3fc-2c963f66afa6?flag",
+        "https://api.example/v1?page_token=abc&callback=https://app.example/done",
+    ],
+)
+def test_what_is_harmless_leaves_none(url):
+    """That nothing was sent is certain where all that was sent is known to be something else."""
+    assert certainty_of(url, [("X-Request-Id", "8f3a6c1e5b7d49f2")]) == [("no-credential", "CERTAIN")]
+
+
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        *(
+            ("https://api.example/v1", name)
+            for name in ("AccessKey", "Fastly-Key", "CB-ACCESS-KEY", "X-Authorization", "Authorisation", "X-Session-Id")
+        ),
+        *(
+            (f"https://api.example/v1?{name}=8f3a6c1e", "Accept")
+            for name in (
+                "appid", "private_token", "code", "subscription-key", "hapikey", "X-Amz-Signature", "sig", "Signature",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_credentials_of_many_names(url, field):
+    """What products call their key, token or signature is a credential: nobody is told that none was sent."""
+    assert [one.value for one in credentials_of(url, [(field, "8f3a6c1e")])] == ["8f3a6c1e"]
+    assert certainty_of(url, [(field, "8f3a6c1e")])[0][0] != "no-credential"
+
+
+def test_bare_has_none_of_them():
+    """The probe without a credential leaves out fields and parameters of any such name, and keeps the others."""
+    fields = Fields([("AccessKey", SECRET), ("Authorisation", SECRET), ("X-Session-Id", SECRET), ("X-Acme", "a")])
+    question = Question(url="https://api.example/v1?appid=8f3a6c1e&X-Amz-Signature=8f3a6c1e&page=2", fields=fields)
+    steps = examine(question)
+    next(steps)
+    bare = steps.send(Exchange(url=question.url, sent=fields, status=401))
+    assert (bare.role, bare.url, bare.fields.pairs) == ("bare", "https://api.example/v1?page=2", (("X-Acme", "a"),))
+
+
+def test_line_feeds_by_the_thousand_are_read_in_time():
+    """A credential that is line feeds is read in linear time; the bound only catches a hang."""
+    began = time.monotonic()
+    read = spelling(credentials_of("", [("Authorization", "Bearer x" + "\n" * 60_000 + "y")])[0])
+    assert (read.value, read.flaw("line-break") is not None) == ("xy", True)
+    assert time.monotonic() - began < 10

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 from httpx_tokenflow.doctor._comparing import WANTS_COOKIE
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._mending import trial
 from httpx_tokenflow.doctor._placeholders import nothing_in
-from httpx_tokenflow.doctor._sent import canonical
+from httpx_tokenflow.doctor._sent import canonical, is_harmless, is_misspelt
+from httpx_tokenflow.doctor._sifting import without_secrets
 
 if TYPE_CHECKING:
-    from httpx_tokenflow.doctor._facts import Facts
+    from httpx_tokenflow.doctor._facts import Exchange, Facts
     from httpx_tokenflow.doctor._sent import Sent
 
 __all__ = ["CAUSES"]
@@ -20,10 +24,29 @@ _MISSING = (
     r"(auth|token|api|credential|bearer|jwt)|without"
 )
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
 
 def _wanted(facts: Facts) -> str:
     schemes = ", ".join(dict.fromkeys(challenge.scheme for challenge in facts.challenges))
     return f", and the server wants {schemes}" if schemes else ""
+
+
+def _unknown(asked: Exchange) -> list[str]:
+    """Where else a credential may be: unknown fields and parameters, and what looks random in the path (Telegram)."""
+    found = [f"the field {name}" for name, _ in asked.sent if not is_harmless(name)]
+    try:
+        parts = urlsplit(asked.url)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=200)
+    except ValueError:
+        return found
+    for name, value in pairs:
+        if not value and not is_harmless("?", name):
+            found.append("a parameter without a name")
+        elif not is_harmless(f"?{name}", value):
+            found.append(f"the parameter {name}")
+    path = without_secrets(_UUID.sub("", f"https://host{parts.path}"))
+    return [*found, "what looks random in its path"] if "…" in path else found
 
 
 def _is_empty(sent: Sent) -> bool:
@@ -60,11 +83,44 @@ class NoCredential(Cause):
         is_sure = (last.status == 401 or bool(facts.challenges) or said is not None) and facts.said(
             WANTS_COOKIE
         ) is None
+        unknown = _unknown(facts.asked)
+        may_be = f"it has {', '.join(unknown[:5])}: that may be one" if unknown else None
         return self.found(
-            Certainty.CERTAIN if is_sure else Certainty.LIKELY,
+            Certainty.CERTAIN if is_sure and not unknown else Certainty.LIKELY,
             f"no credential was sent{_wanted(facts)}",
             ["the request has no Authorization field, no API key, no cookie", said],
-            [None if is_sure or said else f"the answer is {last.status}, and says nothing of a credential"],
+            [None if is_sure or said else f"the answer is {last.status}, and says nothing of a credential", may_be],
+        )
+
+
+class FieldNameMisspelt(Cause):
+    """`Authorisation`, `Autorization`, `Authentication`: a field that no server looks at."""
+
+    id = "field-name-misspelt"
+    title = "The name of the field is misspelt"
+    remedy = "call the field Authorization, with z: servers do not look at others"
+    reference = "RFC 9110 §11.6.2"
+
+    def look(self, facts: Facts) -> Finding | None:
+        last, every = facts.last, facts.credentials
+        if last is None or last.status == 407 or not (last.is_refused or last.status == 0):
+            return None
+        sent = next((one for one in every if is_misspelt(one.place) and one.raw.strip()), None)
+        if sent is None or any(one.place == "Authorization" for one in every):
+            return None
+        tried = trial(facts)
+        tried = tried if tried is not None and tried.sent.place == "Authorization" else None
+        is_proved = tried is not None and tried.is_accepted
+        is_alone = len(every) == 1 and tried is None and sent.place.lower() != "authentication"
+        answer = "" if tried is None else f"({tried.exchange.status})"
+        return self.found(
+            Certainty.CERTAIN if is_proved or is_alone else Certainty.LIKELY,
+            f"the credential was sent in the field {sent.place}, and meant is Authorization",
+            [
+                f"the request has the field {sent.place}, and no field Authorization",
+                f"the same credential in Authorization was accepted {answer}" if is_proved else None,
+            ],
+            [f"in Authorization it was refused as well {answer}" if tried is not None and not is_proved else None],
         )
 
 
@@ -119,4 +175,4 @@ class Placeholder(Cause):
         )
 
 
-CAUSES: tuple[Cause, ...] = (NoCredential(), EmptyCredential(), Placeholder())
+CAUSES: tuple[Cause, ...] = (NoCredential(), FieldNameMisspelt(), EmptyCredential(), Placeholder())
