@@ -2,8 +2,10 @@
 
 Rules.
 
-1. What is sent is what was given: nothing is trimmed or mended on the way, since that may be the very cause. Of what
-   comes from standard input one line feed at the end is left out, which `echo` adds.
+1. A credential is sent as it was given: it is not mended on the way, since that may be the very cause. Left out are
+   what belongs to a connection or to a body (a remark says so), the blanks after the colon of a header field, which are
+   none of its value, those at both its ends in a command line of curl, and one line feed at the end of standard
+   input, which `echo` adds.
 2. What cannot be understood is one sentence that says what to do. It names the option, and never quotes a value.
 3. There is one `Authorization` at most, whatever it was given as; but several header fields of that name are sent.
 4. The token of the environment goes out only for a URL by itself: not with a command line that was pasted, and not
@@ -76,7 +78,7 @@ class Asked:
         is_pasted: it is a command line of curl.
     """
 
-    url: str
+    url: str = field(repr=False)
     method: str = "GET"
     fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from httpx_tokenflow import ConfigurationError
 
@@ -29,7 +30,8 @@ _LONG = {
     "request": "method", "header": "header", "user": "user", "cookie": "cookie", "url": "url", "user-agent": "agent",
     "referer": "referer", "oauth2-bearer": "bearer", "cacert": "cacert", "max-time": "timeout", "get": "get",
     "head": "head", "insecure": "insecure", "url-query": "query", "json": "json", "upload-file": "upload",
-    **dict.fromkeys(("data", "data-raw", "data-binary", "data-ascii", "data-urlencode", "form", "form-string"), "data"),
+    "data-urlencode": "encoded", "data-raw": "raw",
+    **dict.fromkeys(("data", "data-binary", "data-ascii", "form", "form-string"), "data"),
     **dict.fromkeys(
         ("compressed", "location", "silent", "show-error", "verbose", "include", "fail", "fail-with-body", "basic",
          "http1.0", "http1.1", "http2", "http2-prior-knowledge", "http3", "globoff", "no-buffer", "ipv4", "ipv6",
@@ -77,12 +79,12 @@ _WITHOUT_VALUE = frozenset({"get", "head", "insecure", "flag"})
 class Curl:
     """What a command line of curl asks for."""
 
-    url: str = ""
+    url: str = field(default="", repr=False)
     named: str | None = None
     fields: list[tuple[str, str]] = field(default_factory=list, repr=False)
     user: str | None = field(default=None, repr=False)
-    data: list[str] = field(default_factory=list, repr=False)
-    query: list[str] = field(default_factory=list, repr=False)
+    data: list[str | None] = field(default_factory=list, repr=False)  # None: what is in a file
+    query: list[str | None] = field(default_factory=list, repr=False)
     is_get: bool = False
     is_head: bool = False
     upload: str | None = field(default=None, repr=False)
@@ -124,11 +126,11 @@ def parse_curl(words: Sequence[str]) -> Curl:
     if not curl.url:
         raise ConfigurationError("the curl command line has no URL")
     query = [*curl.query, *(curl.data if curl.is_get else ())]
-    if any(one.startswith("@") for one in query):
+    if any(one is None for one in query):
         raise ConfigurationError("the curl command line has -G with data from a file, which the doctor does not read")
     if query:
         bare, hash_, fragment = curl.url.partition("#")
-        curl.url = f"{bare}{'&' if '?' in bare else '?'}{'&'.join(query)}{hash_}{fragment}"
+        curl.url = f"{bare}{'&' if '?' in bare else '?'}{'&'.join(filter(None, query))}{hash_}{fragment}"
     return curl
 
 
@@ -202,9 +204,11 @@ class _Reader:
         if what in _KEPT:
             setattr(self.curl, _KEPT[what], value)
         elif what in {"data", "json"}:
-            self.curl.data.append(value)
+            self.curl.data.append(None if value.startswith("@") else value)
+        elif what in {"encoded", "raw"}:
+            self.curl.data.append(_encoded(value) if what == "encoded" else value)
         elif what == "query":
-            self.curl.query.append(value)
+            self.curl.query.append(value[1:] if value.startswith("+") else _encoded(value))
         elif what in _FIELDS:
             name, before = _FIELDS[what]
             self.curl.fields.append((name, before + value))
@@ -245,6 +249,16 @@ class _Reader:
         if not 0 < seconds < 86_400:
             raise ConfigurationError(f"the curl command line has {spelt} without a number of seconds")
         self.curl.timeout = seconds
+
+
+def _encoded(value: str) -> str | None:
+    """As --data-urlencode has it: "content", "=content", or "name=content", of which the name stays; None: a file's."""
+    name, is_, content = value.partition("=")
+    if not is_:
+        return None if "@" in value else quote(value, safe="")
+    if "@" in name:
+        return None
+    return f"{name}={quote(content, safe='')}" if name else quote(content, safe="")
 
 
 def _unknown(spelt: str) -> ConfigurationError:

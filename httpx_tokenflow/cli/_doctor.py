@@ -79,7 +79,8 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
         typer.Argument(metavar="URL | -- curl …", help="What the request is for; or a curl command line, pasted."),
     ] = None,
     token: Annotated[
-        Text, _option("--token", text="The access token; - for standard input. Else TOKENFLOW_TOKEN, if that is set.")
+        Text,
+        _option("--token", text="The access token; - for standard input. Else, for a URL by itself, TOKENFLOW_TOKEN."),
     ] = None,
     header: Annotated[list[str] | None, _option("--header", "-H", text="A header field, 'Name: value'.")] = None,
     cookie: Annotated[list[str] | None, _option("--cookie", "-b", text="A cookie, NAME=VALUE.")] = None,
@@ -140,10 +141,13 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
 ) -> None:
     """Say why a request gets 401, with the evidence, and what to do.
 
-    It reads only (GET, HEAD, OPTIONS), eight requests at most, and sends the
-    credential to the URL's origin alone. A token is taken as it is, blanks and
-    all: what is wrong with it is the cause. A refresh token, or a code, is spent
-    by it.
+    It sends GET, HEAD and OPTIONS, without a body, eight requests at most, and
+    the credential to the URL's origin alone; but what you name goes out as well:
+    the request itself by --method, a POST with the token to
+    --introspection-endpoint, and before all that a token request to
+    --token-endpoint, or the renewal of a --profile. A token is taken as it is,
+    blanks and all: what is wrong with it is the cause. A refresh token, or a
+    code, is spent by it.
 
     $ tokenflow doctor https://api.example.com/me --token "$TOKEN"
 

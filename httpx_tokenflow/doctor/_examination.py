@@ -7,8 +7,8 @@ Rules.
 2. They read: GET, HEAD, OPTIONS, or the method that the person has named. The only POST is the introspection of the
    token (RFC 7662), at an endpoint that the person has allowed.
 3. Nothing goes to another origin than those the person has named: the URL's, the issuer's, an endpoint's. A redirect
-   is followed within its origin only, a `jwks_uri` elsewhere is not read, and what a token claims to be its issuer is
-   not visited.
+   is followed within its origin only, and without the user and password that it may have; a `jwks_uri` elsewhere is
+   not read, and what a token claims to be its issuer is not visited.
 4. The credential goes to the URL's origin: as it was asked for, on each redirect within the origin, once more as it is
    to be spelt (`_mending`), and where it was accepted, twice more as it was. The token itself, if it is one in
    `Authorization`, goes to the introspection endpoint as well; a key, a cookie, a password does not. Documents are
@@ -29,7 +29,7 @@ from ._mending import mended
 from ._placeholders import basic
 from ._preflights import asked_fields
 from ._readings import read_token
-from ._sent import credentials_of, is_key_field, nearest_scheme
+from ._sent import credentials_of, is_key_field, is_misspelt, nearest_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -64,7 +64,7 @@ class Question:
         now: Unix seconds.
     """
 
-    url: str
+    url: str = field(repr=False)
     method: str = "GET"
     fields: Fields = field(default=Fields())
     origin: str | None = None
@@ -96,7 +96,7 @@ class Probe:
     role: str
     why: str
     method: str = "GET"
-    url: str = ""
+    url: str = field(default="", repr=False)
     fields: Fields = field(default=Fields())
     form: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     connection: str = "own"
@@ -229,15 +229,24 @@ def _ask(question: Question, _facts: Facts) -> Probe:
 def _hop(question: Question, facts: Facts) -> Probe:
     """Within the origin only (rule 3)."""
     leads = facts.last.location if facts.last is not None and facts.last.method in _READING else None
+    leads = _without_person(leads) if leads is not None and origin(leads) == origin(question.url) else ""
     is_new = all(exchange.url != leads for exchange in facts.exchanges)
     return Probe(
         role="hop",
         why="where the redirect leads, with the credential",
         method=_probing(question),
-        url=leads if leads is not None and is_new and origin(leads) == origin(question.url) else "",
+        url=leads if is_new else "",
         fields=_fields(question),
         connection="first",
     )
+
+
+def _without_person(url: str) -> str:
+    """`url` without user and password, which would be sent in place of the credential; empty if it cannot be asked."""
+    if not url.isprintable():
+        return ""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 
 
 def _bare(question: Question, facts: Facts) -> Probe | None:
@@ -384,7 +393,7 @@ def _without_credentials(fields: Fields) -> Fields:
 
 
 def _is_credential_field(name: str) -> bool:
-    return name.lower() in _CREDENTIAL_FIELDS or is_key_field(name)
+    return name.lower() in _CREDENTIAL_FIELDS or is_key_field(name) or is_misspelt(name)
 
 
 def _without_query_credentials(url: str) -> str:

@@ -47,6 +47,10 @@ READ = [
     (f"curl -G -d a=1 -d b=2 {URL}", "GET", [], {"url": f"{URL}?a=1&b=2", "has_body": False}),
     (f"curl -G -d a=1 '{URL}?x=0#top'", "GET", [], {"url": f"{URL}?x=0&a=1#top"}),
     (f"curl --url-query a=1 -d b=2 {URL}", "POST", [], {"url": f"{URL}?a=1"}),
+    (f"curl -G --data-urlencode 'q=a b&c' {URL}", "GET", [], {"url": f"{URL}?q=a%20b%26c"}),
+    (f"curl -G --data-urlencode '=a=b' --data-urlencode 'ü/~' {URL}", "GET", [], {"url": f"{URL}?a%3Db&%C3%BC%2F~"}),
+    (f"curl -G --data-raw @a {URL}", "GET", [], {"url": f"{URL}?@a"}),
+    (f"curl --url-query 'q=a b' --url-query +r=%20 {URL}", "GET", [], {"url": f"{URL}?q=a%20b&r=%20"}),
     (f"curl -I {URL}", "HEAD", [], {}),
     (f"curl --head {URL}", "HEAD", [], {}),
     (f"curl -sSLk {URL}", "GET", [], {"is_insecure": True}),
@@ -162,3 +166,16 @@ def test_what_is_quoted_for_a_shell_comes_back(text):
     """A value in single quotes is what it was, whatever is in it but line ends and cmd.exe's escapes."""
     text = text.replace("'", "").replace("\r", "").replace("^", "")
     assert words_of(f"curl '{text}'") == ["curl", text]
+
+
+@pytest.mark.parametrize("data", ["-d @file", "--data-urlencode @file", "--data-urlencode name@file", "--url-query @f"])
+def test_a_query_from_a_file_is_not_read(data):
+    """What -G would put into the URL from a file is not known, and is not left out in silence."""
+    with pytest.raises(ConfigurationError, match="data from a file"):
+        parse_curl([f"curl -G {data} {URL}"])
+
+
+def test_no_repr_has_the_query():
+    """A token in the URL of a pasted line is in no repr."""
+    pasted = f"curl -G {URL} -d access_token={SECRET}"
+    assert SECRET not in repr(parse_curl([pasted])) + repr(asked_by([pasted]))

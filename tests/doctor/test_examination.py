@@ -199,6 +199,29 @@ def test_only_a_token_is_introspected(fields, query, asks):
     assert ("introspection" in roles(plan(question))) == (asks is not None)
 
 
+@pytest.mark.parametrize(
+    ("place", "goes"),
+    [
+        ("https://evil:word@api.example/z", ["https://api.example/z"]),
+        ("https://evil@api.example/v1/things", []),
+        ("https://evil:word@evil.example/z", []),
+        ("/z\x7f", []),
+    ],
+)
+def test_a_redirect_brings_no_credential_of_its_own(place, goes):
+    """User and password in a Location are left out: a client would send them in place of what is examined."""
+    question = Question(url=URL, fields=TOKEN)
+    probes, _facts = drive(question, lambda probe: answering(302, ("Location", place if probe.url == URL else "/a")))
+    assert [probe.url for probe in probes if probe.role == "hop"][:1] == goes
+
+
+def test_no_repr_has_the_query():
+    """A token in the URL is in no repr of a question, nor of the probes for it."""
+    question = Question(url=f"{URL}?access_token={SECRET}")
+    probes, _facts = drive(question, lambda _probe: Exchange(status=401))
+    assert SECRET not in repr(question) + repr(probes)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_of_a_post_is_not_followed(status):
     """What a POST was redirected to is not asked for."""
