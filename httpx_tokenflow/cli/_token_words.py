@@ -127,7 +127,7 @@ def seems(reading: Reading, value: str = "") -> str:
         return vendor or "an opaque token: what it allows is known to its issuer alone (RFC 7662 asks there)"
     if reading.problems:
         return "a JWT that is malformed"
-    return _by_header(reading) or _by_claims(reading)
+    return _by_header(reading) or _by_marks(reading) or _by_claims(reading)
 
 
 def _by_header(reading: Reading) -> str | None:
@@ -143,14 +143,22 @@ def _by_header(reading: Reading) -> str | None:
     }.get(typ)
 
 
+def _by_marks(reading: Reading) -> str | None:
+    """What the doctor takes it for, if it is no access token."""
+    from httpx_tokenflow.doctor.causes._kinds import marks_of_another, marks_of_id_token, marks_of_refresh_token
+
+    if marks_of_id_token(reading):
+        return "an ID token: for the client that the person logged in to, not for an API (OpenID Connect Core §2)"
+    if marks_of_refresh_token(reading):
+        return "a refresh token: for the token endpoint alone, never for an API (RFC 6749 §1.5)"
+    if another := marks_of_another(reading):
+        return f"{another[0]}, which opens nothing: {another[1]}"
+    return None
+
+
 def _by_claims(reading: Reading) -> str:
     claims = reading.claims
-    use, typ = reading.text("token_use"), reading.text("typ")
-    if use == "id" or typ == "ID" or any(name in claims for name in ("nonce", "at_hash", "c_hash")):
-        return "an ID token: for the client that the person logged in to, not for an API (OpenID Connect Core §2)"
-    if typ in {"Refresh", "Offline"} or use == "refresh":
-        return "a refresh token: for the token endpoint alone, never for an API (RFC 6749 §1.5)"
-    if use == "access" or typ == "Bearer":
+    if reading.text("token_use") == "access" or reading.text("typ") == "Bearer":
         return "an access token, as it says itself"
     if reading.scopes or any(name in claims for name in ("roles", "azp", "client_id", "cid", "appid")):
         return "an access token, by its claims"

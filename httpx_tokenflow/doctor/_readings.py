@@ -4,7 +4,7 @@ Rules.
 
 1. Nothing raises, whatever the text; what is wrong with it is listed in words.
 2. Nothing is verified, and nothing but what to tell a person is decided by it (RFC 9068 §6).
-3. A reading has claims, which are shown, and never the token.
+3. A reading has claims, which are shown, and never the token; nor a private key that somebody put into it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = ["Reading", "as_shown", "read_token"]
 TOKEN_LIMIT = 64 * 1024  # characters
 _SIZES = {"HS256": 32, "HS384": 48, "HS512": 64, "ES256": 64, "ES256K": 64, "ES384": 96, "ES512": 132}  # bytes
 _LEAST_RSA = 128  # bytes: of 1024 bits
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # members of a JWK (RFC 7518 §6)
 _TEXT = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -142,4 +143,14 @@ def _object(part: str) -> dict[str, Any] | None:
         value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return _public(value) if isinstance(value, dict) else None
+
+
+def _public(part: dict[str, Any]) -> dict[str, Any]:
+    """Without the private members of a key in it (`jwk` of a header, RFC 7515 §4.1.3; of `cnf`, RFC 7800 §3.2)."""
+    kept = dict(part)
+    if isinstance(key := part.get("jwk"), dict):
+        kept["jwk"] = {name: "***" if name in _PRIVATE else value for name, value in key.items()}
+    if isinstance(bound := part.get("cnf"), dict):
+        kept["cnf"] = _public({name: value for name, value in bound.items() if name != "cnf"})
+    return kept

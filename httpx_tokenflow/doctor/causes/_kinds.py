@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Facts
     from httpx_tokenflow.doctor._readings import Reading
 
-__all__ = ["CAUSES"]
+__all__ = ["CAUSES", "marks_of_another", "marks_of_id_token", "marks_of_refresh_token"]
 
 _ACCESS = frozenset({"at+jwt", "application/at+jwt"})
 _HASHES = ("at_hash", "c_hash", "s_hash", "nonce")
@@ -63,9 +63,9 @@ class IdToken(Cause):
 
     def look(self, facts: Facts) -> Finding | None:
         token = jwt_of(facts)
-        if token is None or _mark(token, "typ") in _ACCESS:
+        if token is None:
             return None
-        evidence = _marks_of_id_token(token)
+        evidence = marks_of_id_token(token)
         if not evidence:
             return None
         words = said(facts, TYPE)
@@ -73,9 +73,9 @@ class IdToken(Cause):
         return self.found(sure(words) if words else Certainty.LIKELY, what, [*evidence, words])
 
 
-def _marks_of_id_token(token: Reading) -> list[str]:
-    """Nothing if it is an access token by its own word."""
-    if token.text("token_use") == "access" or token.text("typ") == "Bearer":
+def marks_of_id_token(token: Reading) -> list[str]:
+    """Why it is an ID token, in words; nothing if it is an access token by its own word."""
+    if _mark(token, "typ") in _ACCESS or token.text("token_use") == "access" or token.text("typ") == "Bearer":
         return []
     evidence = [f"its {name} is {text}" for name in ("typ", "token_use") if (text := token.text(name)) in {"ID", "id"}]
     if token.scopes and not evidence:
@@ -107,18 +107,23 @@ class RefreshToken(Cause):
         return self.found(Certainty.CERTAIN, what, [*marks, words])
 
     def _marks(self, facts: Facts, token: Reading) -> list[str]:
-        if token.kind == "opaque":
-            value = "" if facts.credential is None else facts.credential.value.strip(" \"'")
-            return [
-                f"it begins with {row.text!r}, as {row.vendor}'s refresh tokens do"
-                for row in PREFIXES
-                if row.kind == REFRESH and value.startswith(row.text)
-            ]
+        if token.kind != "opaque":
+            return marks_of_refresh_token(token)
+        value = "" if facts.credential is None else facts.credential.value.strip(" \"'")
         return [
-            f"its {name} is {text}"
-            for name, kinds in _REFRESH_MARKS.items()
-            if (text := _mark(token, name) if name == "typ" else (token.text(name) or "").lower()) in kinds
+            f"it begins with {row.text!r}, as {row.vendor}'s refresh tokens do"
+            for row in PREFIXES
+            if row.kind == REFRESH and value.startswith(row.text)
         ]
+
+
+def marks_of_refresh_token(token: Reading) -> list[str]:
+    """Why a JWT is a refresh token, in words."""
+    return [
+        f"its {name} is {text}"
+        for name, kinds in _REFRESH_MARKS.items()
+        if (text := _mark(token, name) if name == "typ" else (token.text(name) or "").lower()) in kinds
+    ]
 
 
 _REFRESH_MARKS = {
@@ -139,7 +144,7 @@ class WrongType(Cause):
 
     def look(self, facts: Facts) -> Finding | None:
         token, words = jwt_of(facts), said(facts, TYPE) if has_token(facts) else None
-        kind = None if token is None else self._kind(token)
+        kind = None if token is None else marks_of_another(token)
         if kind is not None:
             return self.found(Certainty.CERTAIN, f"the token is {kind[0]}, no access token", [kind[1], words])
         if words is None:
@@ -147,24 +152,26 @@ class WrongType(Cause):
         marks = [] if token is None else [f"its header's typ is {token.header.get('typ')!r}"[:100]]
         return self.found(Certainty.CERTAIN, "the server does not accept tokens of this type", [words, *marks])
 
-    def _kind(self, token: Reading) -> tuple[str, str] | None:
-        typ = _mark(token, "typ").removeprefix("application/")
-        if typ in _OTHERS:
-            return _OTHERS[typ], f"its typ is {typ}"
-        events = token.claims.get("events")
-        if isinstance(events, dict) and _LOGOUT in events:
-            return _OTHERS["logout+jwt"], "it has the event of a logout (OpenID Connect Back-Channel Logout §2.4)"
-        if typ == "logout":  # Keycloak
-            return _OTHERS["logout+jwt"], "its typ is Logout"
-        if {"htm", "htu", "jti"} <= token.claims.keys():
-            return _OTHERS["dpop+jwt"], "it has htm and htu (RFC 9449 §4.2)"
-        issuer, audience = token.text("iss"), token.texts("aud")
-        at_server = [one for one in audience if one.rstrip("/").endswith(("/token", "/oauth2/token"))]
-        if issuer is not None and issuer == token.text("sub") and at_server and not token.scopes:
-            return _OTHERS[
-                "client-authentication+jwt"
-            ], f"its iss is its sub, and its aud the token endpoint {at_server[0]}"
-        return None
+
+def marks_of_another(token: Reading) -> tuple[str, str] | None:
+    """What it is besides an access, ID or refresh token, and why, in words; None if nothing says so."""
+    typ = _mark(token, "typ").removeprefix("application/")
+    if typ in _OTHERS:
+        return _OTHERS[typ], f"its typ is {typ}"
+    events = token.claims.get("events")
+    if isinstance(events, dict) and _LOGOUT in events:
+        return _OTHERS["logout+jwt"], "it has the event of a logout (OpenID Connect Back-Channel Logout §2.4)"
+    if typ == "logout":  # Keycloak
+        return _OTHERS["logout+jwt"], "its typ is Logout"
+    if {"htm", "htu", "jti"} <= token.claims.keys():
+        return _OTHERS["dpop+jwt"], "it has htm and htu (RFC 9449 §4.2)"
+    issuer, audience = token.text("iss"), token.texts("aud")
+    at_server = [one for one in audience if one.rstrip("/").endswith(("/token", "/oauth2/token"))]
+    if issuer is not None and issuer == token.text("sub") and at_server and not token.scopes:
+        return _OTHERS[
+            "client-authentication+jwt"
+        ], f"its iss is its sub, and its aud the token endpoint {at_server[0]}"
+    return None
 
 
 class OpaqueForJwt(Cause):
