@@ -98,7 +98,11 @@ class Sieve:
         folded = text.translate(_FOLDED)
         quoted = [match.span(2) for match in _QUOTED.finditer(text)]
         words = [(begin + at, begin + to) for begin, end in quoted for at, to in self._words_in(folded[begin:end])]
-        runs = [(at, to) for at, to in self._runs_in(folded) if _is_mixed(folded[at:to]) or _is_in(quoted, at, to)]
+        runs = [
+            (at, to)
+            for at, to in self._runs_in(folded)
+            if to - at >= _LONG or _is_mixed(folded[at:to]) or _is_in(quoted, at, to)
+        ]
         return _printable(_without(text, [*_found(self._forms, folded), *words, *runs]))
 
     def _words_in(self, folded: str) -> Iterator[tuple[int, int]]:

@@ -76,6 +76,8 @@ def test_the_parts_of_a_credential_are_secrets(value):
         ('p"q<r~s&41-tail', escape('p"q<r~s&41-tail')),
         ('p"q<r~s&41-tail', 'p"q<r~s&41-tail'),
         ("8a1Z", "8a1Z"),
+        ("hunter22", base64.b64encode(b"hunter22").decode()),
+        ("hunter22", b"hunter22".hex()),
         (SECRET, SECRET[:-1]),
         (SECRET, SECRET[:14] + "..."),
         (LONG, LONG[:76] + "\n" + LONG[76:152]),
@@ -238,7 +240,7 @@ def test_credentials_of_many_names(url, field):
 
 def test_bare_has_none_of_them():
     """The probe without a credential leaves out fields and parameters of any such name, and keeps the others."""
-    fields = Fields([("AccessKey", SECRET), ("Authorisation", SECRET), ("X-Session-Id", SECRET), ("X-Acme", "a")])
+    fields = Fields([("AccessKey", SECRET), ("Autorization", SECRET), ("X-Session-Id", SECRET), ("X-Acme", "a")])
     question = Question(url="https://api.example/v1?appid=8f3a6c1e&X-Amz-Signature=8f3a6c1e&page=2", fields=fields)
     steps = examine(question)
     next(steps)

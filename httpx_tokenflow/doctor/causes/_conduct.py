@@ -215,7 +215,7 @@ class BadChallenge(Cause):
         return self.found(
             Certainty.POSSIBLE if wrong == _NO_COMMAS else Certainty.LIKELY,
             f"WWW-Authenticate is malformed, so that no client can go by it: {wrong}",
-            [wrong, "it begins with " + repr((last.received.get("WWW-Authenticate") or "")[:60])],
+            [wrong, f"it begins with {facts.quoted(last.received.get('WWW-Authenticate') or '', 60)}"],
         )
 
 

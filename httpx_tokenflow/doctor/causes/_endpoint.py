@@ -139,7 +139,7 @@ class _Refused(Cause):
             return None
         said = f": {refusal.description}" if refusal.description else f" ({refusal.error})" if refusal.error else ""
         evidence = [refusal.text or said or self.what, self._grant(refusal)]
-        return self.found(Certainty.CERTAIN, f"{self.what}{said[:200]}", evidence)
+        return self.found(Certainty.CERTAIN, f"{self.what}{facts.sieve.sift(said)[:200]}", evidence)
 
     def _grant(self, refusal: Refusal) -> str | None:
         return f"it was asked with {refusal.grant_type}" if refusal.grant_type else None

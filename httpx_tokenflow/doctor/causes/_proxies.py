@@ -228,7 +228,7 @@ def _passed(facts: Facts) -> str | None:
     if facts.last is None:
         return None
     told = [value for name in ("Via", "Server") for value in facts.last.received.get_list(name)]
-    return f"on the way: {', '.join(told)[:200]}" if told else None
+    return f"on the way: {facts.sieve.sift(', '.join(told))[:200]}" if told else None
 
 
 CAUSES: tuple[Cause, ...] = (

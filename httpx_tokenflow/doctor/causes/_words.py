@@ -58,7 +58,7 @@ def said(facts: Facts, words: Words) -> str | None:
         return None
     for where, text in facts.last.words:
         if words.are_in(text) and (words is GENERAL or not _SEVERAL.search(text[:_LIMIT])):
-            return f"{where} says {text[:200]!r}"
+            return f"{where} says {facts.quoted(text)}"
     return None
 
 
