@@ -66,7 +66,7 @@ class Spelling:
 
     place: str
     text: str = field(repr=False)
-    scheme: str = ""
+    scheme: str = field(default="", repr=False)
     value: str = field(default="", repr=False)
     flaws: list[Flaw] = field(default_factory=list)
 

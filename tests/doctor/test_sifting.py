@@ -173,7 +173,8 @@ def test_harmless_values_are_shown():
 
 def test_a_repr_shows_no_credential():
     """A credential without a scheme whose first word looks like one is not in the repr."""
-    assert SECRET not in repr(credentials_of("", [("Authorization", f"{SECRET} x")])[0])
+    sent = credentials_of("", [("Authorization", f"{SECRET} x")])[0]
+    assert SECRET not in repr(sent) + repr(spelling(sent))
     assert repr(Sent("Authorization", "Bearer x", "Bearer", "x")) == "<Sent in Authorization, Bearer>"
 
 
