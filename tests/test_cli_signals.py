@@ -124,8 +124,8 @@ def _term(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
 
-def test_when_a_signal_ends_it():
-    """Outside a hold a signal ends it at once, in a hold at its end, and a second one at once in any case."""
+def test_when_a_signal_ends_it(monkeypatch):
+    """Outside a hold a signal ends it at once, in a hold at its end; a second Ctrl-C at once, if it is meant."""
     done = []
 
     def in_hold(*signals):
@@ -145,7 +145,12 @@ def test_when_a_signal_ends_it():
             work()
     with heeding_signals():
         in_hold()  # nothing is left of what was
-    assert done == [1, "held for good", 0]
+    with pytest.raises(Stopped), heeding_signals():
+        in_hold(signal.SIGTERM, signal.SIGTERM)  # as `timeout` does
+    monkeypatch.setattr("httpx_tokenflow.cli._signals.APART", 0.0)
+    with pytest.raises(Stopped), heeding_signals():
+        in_hold(signal.SIGINT, signal.SIGINT)
+    assert done == [1, "held for good", 2, 0, 2]
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ Rules.
    and end the command when that is over: a refresh token that was presented, and whose answer nobody took, is a session
    lost (`hold` to `release`). All of it is bounded: a renewal has 30 s.
 2. Else they end it at once: while it waits for a person, for the lease, or for nothing of ours.
-3. A second one ends it in any case.
+3. A second Ctrl-C ends it in any case, half a second after the first at least: `timeout` sends each signal twice, to
+   the process and to its group, and so do others that pass signals on.
 4. A signal that whoever started us has ignored (nohup, or ``&`` in a script) stays ignored.
 
 Python runs handlers in the main thread, where the commands do their work as well: what is here needs no lock.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HeldLogin", "Stopped", "heeding_signals", "held", "hold", "hold_in_lease", "release"]
 
+APART = 0.5  # seconds between two that somebody has meant (rule 3)
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
@@ -48,6 +51,7 @@ class Stopped(KeyboardInterrupt):
 class _State:
     depth = 0  # of holds
     noted: int | None = None
+    noted_at = 0.0
 
 
 @contextmanager
@@ -126,9 +130,12 @@ class HeldLogin:
 
 
 def _heed(number: int, _frame: object) -> None:
-    if not _State.depth or _State.noted is not None:
+    now = time.monotonic()
+    insists = number == signal.SIGINT and _State.noted is not None and now - _State.noted_at >= APART
+    if not _State.depth or insists:
         raise Stopped(number)
-    _State.noted = number
+    if _State.noted is None:
+        _State.noted, _State.noted_at = number, now
 
 
 def _end_if_noted() -> None:

@@ -26,7 +26,7 @@ def token(
 
     Any number of scripts may ask at once: one renews, the others wait for it. A renewal takes
     30 seconds at most, and another's is waited for 41 seconds at most. A signal (Ctrl-C, timeout)
-    while one is at the server ends the command once its answer is kept; a second one at once.
+    while one is at the server ends the command once its answer is kept; a second Ctrl-C at once.
 
     $ token=$(tokenflow token) && curl -H "Authorization: Bearer $token" https://api.example.com/me
 
