@@ -53,7 +53,7 @@ _PATH_PART = re.compile(rf"[A-Za-z0-9_~%+=:.-]{{{_RANDOM},}}")
 _AROUND = "\"'<>,;[](){}"
 # Parameters of Authorization that say how, and not what (RFC 7616, RFC 9421, RFC 5849, AWS).
 _HOW = re.compile(
-    r"\b(?:realm|algorithm|qop|uri|nc|charset|headers|signedheaders|credential|version|oauth_version|token_type"
+    r"\bsignedheaders\s*=\s*[^,\s]*|\b(?:realm|algorithm|qop|uri|nc|charset|headers|credential|version|oauth_version|token_type"
     r"|oauth_signature_method|oauth_timestamp|grant_type|expires_in)\"?\s*[=:]\s*(?:\"[^\"]*\"|[^,;\s}]*)",
     re.IGNORECASE,
 )
@@ -69,7 +69,7 @@ class Sieve:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        kept = {one for one in secrets if len(one) >= _SHORT and one.lower() not in _KNOWN}
+        kept = {one for one in secrets if len(one) >= _SHORT and not _is_known(one)}
         words = {one for one in kept if len(one) < _CLEAR or _is_word(one)}
         self._forms = _forms(kept - words)
         self._words = _forms(words)
@@ -101,7 +101,7 @@ class Sieve:
         runs = [
             (at, to)
             for at, to in self._runs_in(folded)
-            if to - at >= _LONG or _is_mixed(folded[at:to]) or _is_in(quoted, at, to)
+            if to - at >= 3 * _RUN or _is_mixed(folded[at:to]) or _is_in(quoted, at, to)
         ]
         return _printable(_without(text, [*_found(self._forms, folded), *words, *runs]))
 
@@ -149,6 +149,11 @@ def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
+
+
+def _is_known(text: str) -> bool:
+    """A scheme, or a word for nothing, whatever is around it."""
+    return text.strip().lower() in _KNOWN or text.strip(f"{_AROUND} ").lower() in _KNOWN
 
 
 def _is_word(text: str) -> bool:
@@ -211,7 +216,7 @@ def _of_exchange(exchange: Exchange) -> Iterator[str]:
     yield from (one for one in received if len(one) >= _LEAST_RECEIVED and not (one.islower() and one.isalpha()))
 
 
-def secrets_of_url(url: str) -> set[str]:
+def secrets_of_url(url: str, depth: int = 3) -> set[str]:
     """What is secret in a URL: user and password, the values of its query, and what looks random in its path."""
     try:
         parts = urlsplit(url)
@@ -219,8 +224,13 @@ def secrets_of_url(url: str) -> set[str]:
         pairs += parse_qsl(parts.fragment, keep_blank_values=True, max_num_fields=200)
     except ValueError:
         return {url}
-    found = {value or name for name, value in pairs if value or f"{name}=" not in url}
-    found |= {raw.partition("=")[2] or raw for raw in parts.query.split("&") if not raw.endswith("=")}
+    values = {value or name for name, value in pairs if value or f"{name}=" not in url}
+    values |= {raw.partition("=")[2] or raw for raw in parts.query.split("&") if not raw.endswith("=")}
+    found: set[str] = set()
+    for value in values:  # a URL in a URL, as a login page gets it, is one by itself
+        plain = unquote(value, errors="replace")
+        inner = depth > 0 and (plain.startswith("/") or "://" in plain)
+        found |= secrets_of_url(plain, depth - 1) if inner else {value}
     for segment in parts.path.split("/"):
         plain, *behind = segment.split(";")
         found |= {one.partition("=")[2] or one for one in behind}
@@ -254,7 +264,10 @@ def _shown(segment: str) -> str:
 def _parts(value: str) -> set[str]:
     """A credential's parts that are secrets by themselves."""
     scheme, space, rest = value.strip().partition(" ")
-    is_scheme = bool(space and rest.strip()) and nearest_scheme(scheme) is not None
+    if _is_known(value) or _is_known(rest):
+        return set()
+    is_like = nearest_scheme(scheme) is not None or (_WORD.fullmatch(scheme) is not None and " " not in rest.strip())
+    is_scheme = bool(space and rest.strip()) and is_like
     told = _HOW.sub(" ", rest if is_scheme else value)
     found = {value, value.strip(), rest.strip() if is_scheme else "", *_pieces(told)}
     access = re.search(r"\bcredential=([^/,;\s]+)", value, re.IGNORECASE)
@@ -269,7 +282,8 @@ def _parts(value: str) -> set[str]:
 def _pieces(value: str) -> Iterator[str]:
     """Words, and what is behind `:` and `=` in them; names in front of these are none."""
     for word in re.split(r"[\s,;&]+", value):
-        yield word.strip(_AROUND)
+        if not word.endswith(":"):  # a name, and what it names comes after it
+            yield word.strip(_AROUND)
         pieces = re.split(r"[:=\"']+", word, maxsplit=_PIECES)
         yield from pieces[1:]
         yield from (pieces[0],) if _is_mixed(pieces[0]) and len(pieces[0]) >= _LEAST_RECEIVED else ()

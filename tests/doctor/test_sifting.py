@@ -163,6 +163,28 @@ def test_our_own_words_are_not_hidden_for_a_run():
     assert sieve.sift("bad my-authorizati") == "bad ***"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("Bearer ", "Bearer stands alone"),
+        ("Bearer [object Object]", "the value is '[object Object]'"),
+        ("'undefined'", "the value is 'undefined'"),
+        (f"X-API-Key: {SECRET}", "the value begins with X-API-Key: once more"),
+        (f"Acme {SECRET}", "Acme realm"),
+        ("AWS4-HMAC-SHA256 Credential=AKIA/x,SignedHeaders=host;x-amz-date,Signature=8f3a6c1e5b7d", "no x-amz-date"),
+    ],
+)
+def test_what_is_around_a_credential_is_none(value, text):
+    """Schemes, names, words for nothing and names of fields that are signed are shown, also in words of others."""
+    assert Sieve.of(facts_of([("Authorization", value)])).sift(text) == text
+
+
+def test_where_a_login_page_leads_back_is_no_secret():
+    """A path or a URL in a query is not hidden wherever it is; what is secret in it is."""
+    sieve = Sieve.of(facts_of([], Location=f"/login?next=/v1/things%3Fcode%3D{SECRET}"))
+    assert sieve.sift(f"https://api.example/v1/things {SECRET}") == "https://api.example/v1/things ***"
+
+
 def test_harmless_values_are_shown():
     """What a browser or HTTP itself sends is no secret."""
     fields = [("Accept", "application/json"), ("User-Agent", "python-httpx/0.28"), ("X-Request-Id", "8f3a6c1e5b7d")]
