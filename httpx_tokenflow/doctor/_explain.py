@@ -66,8 +66,8 @@ def reading_of(sent: Sent | None) -> Any:
     """What can be read of the token that was sent; None where no token was."""
     if sent is None or sent.place == "Cookie" or sent.is_scheme("Basic"):
         return None
-    bare = sent.value.strip(" \t\r\n\"'")
-    return read_token(bare.split()[-1]) if bare else None
+    words = sent.value.strip(" \t\r\n\"'").split()  # white space of another kind leaves none
+    return read_token(words[-1]) if words else None
 
 
 def _exchange(response: Any, role: str) -> Exchange:

@@ -10,6 +10,7 @@ from doctor.rig import Reply, run, serve, signed, unsigned
 
 from httpx_tokenflow.cli._token_words import seems
 from httpx_tokenflow.doctor import Certainty, Exchange, Facts, Fields, Refusal, diagnose, explain, read_token
+from httpx_tokenflow.doctor._explain import reading_of
 from httpx_tokenflow.doctor.causes._endpoint import topic_of
 
 HOST = "https://api.example.com/v1/things"
@@ -152,3 +153,11 @@ def test_a_scheme_in_a_key_field_is_no_space_too_many():
     assert "extra-space" not in told(sent=("X-API-Key", "Key zT8wq0K3n5Yb7R1x"))
     assert "extra-space" in told(sent=("X-API-Key", "zT8wq0K3 n5Yb7R1x"))
     assert "extra-space" in told(sent=("X-API-Key", "Key zT8wq0K3 n5Yb7R1x"))
+
+
+@pytest.mark.parametrize("value", ["Bearer \x0c", "Bearer \x0b ", "Bearer '\x1c'"])
+def test_a_token_of_white_space_is_none(value):
+    """Nothing is read of a token that is white space of an unusual kind, and nothing raises."""
+    sent = Fields([("Authorization", value)])
+    facts = Facts(exchanges=(Exchange(url=HOST, sent=sent, status=401),))
+    assert reading_of(facts.credential) is None

@@ -109,7 +109,8 @@ def test_the_probe_makes_a_scheme_certain():
         ({"message": "No API key found in request"}, "apikey"),
         ({"message": "Access denied due to missing subscription key."}, "Ocp-Apim-Subscription-Key"),
         ({"error": {"message": "x-api-key header is required"}}, "x-api-key"),
-        ({"error": {"message": "API key not valid. Please pass a valid API key."}}, "X-Goog-Api-Key"),
+        ({"error": {"message": "The request is missing a valid API key."}}, "X-Goog-Api-Key"),
+        ({"error": {"message": "API key not valid. Please pass a valid API key."}}, None),  # it was read
         ("Missing header: X-Acme-Token", "X-Acme-Token"),
         ("the Authorization header is missing", None),
         ("invalid api key", None),
