@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Prober"]
 
 _BODY_LIMIT = 64 * 1024  # bytes
-_BODY_SECONDS = 0.7  # for what says why; a document to be read whole has the time of its probe
+_BODY_SECONDS = 0.5  # for what says why; a document to be read whole has the time of its probe
+_ACCEPTED_SECONDS = 0.25  # for what says that all is well
 _DOCUMENTS = frozenset({"resource metadata", "issuer metadata", "keys", "introspection"})
 # What has no end, or nothing to read in it.
 _UNREAD = ("text/event-stream", "image/", "video/", "audio/", "font/")
@@ -110,7 +111,8 @@ class Prober:
         with anyio.fail_after(max(0.0, min(self.timeout, left))):
             response = await client.send(request, stream=True)
         try:
-            seconds = self.timeout if probe.role in _DOCUMENTS else _BODY_SECONDS
+            seconds = _ACCEPTED_SECONDS if response.status_code < 300 else _BODY_SECONDS
+            seconds = self.timeout if probe.role in _DOCUMENTS else seconds
             body = await _beginning(response, min(seconds, deadline - anyio.current_time()))
         finally:
             with anyio.CancelScope(shield=True):
