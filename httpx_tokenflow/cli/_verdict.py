@@ -42,6 +42,7 @@ _WIDTH = 100  # columns at most; 80 where there is no terminal
 _SOON = 600.0  # seconds: a token that ends sooner is remarked on
 _OTHERS = 5  # findings beside the first that are shown
 _WORDS = 300  # characters of a challenge
+_FIELD = 16 * 1024  # characters of a field that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,9 @@ class Report:
             "credential": _has_credential(exchange),
             "status": exchange.status or None,
             "http_version": exchange.http_version or None,
-            "challenges": [self.sieve.sift(one)[:_WORDS] for one in exchange.received.get_list("WWW-Authenticate")],
+            "challenges": [
+                self.sieve.sift(one[:_FIELD])[:_WORDS] for one in exchange.received.get_list("WWW-Authenticate")
+            ],
             "location": None if leads is None else self._url(leads),
             "failure": None if exchange.failure is None else self.sieve.sift_ours(exchange.failure),
         }

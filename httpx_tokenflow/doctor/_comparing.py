@@ -77,7 +77,7 @@ WANTS_COOKIE = (
 _TROUBLE = r"(?:invalid|not valid|expired|revoked|malformed|missing|unsupported|incorrect|bad|wrong)"
 _OF_A_CREDENTIAL = (
     r"(?:\bauthori[sz]ation\W{0,2}(?:type|header|token|mechanism|field)"
-    r"|\b(?:access|bearer|auth|security|client|session|provided)\W{0,2}token)\b"
+    r"|\b(?:(?:access|bearer|auth|security|provided)\W{0,2}|client\W{1,2})token)\b"
 )
 _REFUSED_IN_WORDS = re.compile(
     r"\bapi.?key\b.{0,20}\b(?:not valid|invalid|expired|disabled|revoked)"
@@ -89,6 +89,11 @@ _REFUSED_IN_WORDS = re.compile(
 # A token endpoint says 400 as well, and that is no refusal of what was sent to an API (`_endpoint`).
 _OF_A_GRANT = re.compile(
     r"invalid_(grant|client|scope|target)|unauthorized_client|unsupported_grant_type|.*refresh.?token.*", re.IGNORECASE
+)
+
+# What is called so and is none: of forms, of lists in pages, and a member of the body.
+_OF_ANOTHER = re.compile(
+    r"\b[cx]srf|\bpag(?:e|ing|ination)\b|\b(?:in|of) (?:the |your )?(?:body|payload)\b", re.IGNORECASE
 )
 
 # Path segments of a page where people log in, and names of the hosts that have nothing else.
@@ -116,7 +121,7 @@ def says(exchange: Exchange | None, pattern: str) -> bool:
 def is_refused_in_words(exchange: Exchange) -> bool:
     """Whether an answer of 400 is about the key or the Authorization field (Google, Amazon S3, Cloudflare, Vault)."""
     told = texts(exchange)
-    if any(_OF_A_GRANT.fullmatch(text) for text in told):
+    if any(_OF_A_GRANT.fullmatch(text) or _OF_ANOTHER.search(text) for text in told):
         return False
     return any(_REFUSED_IN_WORDS.search(text) for text in told)
 

@@ -11,9 +11,9 @@ Rules.
    not read, and what a token claims to be its issuer is not visited.
 4. The credential goes to the URL's origin: as it was asked for, on each redirect within the origin, once more as it is
    to be spelt (`_mending`), and where it was accepted, twice more as it was. The token itself, if it is one in
-   `Authorization`, goes to the introspection endpoint as well; a key, a cookie, a password does not. Documents are
-   read, and preflights sent, without it. Where a page's origin is named, what a browser would send from there says so
-   (`Origin`), for many servers add what CORS needs only then.
+   `Authorization`, goes to the introspection endpoint as well; a cookie, a password, or a key that its scheme gives
+   away does not. Documents are read, and preflights sent, without it. Where a page's origin is named, what a browser
+   would send from there says so (`Origin`), for many servers add what CORS needs only then.
 5. `plan` lists what may be sent before anything is.
 """
 
@@ -360,7 +360,7 @@ def _introspection(question: Question, _facts: Facts) -> Probe | None:
 def _is_token(sent: Sent) -> bool:
     """An access token in `Authorization`: what else a request carries is for the API alone (rule 4)."""
     value, scheme = sent.value.strip(), sent.scheme.lower()
-    if sent.place.lower() != "authorization" or scheme == "basic" or _is_person(value):
+    if sent.place.lower() != "authorization" or scheme == "basic" or any(map(_is_person, value.split())):
         return False
     return not scheme or nearest_scheme(scheme) in {"Bearer", "DPoP"} or read_token(value).is_jwt
 

@@ -48,7 +48,7 @@ _MOST = 64 * 1024  # characters of one secret whose runs are looked for
 _PIECES = 40  # parts of one word
 _JWT = re.compile(r"\bey[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3}")
 _WORD = re.compile(r"[A-Za-z]+(?:[-_. ][A-Za-z]+){0,2}|[\d.]{1,7}")
-_QUOTED = re.compile(r"(?<!\w)(['\"])(.*?)\1(?!\w)", re.DOTALL)
+_QUOTED = re.compile(r"(?<!\w)(['\"])(.{0,2000}?)\1(?!\w)", re.DOTALL)
 _PATH_PART = re.compile(rf"[A-Za-z0-9_~%+=:.-]{{{_RANDOM},}}")
 _AROUND = "\"'<>,;[](){}"
 # Parameters of Authorization that say how, and not what (RFC 7616, RFC 9421, RFC 5849, AWS).
@@ -80,11 +80,11 @@ class Sieve:
     @classmethod
     def of(cls, facts: Facts) -> Sieve:
         """The sieve for all that `facts` know."""
-        secrets = set(facts.secrets)
-        if facts.carried is not None:
-            secrets |= _parts(facts.carried.raw)
+        secrets, public = set(facts.secrets), _public(facts)
         for exchange in facts.exchanges:
-            secrets.update(_of_exchange(exchange))
+            secrets |= set(_of_exchange(exchange)) - public
+        for sent in facts.credentials:  # the one that is carried among them
+            secrets |= _parts(sent.raw)
         return cls(secrets)
 
     def sift(self, text: str) -> str:
@@ -118,6 +118,24 @@ class Sieve:
                 else:
                     found.append((at, at + _RUN))
         return found
+
+
+def _public(facts: Facts) -> set[str]:
+    """No secret, whatever field, path or parameter has it as well: the hosts that are asked, and names in claims."""
+    claims = facts.token.claims if facts.token is not None else {}
+    told = [claims.get(name) for name in ("iss", "aud", "azp", "tid", "scope", "scp")]
+    told += [facts.expected.issuer, facts.expected.audience, *facts.expected.scopes]
+    flat = [one for some in told for one in (some if isinstance(some, list) else [some]) if isinstance(one, str)]
+    hosts = [_host(one.url) for one in facts.exchanges if one.status]
+    found = {word for one in flat for word in (one, *re.split(r"[\s/]+", one))}
+    return found | {name for host in hosts for name in (host, host.rpartition(":")[0])}
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
 
 
 def _found(forms: Iterable[str], folded: str) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from httpx_tokenflow.doctor._comparing import WANTS_COOKIE
+from httpx_tokenflow.doctor._comparing import WANTS_COOKIE, is_same_as_bare
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._mending import trial
 from httpx_tokenflow.doctor._placeholders import nothing_in
@@ -110,6 +110,8 @@ class FieldNameMisspelt(Cause):
             return None
         tried = trial(facts)
         tried = tried if tried is not None and tried.sent.place == "Authorization" else None
+        if is_same_as_bare(facts) is False and (tried is None or not tried.is_accepted):
+            return None  # it was read in the field where it was
         is_proved = tried is not None and tried.is_accepted
         is_alone = len(every) == 1 and tried is None and sent.place.lower() != "authentication"
         answer = "" if tried is None else f"({tried.exchange.status})"

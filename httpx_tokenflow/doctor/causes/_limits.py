@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["CAUSES"]
 
 _LIMIT = (
-    r"\brate.?limit|\bratelimit|\bquota\b|RESOURCE_EXHAUSTED|\bthrottl|\btoo many\b"
+    r"\brate.?limit|\bratelimit|\bquota\b|RESOURCE_EXHAUSTED|\bthrottl"
+    r"|\btoo many (?:\w+ ){0,3}(?:requests|calls|attempts|logins|connections)"
     r"|\b(?:request|usage|call|daily|monthly|hourly) limit\b|\blimit (?:exceeded|reached)\b|\babuse detection\b"
     r"|\blocked out\b|\bCAPTCHA"
 )
@@ -35,9 +36,13 @@ _PLAIN = (
 )
 _ADDRESS = (
     r"\bip(?: address)?\b.{0,40}\bnot (?:allowed|permitted|whitelisted|authori[sz]ed|(?:on|in) (?:the|an?|your))\b"
-    r"|\b(?:address|ip)\b.{0,30}\b(?:blocked|banned|denied)\b|\b(?:allow|white).?list"
+    r"|(?<!email )(?<!e-mail )\b(?:address|ip)\b.{0,30}\b(?:blocked|banned|denied)\b"
+    r"|\b(?:address|ips?)\b.{0,60}\b(?:allow|white).?list|\b(?:allow|white).?list.{0,60}\b(?:address|ips?)\b"
 )
-_AGENT = r"\buser.?agent\b"
+_AGENT = (
+    r"\buser.?agent\b.{0,40}\b(?:required|missing|must|blocked|invalid|not|rules)\b"
+    r"|\b(?:missing|invalid|no|set|blocked|administrative)\b.{0,40}\buser.?agent\b"
+)
 
 
 class LimitReached(Cause):
@@ -76,7 +81,7 @@ class KeptOut(Cause):
     title = "The server keeps the client out: for its country, its address, plain http, or its User-Agent"
     remedy = (
         "change what the server names: ask over https, from an address or a country that it lets in (an allowlist of "
-        "the key or the account), with a User-Agent; another credential does not help"
+        "the key or the account), with a User-Agent"
     )
     reference = "RFC 9110 §15.5.4"
 

@@ -64,15 +64,26 @@ class WrongKey(Cause):
         sent = facts.credential
         if sent is None or facts.last is None or not facts.last.is_refused or facts.status not in {400, 401, 403}:
             return None
+        if facts.token is not None and facts.token.is_jwt:
+            return None  # the key in the words is the one that it was signed with
+        return self._by_words(facts, sent) or self._by_comparison(facts, sent)
+
+    def _by_words(self, facts: Facts, sent: Sent) -> Finding | None:
         words = facts.said(_KEY_WORDS if not _is_key(sent) else _ANY_WORDS)
         if words is not None and not re.search(r"missing|no api.?key|required|jwks?|sign", words, re.IGNORECASE):
             return self.found(Certainty.LIKELY, "the server does not accept the API key", [words])
-        bare = facts.probe("bare")
-        if not _is_key(sent) or facts.status != 401 or bare is None:
+        return None
+
+    def _by_comparison(self, facts: Facts, sent: Sent) -> Finding | None:
+        """What was read, and refused without a word of why."""
+        bare, last = facts.probe("bare"), facts.last
+        if not _is_key(sent) or facts.status != 401 or bare is None or last is None:
             return None
         if facts.challenges and all(one.scheme.lower() not in _KEY_SCHEMES for one in facts.challenges):
             return None
-        if not bare.is_refused or bare.words == facts.last.words:
+        if facts.said(r"\bOTP\b|two.?factor|\bsignature|\btimestamp|\bnonce\b") is not None:
+            return None  # something else of the same request
+        if not bare.is_refused or bare.words == last.words:
             return None  # whether it was looked at is the question then, and others ask it
         return self.found(
             Certainty.LIKELY,

@@ -153,6 +153,7 @@ KEY = _words(
     r"(?:unable to|could not|cannot|can't|didn't|failed to) (?:find|match|get).{0,40}\bkey",  # PyJWT, AWS, Keycloak
     r"(?:didn't|did not) find publickey|no credentials found for given 'kid'",  # Keycloak, Kong
     r"(?:unknown|invalid|unrecogni[sz]ed|no|missing) ['\"]?kid\b|\bkid\b.{0,40}(?:not found|unknown|invalid|mismatch)",
+    r"^key (?:id )?not found|\bunknown (?:public |signing )?key\b|\bpublic key.{0,40}not (?:found|known)",
     r"signing key.{0,40}not (?:found|known)|jwks?.{0,40}(?:does not|doesn't) (?:contain|have)",
 )
 
