@@ -18,7 +18,7 @@ from httpx_tokenflow.doctor._sifting import without_secrets
 from httpx_tokenflow.doctor.causes import CAUSES
 
 SECRET = "s3cr3t-8f3a6c1e5b7d49f2a0c4"
-SLOWER = settings(max_examples=4_000, deadline=None, suppress_health_check=list(HealthCheck))
+SLOWER = settings(max_examples=2_000, deadline=None, suppress_health_check=list(HealthCheck))
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 anything = st.recursive(
