@@ -278,28 +278,26 @@ def _mended(question: Question, facts: Facts) -> Probe | None:
 
 def _again(question: Question, facts: Facts) -> Probe | None:
     """On the connection of `bare`, after it."""
-    if not credentials_of(question.url, question.fields.pairs):
-        return None
-    return Probe(
-        role="again",
-        why="whether the connection remembers who was refused on it",
-        method=_probing(question),
-        url=_reached(question, facts),
-        fields=_fields(question),
-        connection="second",
-    )
+    why = "whether the connection remembers who was refused on it"
+    return _repeated(question, facts, "again", why, connection="second")
 
 
 def _anew(question: Question, facts: Facts) -> Probe | None:
     """The same once more on a connection of its own: it tells a connection that remembers from a token for one use."""
+    return _repeated(question, facts, "anew", "whether a new connection forgets who was refused", connection="own")
+
+
+def _repeated(question: Question, facts: Facts, role: str, why: str, *, connection: str) -> Probe | None:
+    """The request as it was, with its credential."""
     if not credentials_of(question.url, question.fields.pairs):
         return None
     return Probe(
-        role="anew",
-        why="whether a new connection forgets who was refused",
+        role=role,
+        why=why,
         method=_probing(question),
         url=_reached(question, facts),
         fields=_fields(question),
+        connection=connection,
     )
 
 

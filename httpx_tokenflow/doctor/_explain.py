@@ -41,8 +41,7 @@ def explain(
     if isinstance(what, TokenRequestError | TokenEndpointUnavailable):
         return diagnose(Facts(now=now, expected=expected, refusal=refusal_of(what)))
     exchanges = (what,) if isinstance(what, Exchange) else _exchanges(what)
-    facts = Facts(exchanges=exchanges, now=now, expected=expected, token_age=token_age)
-    facts = replace(facts, carried=carried)
+    facts = Facts(exchanges=exchanges, now=now, expected=expected, token_age=token_age, carried=carried)
     return diagnose(replace(facts, token=reading_of(facts.credential)))
 
 
