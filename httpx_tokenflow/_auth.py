@@ -29,6 +29,7 @@ from ._flow import authorize
 from ._origins import Origins, origin_of
 from ._steps import Answer, Drain, Read, Send, Step
 from ._token_client import LIBRARIES, library_of
+from ._watching import watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
@@ -98,6 +99,8 @@ class CredentialAuth(_Base):
         if on_event is not None:
             self._on_event = _checked(on_event)
             source.listen(self)
+            if getattr(on_event, "every_request", False):
+                watch(self, self._on_event)
 
     @property  # type: ignore[misc]  # typeshed has it as a plain attribute
     def __class__(self) -> Any:
@@ -155,6 +158,10 @@ class CredentialAuth(_Base):
             _KNOWN.add(kind)
         return self._placement.is_on(request)
 
+    def _is_ours(self, request: Any) -> bool:
+        """Whether our credential goes on `request`: the caller has not switched it off, nor put on one of their own."""
+        return _option(request, "auth") and not self._has_own(request)
+
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """The flow for `httpx.Client` and `httpx2.Client`."""
         held, response = self._stamp(request), None
@@ -208,7 +215,7 @@ class CredentialAuth(_Base):
     def _talk(self, request: Any, held: Held | None, response: Any) -> Generator[Any, Any, None]:
         """Everything but the fast path: yields requests, for which it is sent responses, and steps for a driver."""
         try:
-            if held is None and (not _option(request, "auth") or self._has_own(request)):
+            if held is None and not self._is_ours(request):
                 yield request  # rule 4
                 return
             self._origins.check(request.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import threading
 from concurrent.futures import Future, InvalidStateError
@@ -122,12 +123,16 @@ class Demand(NamedTuple):
         return set(self.challenge.scope.split()) <= set(scope.split())
 
 
+_numbers = itertools.count(1)  # by which events tell one renewal of this process from another
+
+
 class Flight:
     """One renewal in the air and everybody who waits for it."""
 
-    __slots__ = ("asked", "began", "brought", "brought_along", "demand", "elsewhere", "errand", "fell_back", "future",
-                 "generation", "grounded", "home", "in_vain", "is_login_refused", "landings", "lasts", "minted",
-                 "policy", "replaces", "requests", "waited", "waiting", "why", "without_store")  # fmt: skip
+    __slots__ = ("asked", "began", "brought", "brought_along", "demand", "elsewhere", "endpoint_seconds", "errand",
+                 "fell_back", "future", "generation", "grant", "grounded", "home", "in_vain", "is_login_refused",
+                 "landings", "lasts", "minted", "number", "policy", "replaces", "requests", "store_seconds",
+                 "wait_seconds", "waited", "waiting", "why", "without_store")  # fmt: skip
 
     def __init__(
         self,
@@ -137,8 +142,10 @@ class Flight:
         replaces: frozenset[str],
         demand: Demand | None = None,
     ) -> None:
+        self.number = next(_numbers)
         self.generation = generation
         self.policy = policy  # of the one who leads
+        self.grant = ""  # what is asked for a token
         self.why = why
         self.replaces = replaces  # stamps, of pairs or on the wire, of the tokens that it is not to bring again
         self.demand = demand  # what an API said of the token that is replaced
@@ -153,6 +160,7 @@ class Flight:
         self.grounded: Held | None = None  # the current token, as it was before it was refused
         self.minted = False  # it brought a token from a grant, not one that somebody else had brought
         self.requests = 0  # token requests that it took
+        self.endpoint_seconds = self.store_seconds = self.wait_seconds = 0.0  # where its time went
         self.fell_back: str | None = None  # what had to give way to the next of its sequence
         self.asked = False  # a person was asked to log in
         self.in_vain = False  # and has refused, or was not there
@@ -180,8 +188,17 @@ class Flight:
 
     def facts(self) -> dict[str, Any]:
         """What there is to tell of it, however it has ended."""
-        seconds = self.policy.clock.monotonic() - self.began
-        return {"why": self.why, "requests": self.requests, "seconds": seconds, "waiting": self.waited}
+        return {
+            "renewal": self.number,
+            "grant": self.grant,
+            "why": self.why,
+            "requests": self.requests,
+            "seconds": self.policy.clock.monotonic() - self.began,
+            "endpoint_seconds": self.endpoint_seconds,
+            "store_seconds": self.store_seconds,
+            "wait_seconds": self.wait_seconds,
+            "waiting": self.waited,
+        }
 
     def landing(
         self, loop: Any, make: Callable[[], Any], call_soon: Callable[[Any, Callable[[], object]], None]

@@ -40,7 +40,7 @@ from ._verdicts import explain_refusal
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from ._flights import Flight, Held
+    from ._flights import Flight, Held, Ticket
     from ._lifecycle import RenewalPolicy
     from ._renewal import Renewals
     from ._sources import TokenSource
@@ -288,7 +288,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
             if _is_about_something_else(error, flight, source, policy, renewals):
                 continue
             held = source.usable(policy.clock, refused)
-            _tell_wait(source, flight, policy.clock.monotonic() - began, served=held is not None)
+            _tell_wait(source, ticket, policy.clock.monotonic() - began, served=held is not None)
             if held is None:
                 raise
             return held, False
@@ -297,7 +297,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
         is_late, held = held is None, held or source.usable(policy.clock, refused)
         if held is None:
             continue  # what was good has ended meanwhile: wait on
-        _tell_wait(source, flight, policy.clock.monotonic() - began, served=True)
+        _tell_wait(source, ticket, policy.clock.monotonic() - began, served=True)
         if is_late:
             return held, False
         # A flight that took off before `refused` was refused may bring that very token: once more, then.
@@ -367,5 +367,8 @@ def _tell(source: TokenSource, held: Held | None, answer: Answer, challenge: Cha
         )
 
 
-def _tell_wait(source: TokenSource, flight: Flight, seconds: float, *, served: bool) -> None:
-    source.tell("Waited", logging.DEBUG, seconds=seconds, why=flight.why, served=served)
+def _tell_wait(source: TokenSource, ticket: Ticket, seconds: float, *, served: bool) -> None:
+    flight = ticket.flight
+    assert flight is not None  # noqa: S101 - or there was nothing to wait for
+    facts = {"renewal": flight.number, "why": flight.why, "leads": ticket.leads}
+    source.tell("Waited", logging.DEBUG, seconds=seconds, served=served, **facts)

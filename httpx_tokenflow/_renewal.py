@@ -44,6 +44,7 @@ from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavaila
 from ._lifecycle import STORE_PATIENCE, Why, backoff, life_of
 from ._sources import Unsaved
 from ._steps import Delete, Elsewhere, Keep, Lease, LetGo, Load, Release, Save, Settle, Sleep, Step
+from ._timing import timed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -110,7 +111,8 @@ class Renewals:
 
     def lead(self, flight: Flight) -> Renewing:
         """The renewal that `flight` needs."""
-        return renew(flight, self)
+        flight.grant = getattr(self.grant, "kind", type(self.grant).__name__)
+        return timed(flight, renew(flight, self))
 
     def can_meet(self, challenge: Challenge) -> bool:
         """Whether the grant may bring what an API wants of a token that is good."""

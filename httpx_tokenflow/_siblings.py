@@ -49,6 +49,11 @@ class Errand:
         return name
 
     @property
+    def kind(self) -> str:
+        """What events call it."""
+        return type(self._grant).__name__
+
+    @property
     def client_auth(self) -> Any:
         """How the client proves itself."""
         return getattr(self._grant, "client_auth", None)

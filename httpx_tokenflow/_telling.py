@@ -8,6 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ._forks import renew_after_fork
+from ._handlers import tell_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,4 @@ class Teller:
         for at, on_event in enumerate(listeners):
             if on_event in listeners[:at]:
                 continue  # two objects that share this source have the same handler
-            try:
-                on_event(event)
-            except Exception:
-                logger.exception("%s: on_event raised; nothing else is wrong", self.name)
+            tell_one(on_event, event)

@@ -9,21 +9,26 @@ Rules.
 2. It is told when what it tells of is over, outside any lock, by whoever did it: in the thread, or on the event loop,
    of a request or of a renewal. A handler that raises is logged and breaks nothing; one that is slow delays whoever
    tells, so it should be quick, or hand over to a queue.
+3. Every single request is told of (`RequestDone`) to those handlers alone that say ``every_request = True``, an
+   attribute of theirs: a request with a fresh token should cost no more than a static header.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from ._handlers import tell_one
 from ._lifecycle import Why
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._errors import StoreError, TokenFlowError
 
 __all__ = [
-    "BreakerClosed", "BreakerOpened", "Event", "RefusalExplained", "RenewalFailed", "RequestRefused", "Revoked",
-    "SecretFellBack", "StoreFailed", "TokenObtained", "TokenRenewed", "Waited", "Why",
+    "BreakerClosed", "BreakerOpened", "Event", "RefusalExplained", "RenewalFailed", "RequestDone", "RequestRefused",
+    "Revoked", "SecretFellBack", "StoreFailed", "TokenObtained", "TokenRenewed", "Waited", "Why", "to_all",
 ]  # fmt: skip
 
 
@@ -43,19 +48,30 @@ class TokenObtained(Event):
     """There was no token, and now there is one.
 
     Attributes:
+        renewal: the number of the renewal, by which `Waited` names it; in this process.
+        grant: the kind of grant that was asked, such as "ClientCredentials".
         why: why it was fetched.
         minted: the grant has brought it; False: somebody else had, and it was in the store.
         requests: token requests that it took.
         expires_in: seconds that it has left.
-        seconds: from the moment that it was wanted until it was there.
+        seconds: from the moment that it was wanted until it was there. Of these:
+        endpoint_seconds: in requests to the authorization server;
+        store_seconds: in the store;
+        wait_seconds: in waiting, for another process that has the lease, or between two attempts. What is left is work
+            of this process, of the program's callables and of a person who logs in.
         waiting: how many waited for it.
     """
 
+    renewal: int
+    grant: str
     why: Why
     minted: bool
     requests: int
     expires_in: float
     seconds: float
+    endpoint_seconds: float
+    store_seconds: float
+    wait_seconds: float
     waiting: int
 
     def __str__(self) -> str:
@@ -77,21 +93,28 @@ class RenewalFailed(Event):
     """A renewal has failed; whoever has a token that has not ended goes on with it.
 
     Attributes:
+        renewal: its number, by which `Waited` names it; in this process.
+        grant: the kind of grant that was asked, such as "ClientCredentials".
         why: why it was tried.
         error: how it failed.
         requests: token requests that were made.
         retry_in: seconds until the next renewal may be tried.
         expires_in: seconds that the token at hand has left; None: there is none.
-        seconds: that it took.
+        seconds: that it took; of these `endpoint_seconds`, `store_seconds` and `wait_seconds` as in `TokenObtained`.
         waiting: how many waited for it.
     """
 
+    renewal: int
+    grant: str
     why: Why
     error: TokenFlowError
     requests: int
     retry_in: float
     expires_in: float | None
     seconds: float
+    endpoint_seconds: float
+    store_seconds: float
+    wait_seconds: float
     waiting: int
 
     def __str__(self) -> str:
@@ -104,11 +127,15 @@ class Waited(Event):
     """A request, or whoever asked for a token, has waited for a renewal.
 
     Attributes:
+        renewal: the number of the renewal, by which the event of its end names it.
+        leads: it has set off the renewal; False: it came upon it.
         seconds: how long.
         why: why the token was being renewed.
         served: it got a token; False: it got the renewal's error.
     """
 
+    renewal: int
+    leads: bool
     seconds: float
     why: Why
     served: bool
@@ -117,6 +144,30 @@ class Waited(Event):
         return (
             f"{self.source}: a request waited {self.seconds:.3f} s ({self.why}), {'' if self.served else 'not '}served"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDone(Event):
+    """A request that carried our credential, or was to, is over; told only to who says ``every_request = True``.
+
+    Attributes:
+        origin: where it went.
+        outcome: "accepted", at once; "absorbed", after it was refused and sent again; "refused": the caller got a 401;
+            "failed": the caller got an error of ours; "broken": the connection failed, or the caller went away.
+        status: of the answer that the caller got; None: there was none.
+        sends: how often it was sent.
+        expires_in: seconds that the token had left when it was sent last; None: there was none.
+    """
+
+    origin: str
+    outcome: Literal["accepted", "absorbed", "refused", "failed", "broken"]
+    status: int | None
+    sends: int
+    expires_in: float | None
+
+    def __str__(self) -> str:
+        often = "" if self.sends == 1 else f", sent {self.sends} times"
+        return f"{self.source}: request to {self.origin} {self.outcome} ({self.status or 'no answer'}{often})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,3 +310,22 @@ class StoreFailed(Event):
 
     def __str__(self) -> str:
         return f"{self.source}: {self.error}; {self.consequence}"
+
+
+def to_all(*handlers: Callable[[Event], object]) -> Callable[[Event], object]:
+    """One ``on_event=`` for several handlers: each is told, whatever another raises.
+
+    auth = TokenAuth(grant, on_event=to_all(PrometheusMetrics(), alert_somebody))
+    """
+    return _ToAll(handlers)
+
+
+class _ToAll:
+    def __init__(self, handlers: tuple[Callable[[Event], object], ...]) -> None:
+        self._handlers = handlers
+        self._of_requests = tuple(one for one in handlers if getattr(one, "every_request", False))
+        self.every_request = bool(self._of_requests)
+
+    def __call__(self, event: Event) -> None:
+        for one in self._of_requests if isinstance(event, RequestDone) else self._handlers:
+            tell_one(one, event)

@@ -25,6 +25,7 @@ from httpx_tokenflow.events import SecretFellBack, Waited, Why
 
 STORM = SCENES[2]
 OUTAGE, ROLL_OVER, KEY_RETIRED = SCENES[6:]
+WAITED = Waited(source="", renewal=1, leads=True, seconds=1, why=Why.DUE, served=True)
 FELL_BACK = SecretFellBack(source="key", what="key")
 AS_PROMISED = Outcome(
     requests=1000,
@@ -157,7 +158,14 @@ def test_broken_promises(change, says):
         (KEY_RETIRED, {"token_requests": 0, "told": (FELL_BACK,) * 2}, "SecretFellBack was told 2 times"),
         (KEY_RETIRED, {"token_requests": 1, "told": (FELL_BACK,)}, "1 token requests, where 0 are promised"),
         (OUTAGE, {"token_requests": 2}, "2 token requests, where 3 to 14 are promised"),
-        (ROLL_OVER, {"token_requests": 2, "told": (Waited(source="", seconds=1, why=Why.DUE, served=True),)}, "Waited"),
+        (
+            ROLL_OVER,
+            {
+                "token_requests": 2,
+                "told": (WAITED,),
+            },
+            "Waited",
+        ),
     ],
 )
 def test_events_are_promised_too(scene, change, says):

@@ -40,9 +40,11 @@ ORDER = [
     "_grants",
     "grants",
     "_lifecycle",
+    "_handlers",
     "events",
     "stores",
     "_flights",
+    "_timing",
     "_breakers",
     "_telling",
     "doctor",
@@ -55,6 +57,7 @@ ORDER = [
     "_token_client",
     "_bodies",
     "_drivers",
+    "_watching",
     "_logins",
     "_auth",
     "_simple_auth",
@@ -62,9 +65,10 @@ ORDER = [
     "_auth_cache",
     "__init__",
 ]
-EDGES = {"testing", "cli"}
+EDGES = {"testing", "cli", "fastapi", "instrumentation"}
 CRYPTO = {"_signing", "stores"}  # that imports its extra where it is used
 OF_STORES = {"redis", "filelock", "platformdirs", "keyring", "key_value"}  # likewise
+OF_EDGES = {"trio", "typer", "rich", "uvicorn", "fastapi", "starlette", "prometheus_client", "opentelemetry"}
 HTTP = {"_auth"}  # the only module of the core that imports an HTTP library when it is imported
 
 
@@ -120,7 +124,16 @@ def test_only_auth_imports_an_http_library() -> None:
         top = {name.split(".")[0] for name in _imports(path)}
         assert "httpx2" not in top
         assert "httpx" not in top or _room(path) in HTTP, path
-        assert not top & {"trio", "typer", "rich", "uvicorn", "fastapi"}, path
+        assert not top & {
+            "trio",
+            "typer",
+            "rich",
+            "uvicorn",
+            "fastapi",
+            "starlette",
+            "prometheus_client",
+            "opentelemetry",
+        }, path
         assert not top & OF_STORES or _room(path) == "stores", path
         assert "cryptography" not in top or _room(path) in CRYPTO, path
 

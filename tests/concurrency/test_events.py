@@ -90,18 +90,27 @@ def test_a_first_token_and_the_next(driver: str, kind: str) -> None:
         stage.hands.move(2.0)
         stage.gate.open()
         assert flown.result(10) == [200] * CROWD
-        assert heard.of(event) == [
+        (told,) = heard.of(event)
+        assert [told] == [
             event(
                 source=SOURCE,
+                renewal=told.renewal,
+                grant=told.grant,
                 why=Why.MISSING,
                 minted=True,
                 requests=1,
                 expires_in=LIFETIME - 2.0,
                 seconds=2.0,
+                endpoint_seconds=2.0,
+                store_seconds=0.0,
+                wait_seconds=0.0,
                 waiting=waiting,
             )
         ]
-        assert heard.of(Waited) == [Waited(source=SOURCE, seconds=2.0, why=Why.MISSING, served=True)] * CROWD
+        waited = heard.of(Waited)
+        assert sorted(one.leads for one in waited) == [False] * (CROWD - 1) + [True]
+        same = {"source": SOURCE, "renewal": told.renewal, "seconds": 2.0, "why": Why.MISSING, "served": True}
+        assert waited == [Waited(leads=one.leads, **same) for one in waited]
         assert len(heard) == 1 + CROWD
         heard.clear()
         stage.hands.move(LIFETIME)

@@ -1,0 +1,1 @@
+"""Metrics and traces, subscribed to events; off unless somebody asks for them."""
