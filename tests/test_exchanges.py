@@ -190,8 +190,33 @@ def test_what_an_exchange_needs() -> None:
     ):
         with pytest.raises(ConfigurationError, match=why):
             exchange(**wrong)
-    with pytest.raises(TypeError, match="subject_token"):
-        TokenExchange(URL, client_id="c")  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="subject_key= says whose"):
+        TokenExchange(URL, client_id="c", subject_key="ann")
+
+
+@pytest.mark.parametrize(("grant", "what"), [(exchange, "subject_token"), (ready, "assertion")])
+def test_one_grant_for_all_whom_a_service_acts_for(grant: Any, what: str) -> None:
+    """`for_subject` makes the same grant for another; without any subject it is of no use, and says so at once."""
+    nobody = grant(None) if grant is ready else grant(subject_token=None)
+    with pytest.raises(ConfigurationError, match=r"for_subject\(\)"):
+        TokenAuth(nobody)
+    ann, bob = nobody.for_subject("ann's"), nobody.for_subject("bob's")
+    same = grant("ann's") if grant is ready else grant(subject_token="ann's")
+    assert ann.identity() == same.identity() != bob.identity()
+    assert [form(one)[what] for one in (ann, bob)] == ["ann's", "bob's"]
+    with pytest.raises(InvalidCredential):
+        nobody.for_subject("")
+
+
+def test_all_for_whom_a_service_acts_share_what_is_known_of_the_server() -> None:
+    """The metadata of the issuer are read once for all of them, and a secret that works for one is tried first."""
+    nobody = TokenExchange(issuer=ISSUER, client_id="c", client_secret=["old", "new"])
+    refused = ServerResponse(401, {}, json.dumps({"error": "invalid_client"}).encode())
+    forms, _ = sent(nobody.for_subject("ann's"), METADATA, refused, GOOD)
+    assert [one["subject_token"] for one in forms] == ["ann's", "ann's"]
+    forms, minted = sent(nobody.for_subject("bob's"), GOOD)
+    assert [one["subject_token"] for one in forms] == ["bob's"]
+    assert minted.fell_back is None
 
 
 def test_what_the_server_issued() -> None:
@@ -422,7 +447,7 @@ def test_an_assertion_that_somebody_else_has_signed() -> None:
 def test_what_a_statement_needs() -> None:
     """Missing and contradictory arguments are errors at construction, and quote nothing."""
     for wrong, why in (
-        ({"key": None}, "key= to sign assertions with, or assertion="),
+        ({"key": None}, "iss= cannot get into a ready assertion=: leave it out, or give key="),
         ({"assertion": "SENTINEL"}, "one of them"),
         ({"iss": None}, "iss is missing"),
         ({"iss": ""}, "iss is missing"),

@@ -155,14 +155,19 @@ class TokenEndpoint:
         resource: str | Iterable[str] | None = None,
     ) -> Self:
         """The same for another scope, audience or resource (RFC 8707); what is not given stays."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        changes: dict[str, Any] = {}
         if scope is not None:
-            other._scope = as_scope(scope)
+            changes["_scope"] = as_scope(scope)
         if audience is not None:
-            other._audience = as_audience(audience)
+            changes["_audience"] = as_audience(audience)
         if resource is not None:
-            other._resource = as_resources(resource)
+            changes["_resource"] = as_resources(resource)
+        return self._having(**changes)
+
+    def _having(self, **changes: Any) -> Self:
+        """The same but for `changes`; what becomes known of the server is known to both."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changes)
         return other
 
     def revoke(self, attempt: Attempt) -> Generator[Step, Any, bool]:
@@ -374,8 +379,8 @@ class TokenEndpoint:
         """`value`; the secret that worked is the first to try from now on."""
         if not fell_back:
             return value
-        if not isinstance(self._secret, str) and not callable(self._secret):
-            self._secret = (secret, *(other for other in self._secret if other != secret))
+        if isinstance(self._secret, list):  # in place: for all that were made of the same grant
+            self._secret[:] = [secret, *(other for other in self._secret if other != secret)]
         return value.having(fell_back="client_secret") if isinstance(value, Minted) else value
 
 

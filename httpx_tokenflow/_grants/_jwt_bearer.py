@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from httpx_tokenflow._client_auth import BACKDATED, LIFETIME, assertion_claims, audience_of
 from httpx_tokenflow._errors import ConfigurationError
@@ -53,7 +53,8 @@ class JWTBearer(TokenEndpoint):
             of these: Google looks for it there, and others pass it over (RFC 7519 §4).
         lifetime: seconds that an assertion is good for. None: 60.
         assertion: instead of `key` and all that goes with it, the assertion itself; or a callable (sync or async) that
-            is asked for it at each request.
+            is asked for it at each request. Where neither is given, `for_subject` says it, as for each caller of a
+            service (`httpx_tokenflow.fastapi.OnBehalfOf`).
         subject_key: names whose assertion it is, so that grants elsewhere, in other processes that share the store
             too, share the tokens. Without it an assertion counts by its hash, and a callable makes the tokens this
             object's own.
@@ -87,17 +88,19 @@ class JWTBearer(TokenEndpoint):
         **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__({"token_endpoint": token_endpoint}, client_id, **options)
-        if (key is None) == (assertion is None):
+        ours = {"iss": iss, "sub": sub, "aud": aud, "alg": alg, "kid": kid, "claims": claims, "lifetime": lifetime}
+        if key is not None and assertion is not None:
             raise ConfigurationError("JWTBearer needs key= to sign assertions with, or assertion= instead: one of them")
-        self._assertion: GivenToken | _Statement
+        if key is None and (extra := [f"{name}=" for name, value in ours.items() if value is not None]):
+            raise ConfigurationError(
+                f"{', '.join(extra)} cannot get into a ready assertion=: leave it out, or give key= to sign one"
+            )
+        if assertion is None and subject_key is not None:
+            raise ConfigurationError("subject_key= is for assertion=: with key= it is sub= that says whose tokens")
+        self._assertion: GivenToken | _Statement | None = None
         if assertion is not None:
-            ours = {"iss": iss, "sub": sub, "aud": aud, "alg": alg, "kid": kid, "claims": claims, "lifetime": lifetime}
-            if extra := [f"{name}=" for name, value in ours.items() if value is not None]:
-                raise ConfigurationError(f"{', '.join(extra)} cannot get into a ready assertion=: leave it out")
             self._assertion = GivenToken(assertion, "assertion", subject_key)
         elif key is not None:
-            if subject_key is not None:
-                raise ConfigurationError("subject_key= is for assertion=: with key= it is sub= that says whose tokens")
             if not iss:
                 raise ConfigurationError("iss is missing: who makes the statement, such as a service account's address")
             for name, value in {"iss": iss, "sub": sub, "aud": aud}.items():
@@ -115,7 +118,7 @@ class JWTBearer(TokenEndpoint):
 
     def identity(self) -> Mapping[str, Any]:
         """With what the assertion says and who signs it; and with the client's secret, as for client credentials."""
-        assertion = self._assertion.identity
+        assertion = self._stated().identity
         return {**super().identity(), "assertion": assertion, "client_secret": self._secret_identity()}
 
     def obtain(self, attempt: Attempt) -> Generator[Step, Any, Minted]:
@@ -124,9 +127,26 @@ class JWTBearer(TokenEndpoint):
         return self._ask(attempt, "urn:ietf:params:oauth:grant-type:jwt-bearer", (), fresh=fresh)
 
     def _fresh(self, scope: str | None, client: Client) -> Generator[Step, Any, tuple[tuple[str, str], ...]]:
-        if isinstance(self._assertion, GivenToken):
-            return (("assertion", (yield from self._assertion.read(client.timeout))),)
-        return (("assertion", (yield from self._assertion.sign(scope, client))),)
+        assertion = self._stated()
+        if isinstance(assertion, GivenToken):
+            return (("assertion", (yield from assertion.read(client.timeout))),)
+        return (("assertion", (yield from assertion.sign(scope, client))),)
+
+    def for_subject(self, assertion: str) -> Self:
+        """The same with somebody's `assertion`; all that are made so share what is known of the server.
+
+        Raises:
+            ConfigurationError: this one signs its own.
+            InvalidCredential: it has characters that no header can carry, or is empty.
+        """
+        if isinstance(self._assertion, _Statement):
+            raise ConfigurationError("JWTBearer signs its own assertions with key=: leave that out for for_subject()")
+        return self._having(_assertion=GivenToken(assertion, "assertion", None))
+
+    def _stated(self) -> GivenToken | _Statement:
+        if self._assertion is None:
+            raise ConfigurationError("JWTBearer needs key= to sign assertions with, or assertion=, or for_subject()")
+        return self._assertion
 
 
 @dataclass(frozen=True, slots=True)

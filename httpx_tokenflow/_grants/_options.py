@@ -71,7 +71,7 @@ def as_proof(secret: Secret | None, given: ClientAuth | None) -> tuple[Secret, C
     if isinstance(secret, str):
         check_credential(secret, "client_secret")
     elif not callable(secret):
-        secret = check_sequence(secret, "client_secret")
+        secret = list(check_sequence(secret, "client_secret"))  # a list: the order changes
     return secret, client_auth
 
 

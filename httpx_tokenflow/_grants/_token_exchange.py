@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from httpx_tokenflow._errors import ConfigurationError
 
@@ -38,6 +38,7 @@ class TokenExchange(TokenEndpoint):
         token_endpoint: the URL that issues tokens; https, or http to loopback. Or else `issuer`.
         client_id: who the client is.
         subject_token: for whom the token is to be; a string, or a callable (sync or async) asked at each request.
+            None: `for_subject` says it, as for each caller of a service (`httpx_tokenflow.fastapi.OnBehalfOf`).
         subject_token_type: what it is (§3); an access token by default.
         actor_token: who acts in their place; a string, a callable, or None.
         actor_token_type: what that is; with an `actor_token`, an access token by default.
@@ -63,7 +64,7 @@ class TokenExchange(TokenEndpoint):
         token_endpoint: str | None = None,
         *,
         client_id: str,
-        subject_token: str | Callable[[], Any],
+        subject_token: str | Callable[[], Any] | None = None,
         subject_token_type: str = _ACCESS_TOKEN,
         actor_token: str | Callable[[], Any] | None = None,
         actor_token_type: str | None = None,
@@ -79,7 +80,9 @@ class TokenExchange(TokenEndpoint):
             )
         if actor_token is None and actor_token_type is not None:
             raise ConfigurationError("actor_token_type= says what actor_token= is: give that as well (RFC 8693 §2.1)")
-        self._subject = GivenToken(subject_token, "subject_token", subject_key)
+        if subject_token is None and subject_key is not None:
+            raise ConfigurationError("subject_key= says whose subject_token= it is: give that as well")
+        self._subject = None if subject_token is None else GivenToken(subject_token, "subject_token", subject_key)
         actor_key = subject_key if callable(actor_token) else None
         self._actor = None if actor_token is None else GivenToken(actor_token, "actor_token", actor_key)
         if actor_token is not None and actor_token_type is None:
@@ -88,6 +91,19 @@ class TokenExchange(TokenEndpoint):
         for name, given in self._typed():
             if not (isinstance(given, str) and given) and (given is not None or name == "subject_token_type"):
                 raise ConfigurationError(f"{name}= must be a string, such as {_ACCESS_TOKEN!r} (RFC 8693 §3)")
+
+    def for_subject(self, subject_token: str) -> Self:
+        """The same for somebody's `subject_token`; all that are made so share what is known of the server.
+
+        Raises:
+            InvalidCredential: it has characters that no header can carry, or is empty.
+        """
+        return self._having(_subject=GivenToken(subject_token, "subject_token", None))
+
+    def _whose(self) -> GivenToken:
+        if self._subject is None:
+            raise ConfigurationError("TokenExchange needs subject_token=, or for_subject(): for whom the token is")
+        return self._subject
 
     def _typed(self) -> tuple[tuple[str, str | None], ...]:
         """What the tokens are, as parameters of the request."""
@@ -98,7 +114,7 @@ class TokenExchange(TokenEndpoint):
         return {
             **super().identity(),
             **dict(self._typed()),
-            "subject": self._subject.identity,
+            "subject": self._whose().identity,
             "actor": self._actor.identity if self._actor is not None else None,
             "client_secret": self._secret_identity(),
         }
@@ -109,7 +125,7 @@ class TokenExchange(TokenEndpoint):
         return self._ask(attempt, grant_type, self._typed(), fresh=self._fresh)
 
     def _fresh(self, client: Client) -> Generator[Step, Any, tuple[tuple[str, str], ...]]:
-        subject = ("subject_token", (yield from self._subject.read(client.timeout)))
+        subject = ("subject_token", (yield from self._whose().read(client.timeout)))
         if self._actor is None:
             return (subject,)
         return subject, ("actor_token", (yield from self._actor.read(client.timeout)))
