@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._attempt import Attempt
     from ._steps import Step
 
-__all__ = ["Metadata", "Server"]
+__all__ = ["Metadata", "Server", "read_document"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
@@ -317,7 +317,7 @@ def _check_told(named: Metadata) -> None:
 def _discover(issuer: str, attempt: Attempt) -> Generator[Step, Any, Mapping[str, Any]]:
     answers = []
     for url in _places(issuer):
-        status, facts = yield from _read(url, f"the metadata of {issuer}", attempt)
+        status, facts = yield from read_document(url, f"the metadata of {issuer}", attempt)
         if facts is None:
             answers.append(f"{status} at {url}")
             continue
@@ -362,7 +362,7 @@ def _servers_of_resource(url: str, attempt: Attempt) -> Generator[Step, Any, lis
             f"the API's resource_metadata is at another origin ({_shown(theirs.netloc)}), which is not asked "
             "(RFC 9728 §7.7): the API has to publish it where it is itself"
         )
-    status, facts = yield from _read(url, "the API's resource_metadata", attempt)
+    status, facts = yield from read_document(url, "the API's resource_metadata", attempt)
     if facts is None:
         raise ConfigurationError(
             f"the API's resource_metadata, {_shown(url)}, are not there ({status}; RFC 9728 §3): name one issuer="
@@ -397,7 +397,7 @@ def _is_about(resource: str, place: str, asked: str) -> bool:
     return is_here and is_place and (inner.path == path or inner.path.startswith(f"{path}/"))
 
 
-def _read(url: str, what: str, attempt: Attempt) -> Generator[Step, Any, tuple[int, dict[str, Any] | None]]:
+def read_document(url: str, what: str, attempt: Attempt) -> Generator[Step, Any, tuple[int, dict[str, Any] | None]]:
     """The status of the answer, and the JSON object at `url`; None if there is none."""
     timeout = min(READ_TIMEOUT, attempt.timeout / 2)
     try:
