@@ -27,7 +27,8 @@ from ._faults import (
     Status,
     Truncated,
 )
-from ._sandbox import Sandbox, Seen
+from ._record import Seen
+from ._sandbox import Sandbox
 from ._serve import serve
 
 __all__ = [

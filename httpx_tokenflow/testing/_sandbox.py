@@ -4,50 +4,31 @@ The rules:
 
 1. A request is taken in one step under one lock: counted, matched with the next fault of the script,
    processed and recorded. Nothing waits in there; what takes time is in the `Delivery` that comes out.
-2. A request is counted when it has arrived whole, whatever a fault makes of it afterwards. One whose body
-   breaks off is recorded, never processed and never counted.
-3. ``api_refused`` counts the 401s that were answered, scripted ones included.
+2. A request whose body breaks off is recorded, never processed and never counted. How the others are counted
+   is in `_record`.
 """
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import _asgi
-from ._app import App, target_of, token_answer
+from ._app import PATHS, App, endpoint_of, is_counted
 from ._faults import Fault
+from ._keys import KeyRing
+from ._oauth import metadata, token_answer
+from ._record import Counted, Record, Seen
 from ._reply import Delivery, Reply
-from ._state import Tokens
+from ._state import DEFAULT_AUDIENCE, Tokens, Wanted
 
-_SEEN_LIMIT = 10_000
-_TARGETS = ("login", "refresh", "logout", "token", "api")
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request that reached the server.
-
-    Attributes:
-        method: in upper case.
-        path: percent-decoded, without the query.
-        headers: names in lower case; repeated fields joined by ``", "``.
-        body: as much as arrived.
-        status: of the answer, as far as it got; None when the connection was closed without one.
-        at: Unix seconds by the server's clock.
-        query: as it was sent, without the question mark.
-    """
-
-    method: str
-    path: str
-    headers: dict[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    status: int | None
-    at: float
-    query: str = field(default="", repr=False)
+_TARGETS = (*sorted(PATHS.keys() - {"token"}), "token", "api")
+_NAMES = " or ".join([", ".join(f'"{target}"' for target in _TARGETS[:-1]), '"api"'])
+_SOMEWHERE = "https://sandbox"
 
 
 class Sandbox:
@@ -58,7 +39,11 @@ class Sandbox:
     * ``POST /token``: client credentials and refresh token (RFC 6749 §4.4 and §6), errors by §5.2. Clients
       authenticate by Basic, in the body or, when their secret is ``""``, not at all. A client-credentials
       answer has no refresh token; without rotation a refresh answer has none either (the client keeps the one
-      that it has, §6).
+      that it has, §6). Also token exchange (RFC 8693) and JWT bearer on behalf of somebody: an access token of this
+      server for another with the same subject. That is opaque, or a JWT when the request says so by
+      ``requested_token_type=urn:ietf:params:oauth:token-type:jwt``.
+    * ``POST /introspect`` (RFC 7662) and ``POST /revoke`` (RFC 7009), for clients as above.
+    * ``/jwks``, ``/.well-known/oauth-authorization-server`` and ``/.well-known/openid-configuration``.
     * ``/api/…``, any method: 200 for a good bearer token, with JSON that names ``subject``, ``client_id``,
       ``scope``, ``path``, ``method`` and ``received``, the number of bytes in the body; otherwise 401 (RFC
       6750 §3).
@@ -86,8 +71,12 @@ class Sandbox:
         latency: seconds added to each answer of the token endpoint, and of ``/session/login`` and ``/session/refresh``;
             the request is processed on arrival.
         api_latency: seconds added to each answer of the API.
+        issuer: what the server calls itself; None: its `url`.
+        jwt_access_tokens: all access tokens are JWTs, as those of `mint`; that needs the extra ``crypto``.
 
     Attributes:
+        url: where it is; `serve` says so, or whoever else serves it. ``"https://sandbox"`` to begin with, or the origin
+            of the ``issuer``.
         clients: the clients, a dict that may be changed at any time, say to rotate a secret.
         accounts: the accounts, a dict that may be changed at any time.
         api_keys: the keys that ``/api-key/…`` accepts, a set that may be changed; ``{"key"}`` to begin with.
@@ -95,7 +84,22 @@ class Sandbox:
         session_logins: POSTs that reached ``/session/login``, as for `session_refreshes` and `session_logouts`.
         api_requests: requests that reached ``/api/…`` or ``/api-key/…``.
         api_refused: 401s that the API answered.
+        jwks_requests: requests that reached ``/jwks``.
+        metadata_requests: requests that reached the metadata at either place.
+        introspections: POSTs that reached ``/introspect``.
+        revocations: POSTs that reached ``/revoke``.
     """
+
+    token_requests = Counted("token")
+    session_logins = Counted("login")
+    session_refreshes = Counted("refresh")
+    session_logouts = Counted("logout")
+    api_requests = Counted("api")
+    api_refused = Counted("refused")
+    jwks_requests = Counted("jwks")
+    metadata_requests = Counted("metadata")
+    introspections = Counted("introspect")
+    revocations = Counted("revoke")
 
     def __init__(
         self,
@@ -108,7 +112,10 @@ class Sandbox:
         clock: Callable[[], float] = time.time,
         latency: float = 0.0,
         api_latency: float = 0.0,
+        issuer: str | None = None,
+        jwt_access_tokens: bool = False,
     ) -> None:
+        self.url = _SOMEWHERE if issuer is None else "{0.scheme}://{0.netloc}".format(urlsplit(issuer))
         self.clients: dict[str, str] = dict({"client": "secret"} if clients is None else clients)
         self.accounts: dict[str, str] = dict({"user": "password"} if accounts is None else accounts)
         self.api_keys: set[str] = {"key"}
@@ -118,11 +125,25 @@ class Sandbox:
             **dict.fromkeys(("token", "login", "refresh"), latency),
             "api": api_latency,
         }
-        self._tokens = Tokens(lifetime=lifetime, rotate=rotate, newest_only=newest_only)
-        self._app = App(self._tokens, clients=self.clients, api_keys=self.api_keys, accounts=self.accounts)
+        self._issuer = issuer
+        self._keys = KeyRing()
+        self._tokens = Tokens(
+            lifetime=lifetime,
+            rotate=rotate,
+            newest_only=newest_only,
+            sign=self._keys.sign,
+            issuer=lambda: self.issuer,
+            signed=jwt_access_tokens,
+        )
+        self._app = App(
+            self._tokens,
+            clients=self.clients,
+            api_keys=self.api_keys,
+            accounts=self.accounts,
+            documents={"jwks": self._keys.jwks, "metadata": lambda: metadata(self.issuer, self.url)},
+        )
         self._scripts: dict[str, deque[Fault]] = {target: deque() for target in _TARGETS}
-        self._seen: deque[Seen] = deque(maxlen=_SEEN_LIMIT)
-        self.reset_counters()
+        self._record = Record()
 
     def __repr__(self) -> str:
         return (
@@ -135,19 +156,25 @@ class Sandbox:
     def reset_counters(self) -> None:
         """Set all counters to zero and forget what was seen; tokens and scripts stay as they are."""
         with self._lock:
-            self.token_requests = 0
-            self.session_logins = 0
-            self.session_refreshes = 0
-            self.session_logouts = 0
-            self.api_requests = 0
-            self.api_refused = 0
+            self._record = Record()
             self._tokens.issued = 0
             self._tokens.families_revoked = 0
-            self._seen.clear()
+            self._tokens.exchanges.clear()
+
+    @property
+    def issuer(self) -> str:
+        """What the server calls itself: the ``iss`` of its tokens."""
+        return self.url if self._issuer is None else self._issuer
+
+    @property
+    def exchanges(self) -> Counter[str]:
+        """How often a subject's token was exchanged for another: a copy."""
+        with self._lock:
+            return self._tokens.exchanges.copy()
 
     @property
     def tokens_issued(self) -> int:
-        """Access tokens issued so far, by the token endpoint, by ``/session/…`` and by `login`."""
+        """Access tokens issued so far, by the token endpoint, by ``/session/…``, by `login` and by `mint`."""
         return self._tokens.issued
 
     @property
@@ -159,7 +186,7 @@ class Sandbox:
     def seen(self) -> list[Seen]:
         """The requests in the order of their arrival: a copy, of the newest 10,000."""
         with self._lock:
-            return list(self._seen)
+            return list(self._record.seen)
 
     # What a test arranges
 
@@ -183,6 +210,49 @@ class Sandbox:
         now = self._clock()
         with self._lock:
             return token_answer(self._tokens.login(subject, client_id, scope, now))
+
+    def mint(
+        self,
+        subject: str = "user",
+        *,
+        audience: str | tuple[str, ...] = DEFAULT_AUDIENCE,
+        scope: str = "",
+        client_id: str = "client",
+        lifetime: float | None = None,
+        **claims: Any,
+    ) -> str:
+        """Make a JWT access token (RFC 9068), as somebody sends it who calls your service; needs the extra ``crypto``.
+
+        It is good at ``/api/…``, for introspection and as the subject of an exchange, too.
+
+        Args:
+            subject: whom it stands for, its ``sub``.
+            audience: whom it is for, its ``aud``; a tuple becomes a list.
+            scope: space-separated; empty: it has none.
+            client_id: who has asked for it.
+            lifetime: seconds, a negative number for one that has expired; None: as the server's other tokens.
+            **claims: further claims, or others in place of these; one that is None is left out. With another ``iss``
+                the token is not this server's any more.
+
+        Raises:
+            ConfigurationError: the extra ``crypto`` is not installed.
+        """
+        several = (audience,) if isinstance(audience, str) else audience
+        wanted = Wanted(subject, client_id, scope, several, signed=True, lifetime=lifetime, claims=claims)
+        now = self._clock()
+        with self._lock:
+            return self._tokens.issue(wanted, now).access_token
+
+    def rotate_keys(self, *, keep_old: bool = True) -> None:
+        """Sign with another key from now on; the first sandbox of a process to use a key makes it, for all.
+
+        Args:
+            keep_old: the JWKS still has the keys until now; otherwise the JWTs until now are revoked with them.
+        """
+        with self._lock:
+            self._keys.rotate(keep_old=keep_old)
+            if not keep_old:
+                self._tokens.revoke_signed()
 
     def expire_access_tokens(self) -> None:
         """Refuse all access tokens issued so far, as expired."""
@@ -214,14 +284,15 @@ class Sandbox:
 
         Args:
             faults: in the order in which they happen, after those still waiting.
-            on: ``"token"``, the token endpoint; ``"login"``, ``"refresh"`` or ``"logout"`` of ``/session/``; or
-                ``"api"``, everything under ``/api/`` and ``/api-key/``.
+            on: ``"token"``, the token endpoint; ``"introspect"``, ``"revoke"``, ``"jwks"`` or ``"metadata"``;
+                ``"login"``, ``"refresh"`` or ``"logout"`` of ``/session/``; or ``"api"``, everything under ``/api/``
+                and ``/api-key/``.
 
         Raises:
             ValueError: ``on`` is something else.
         """
         if on not in self._scripts:
-            raise ValueError(f'on= is "login", "refresh", "logout", "token" or "api", not {on!r}')
+            raise ValueError(f"on= is {_NAMES}, not {on!r}")
         with self._lock:
             self._scripts[on].extend(faults)
 
@@ -265,38 +336,27 @@ class Sandbox:
             await _asgi.carry(self._answer(method, path, query, headers, body), scope, receive, send)
         else:
             with self._lock:
-                self._seen.append(Seen(method, path, headers, body, None, self._clock(), query))
+                self._record.seen.append(Seen(method, path, headers, body, None, self._clock(), query))
 
-    def _answer(self, method: str, path: str, query: str, headers: dict[str, str], body: bytes) -> Delivery:
-        """Take one request, by rule 1."""
+    def _answer(
+        self, method: str, path: str, query: str, headers: dict[str, str], body: bytes, on: str | None = None
+    ) -> Delivery:
+        """Take one request, by rule 1; ``on`` is the endpoint that it is for, whatever its path says."""
         now = self._clock()
-        target = target_of(method, path)
-        wait = self._latency.get(target, 0.0)
+        endpoint = on or endpoint_of(path)
+        counted = endpoint if is_counted(endpoint, method) else None
+        wait = self._latency.get(counted, 0.0)
 
         def process() -> Reply:
-            return self._app.handle(method, path, query, headers, body, now)
+            return self._app.handle(endpoint, method, path, query, headers, body, now)
 
         with self._lock:
-            script = self._scripts.get(target) if target else None
+            script = self._scripts.get(counted) if counted else None
             if script:
                 fault = script.popleft().apply(process)
                 delivery = replace(fault, wait=fault.wait + wait, at=now)
             else:
                 delivery = Delivery(process(), wait=wait, at=now)
             status = None if delivery.reply is None else delivery.reply.status
-            self._count(target, status)
-            self._seen.append(Seen(method, path, headers, body, status, now, query))
+            self._record.add(counted, Seen(method, path, headers, body, status, now, query))
         return delivery
-
-    def _count(self, target: str | None, status: int | None) -> None:
-        if target == "token":
-            self.token_requests += 1
-        elif target == "login":
-            self.session_logins += 1
-        elif target == "refresh":
-            self.session_refreshes += 1
-        elif target == "logout":
-            self.session_logouts += 1
-        elif target == "api":
-            self.api_requests += 1
-            self.api_refused += status == 401

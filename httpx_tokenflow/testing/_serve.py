@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ._asgi import ASGIApp
+from ._sandbox import Sandbox
 
 _STOP_WITHIN = 10.0  # seconds
 
@@ -23,7 +24,8 @@ def serve(
 
     It is up when the block begins. When the block ends, open connections are closed, and the thread is gone
     within seconds. It logs errors only, handles no signals, and its answers have no ``Date`` but the app's
-    own. Idle connections stay open for 60 seconds.
+    own. Idle connections stay open for 60 seconds. A `Sandbox` learns its ``url``, after which its endpoints are
+    named and, unless it has another ``issuer``, itself.
 
     Args:
         app: an ASGI 3 app, such as a `Sandbox`.
@@ -52,7 +54,10 @@ def serve(
     try:
         if not server.started:
             raise RuntimeError("the app's lifespan failed")
-        yield f"{'https' if certfile else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"{'https' if certfile else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        if isinstance(app, Sandbox):
+            app.url = url
+        yield url
     finally:
         server.should_exit = True
         thread.join(_STOP_WITHIN)

@@ -12,11 +12,21 @@ The rules:
 5. A refresh may narrow the scope of the login, never widen it (RFC 6749 §6); a login that names no scope sets
    no bound.
 6. Serial numbers order the tokens, so "all tokens so far" is one number and costs nothing to say.
-7. The time is an argument. Nothing here locks: the caller does.
+7. A token is known by its text, a JWT as any other: one that was tampered with is unknown. What is minted with another
+   ``iss`` is another server's and unknown, too. A JWT's times are whole seconds (its end is rounded up), and count.
+8. An exchange (RFC 8693, RFC 7523) wants a subject token that the API would take, and brings a token of its own, which
+   outlives it. It is for the same subject, and names the client that asked.
+9. The time is an argument. Nothing here locks: the caller does.
 """
 
+import math
 import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+DEFAULT_AUDIENCE = "api"
 
 
 class Rejected(Exception):  # noqa: N818 - an answer of the protocol, not a failure of the program
@@ -41,7 +51,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the server remembers of an access token."""
+    """What the server remembers of an access token; ``claims`` are those of RFC 9068 §2.2, also for an opaque one."""
 
     serial: int
     subject: str
@@ -49,6 +59,31 @@ class Access:
     scope: str
     expires_at: float | None
     family: Family | None
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a token is to say.
+
+    Attributes:
+        subject: whom it stands for.
+        client_id: who has asked for it.
+        scope: space-separated; empty: unnamed.
+        audience: whom it is for; empty: unnamed, which in a JWT is ``DEFAULT_AUDIENCE``.
+        signed: whether it is a JWT; None: as the server's other tokens.
+        lifetime: seconds; None: as the server's other tokens.
+        claims: further claims, or others in place of ours; one that is None is left out.
+    """
+
+    subject: str
+    client_id: str
+    scope: str = ""
+    audience: tuple[str, ...] = ()
+    signed: bool | None = None
+    lifetime: float | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +99,44 @@ class Issued:
 class Tokens:
     """Every token that this server ever issued."""
 
-    def __init__(self, *, lifetime: float | None, rotate: bool, newest_only: bool) -> None:
+    def __init__(
+        self,
+        *,
+        lifetime: float | None,
+        rotate: bool,
+        newest_only: bool,
+        sign: Callable[[Mapping[str, Any]], str],
+        issuer: Callable[[], str],
+        signed: bool = False,
+    ) -> None:
         self.issued = 0
         self.families_revoked = 0
+        self.exchanges: Counter[str] = Counter()
         self._lifetime = lifetime
         self._rotate = rotate
         self._newest_only = newest_only
+        self._sign = sign
+        self._issuer = issuer
+        self._signed = signed
         self._serial = 0
         self._expired_up_to = 0
         self._revoked_up_to = 0
+        self._revoked: set[int] = set()
         self._access: dict[str, Access] = {}
         self._families: dict[str, Family] = {}
-        self._newest: dict[tuple[str, str], int] = {}
+        self._newest: dict[tuple[str, str, str], int] = {}
 
     def login(self, subject: str, client_id: str, scope: str, now: float) -> Issued:
         """Start a family, as an interactive login does."""
         refresh_token = _opaque("rt")
         family = Family(subject, client_id, scope, refresh_token)
         self._families[refresh_token] = family
-        return self._issue(subject, client_id, scope, now, family, refresh_token)
+        return self.issue(Wanted(subject, client_id, scope), now, family, refresh_token)
 
-    def client_credentials(self, client_id: str, scope: str, now: float) -> Issued:
-        """Issue a token to the client itself (RFC 6749 §4.4)."""
-        return self._issue(client_id, client_id, scope, now, None, None)
+    def exchange(self, subject: Access, wanted: Wanted, now: float) -> Issued:
+        """Issue what is wanted in exchange for a token that was verified, by rule 8."""
+        self.exchanges[subject.subject] += 1
+        return self.issue(wanted, now)
 
     def refresh(self, refresh_token: str, client_id: str, scope: str, now: float) -> Issued:
         """Renew (RFC 6749 §6), by rules 2, 3 and 5."""
@@ -101,7 +151,7 @@ class Tokens:
         if family.scope and not set(scope.split()) <= set(family.scope.split()):
             raise Rejected("invalid_scope", "the scope goes beyond what was granted")
         successor = self._rotated(family) if self._rotate else None
-        return self._issue(family.subject, client_id, scope or family.scope, now, family, successor)
+        return self.issue(Wanted(family.subject, client_id, scope or family.scope), now, family, successor)
 
     def verify(self, access_token: str, now: float) -> Access:
         """Give back what the token stands for, or raise `Rejected` by rule 4."""
@@ -111,9 +161,10 @@ class Tokens:
         expired = access.expires_at is not None and now >= access.expires_at
         if expired or access.serial <= self._expired_up_to:
             raise Rejected("invalid_token", "the access token expired")
-        if access.serial <= self._revoked_up_to or (access.family is not None and access.family.revoked):
+        revoked = access.serial <= self._revoked_up_to or access.serial in self._revoked
+        if revoked or (access.family is not None and access.family.revoked):
             raise Rejected("invalid_token", "the access token was revoked")
-        if self._newest_only and access.serial != self._newest[access.subject, access.client_id]:
+        if self._newest_only and access.serial != self._newest[_holder(access)]:
             raise Rejected("invalid_token", "the access token was replaced by a newer one")
         return access
 
@@ -124,6 +175,22 @@ class Tokens:
     def revoke_all(self) -> None:
         """Let every access token so far be revoked; the families live on."""
         self._revoked_up_to = self._serial
+
+    def revoke_signed(self) -> None:
+        """Let every JWT so far be revoked: the keys that signed them are gone."""
+        self._revoked |= {access.serial for access in self._access.values() if access.signed}
+
+    def revoke(self, token: str, client_id: str) -> None:
+        """Revoke a token at its owner's wish (RFC 7009 §2.1): a login by its refresh token, or one access token."""
+        found = self._families.get(token) or self._access.get(token)
+        if found is None:
+            return
+        if found.client_id != client_id:
+            raise Rejected("invalid_grant", "the token belongs to another client")
+        if isinstance(found, Family):
+            found.revoked = True
+        else:
+            self._revoked.add(found.serial)
 
     def family(self, refresh_token: str) -> Family | None:
         """Find the family of a refresh token, retired or not."""
@@ -151,22 +218,44 @@ class Tokens:
         self._families[family.current] = family
         return family.current
 
-    def _issue(
-        self,
-        subject: str,
-        client_id: str,
-        scope: str,
-        now: float,
-        family: Family | None,
-        refresh_token: str | None,
+    def issue(
+        self, wanted: Wanted, now: float, family: Family | None = None, refresh_token: str | None = None
     ) -> Issued:
+        """Issue an access token."""
         self._serial += 1
         self.issued += 1
-        access_token = _opaque("at")
-        expires_at = None if self._lifetime is None else now + self._lifetime
-        self._access[access_token] = Access(self._serial, subject, client_id, scope, expires_at, family)
-        self._newest[subject, client_id] = self._serial
-        return Issued(access_token, refresh_token, self._lifetime, scope)
+        signed = self._signed if wanted.signed is None else wanted.signed
+        lifetime = self._lifetime if wanted.lifetime is None else wanted.lifetime
+        claims = self._claims(wanted, now, lifetime, signed=signed)
+        access_token = self._sign(claims) if signed else _opaque("at")
+        subject, expires_at = str(claims.get("sub", "")), claims.get("exp")
+        client_id, scope = str(claims.get("client_id", "")), str(claims.get("scope", ""))
+        access = Access(self._serial, subject, client_id, scope, expires_at, family, claims, signed)
+        if claims.get("iss") == self._issuer():
+            self._access[access_token] = access
+            self._newest[_holder(access)] = self._serial
+        return Issued(access_token, refresh_token, lifetime, wanted.scope)
+
+    def _claims(self, wanted: Wanted, now: float, lifetime: float | None, *, signed: bool) -> dict[str, Any]:
+        """List what the token says (RFC 9068 §2.2)."""
+        audience = wanted.audience or ((DEFAULT_AUDIENCE,) if signed else ())
+        ends = None if lifetime is None else now + lifetime
+        claims: dict[str, Any] = {
+            "iss": self._issuer(),
+            "sub": wanted.subject,
+            "aud": (audience[0] if len(audience) == 1 else list(audience)) if audience else None,
+            "client_id": wanted.client_id,
+            "iat": math.floor(now) if signed else now,
+            "exp": math.ceil(ends) if signed and ends is not None else ends,
+            "jti": _opaque("jti"),
+            "scope": wanted.scope or None,
+        }
+        return {name: value for name, value in {**claims, **wanted.claims}.items() if value is not None}
+
+
+def _holder(access: Access) -> tuple[str, str, str]:
+    """Name those who hold one newest token: the same subject, client and audience."""
+    return access.subject, access.client_id, str(access.claims.get("aud", ""))
 
 
 def _opaque(prefix: str) -> str:
