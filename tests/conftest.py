@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 import pytest
 import sample
@@ -19,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="play the scenarios in the JSON files of this directory as well; may be given several times",
     )
+
+
+def pytest_configure() -> None:
+    """A shell that starts `make test` in the background has it ignore Ctrl-C; tests that send one want it heard."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
