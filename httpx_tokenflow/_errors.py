@@ -58,6 +58,7 @@ class TokenFlowError(Exception):
         response: the answer of the API (a 401, say) that led here, or None. Its body has been read.
         request: the request of the caller, where one led here (httpx's own attribute).
         may_have_spent: a refresh token was presented, and the server may have retired it for nothing.
+        of_caller: the credential was not the program's own but that of whoever called it (`httpx_tokenflow.fastapi`).
     """
 
     _caught_as: ClassVar[str] = "HTTPError"
@@ -65,6 +66,7 @@ class TokenFlowError(Exception):
 
     response: Any = None
     may_have_spent: bool = False
+    of_caller: bool = False
 
     if TYPE_CHECKING:
         request: Any  # from httpx's own class, at run time
@@ -90,7 +92,7 @@ class TokenFlowError(Exception):
         return _rebuilt, (type(self).__dict__.get("_public", type(self)), self.args, state)
 
 
-_OF_ONE_CALLER = frozenset({"response", "_request"})
+_OF_ONE_CALLER = frozenset({"response", "_request", "of_caller"})
 
 
 def _rebuilt(public: type[TokenFlowError], args: tuple[object, ...], state: dict[str, Any]) -> TokenFlowError:

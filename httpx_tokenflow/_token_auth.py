@@ -136,7 +136,7 @@ class TokenAuth(CredentialAuth):
             raise ConfigurationError(f"{type(self._own.grant).__name__} knows no scope, audience or resource to choose")
         grant = vary(scope=scope, audience=audience, resource=resource)
         own, (origins, expect) = self._own, self._given
-        return TokenAuth(
+        return type(self)(
             Errand(own, grant) if own.grant.spends else grant,
             store=self._source.store,
             policy=self._policy,
