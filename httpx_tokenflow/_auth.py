@@ -29,7 +29,6 @@ from ._flow import authorize
 from ._origins import Origins, origin_of
 from ._steps import Answer, Drain, Read, Send, Step
 from ._token_client import LIBRARIES, library_of
-from ._watching import watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable
@@ -100,6 +99,8 @@ class CredentialAuth(_Base):
             self._on_event = _checked(on_event)
             source.listen(self)
             if getattr(on_event, "every_request", False):
+                from ._watching import watch  # for those who have such a handler
+
                 watch(self, self._on_event)
 
     @property  # type: ignore[misc]  # typeshed has it as a plain attribute

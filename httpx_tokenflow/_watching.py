@@ -5,26 +5,33 @@ Rules.
 1. Nothing is looked up per request whether anybody watches: an auth that is watched has other flows, its own with the
    telling around them. One that is not has its class's.
 2. What is told is told when the request's flow is over, whatever ended it, in its thread or on its loop.
+3. What is seen changes nothing: the same requests go out, and the same errors come back.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
+import math
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import ref
 
 from ._errors import TokenFlowError
 from ._handlers import tell_one
 from ._origins import origin_of
+from ._tokens import MAX_LIFETIME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
+    from ._flights import Held
     from ._sources import TokenSource
     from ._times import Clock
     from .events import Event
 
 __all__ = ["watch"]
+
+logger = logging.getLogger("httpx_tokenflow")
 
 
 def watch(auth: Any, on_event: Callable[[Event], object]) -> None:
@@ -36,8 +43,8 @@ def watch(auth: Any, on_event: Callable[[Event], object]) -> None:
 
 def _flow(this: ref[Any], on_event: Callable[[Event], object], request: Any) -> Generator[Any, Any, None]:
     auth: Any = this()
-    flow = type(auth).sync_auth_flow(auth, request)
     seen = _Seen(auth, request)
+    flow = type(auth).sync_auth_flow(auth, request)
     try:
         asked = next(flow)
         while True:
@@ -56,8 +63,8 @@ def _flow(this: ref[Any], on_event: Callable[[Event], object], request: Any) -> 
 
 async def _aflow(this: ref[Any], on_event: Callable[[Event], object], request: Any) -> AsyncGenerator[Any, Any]:
     auth: Any = this()
-    flow = type(auth).async_auth_flow(auth, request)
     seen = _Seen(auth, request)
+    flow = type(auth).async_auth_flow(auth, request)
     try:
         asked = await anext(flow)
         while True:
@@ -70,53 +77,86 @@ async def _aflow(this: ref[Any], on_event: Callable[[Event], object], request: A
         seen.has_failed = True
         raise
     finally:
-        await flow.aclose()
+        await flow.aclose()  # waits for nothing: it has no await that a closing could reach
         seen.tell(on_event)
 
 
 class _Seen:
     """What there is to tell of one request."""
 
-    __slots__ = ("clock", "expires_in", "has_failed", "is_ours", "is_over", "response", "sends", "source", "url")
+    __slots__ = ("clock", "expires_in", "has_failed", "is_ours", "is_over", "is_refusal", "response", "sends",
+                 "source", "url", "was_refused")  # fmt: skip
 
     def __init__(self, auth: Any, request: Any) -> None:
         self.source: TokenSource = auth._source  # noqa: SLF001 - the other half
         self.clock: Clock = auth._policy.clock  # noqa: SLF001 - likewise
-        self.is_ours: bool = auth._is_ours(request)  # noqa: SLF001 - likewise
+        should_renew = auth._should_renew  # noqa: SLF001 - likewise
+        self.is_refusal: Callable[[int], bool] = _REFUSALS.__contains__ if should_renew is None else _any_status
+        try:
+            # Now, before our own credential is on it.
+            self.is_ours: bool = auth._is_ours(request)  # noqa: SLF001 - likewise
+        except TokenFlowError:
+            self.is_ours = True  # the flow comes upon the same, and fails in its own words
         self.url = request.url
         self.expires_in: float | None = None
         self.response: Any = None
         self.sends = 0
+        self.was_refused = False
         self.has_failed = False
         self.is_over = False
 
     def sent(self, request: Any) -> None:
         """It goes out, once more; the token that it carries is the one at hand now."""
+        # Without a refusal it is a redirect that is followed with the credential that it had lost.
+        self.was_refused |= self.response is not None and self.is_refusal(self.response.status_code)
+        self.response = None
         self.url = request.url
         self.sends += 1
-        held = self.source.held
-        self.expires_in = None if held is None else held.left(self.clock)
+        self.expires_in = _left(self.source.held, self.clock)
 
     def tell(self, on_event: Callable[[Event], object]) -> None:
         """Tell it, unless the request was none of ours."""
         if not self.is_ours:
             return
+        try:
+            event = self._event()
+        except Exception:  # this runs where the caller's own error may be on its way
+            logger.exception("%s: a request could not be told of; nothing else is wrong", self.source.name)
+            return
+        tell_one(on_event, event)
+
+    def _event(self) -> Event:
         from .events import RequestDone
 
-        status = None if self.response is None else self.response.status_code
-        event = RequestDone(
+        status = self.response.status_code if self.is_over else None
+        return RequestDone(
             source=self.source.name,
-            origin=str(origin_of(self.url)),
+            origin=str(origin_of(self.response.request.url if self.is_over else self.url)),
             outcome=self._outcome(status),
-            status=status if self.is_over else None,
+            status=status,
             sends=self.sends,
             expires_in=self.expires_in,
         )
-        tell_one(on_event, event)
 
     def _outcome(self, status: int | None) -> Literal["accepted", "absorbed", "refused", "failed", "broken"]:
         if not self.is_over:
             return "failed" if self.has_failed else "broken"
         if status == 401:
             return "refused"
-        return "accepted" if self.sends == 1 else "absorbed"
+        return "absorbed" if self.was_refused else "accepted"
+
+
+_REFUSALS = frozenset({401, 403})
+
+
+def _any_status(_status: int) -> bool:
+    """Whatever the program's predicate takes for a refusal."""
+    return True
+
+
+def _left(held: Held | None, clock: Clock) -> float | None:
+    """Seconds that a token has left; None where there is none, none that may be sent, or nobody knows."""
+    if held is None or held.life.end >= MAX_LIFETIME:
+        return None
+    left = held.left(clock)
+    return left if math.isfinite(left) else None

@@ -57,9 +57,9 @@ class TokenObtained(Event):
         seconds: from the moment that it was wanted until it was there. Of these:
         endpoint_seconds: in requests to the authorization server;
         store_seconds: in the store;
-        wait_seconds: in waiting, for another process that has the lease, or between two attempts. What is left is work
-            of this process, of the program's callables and of a person who logs in.
-        waiting: how many waited for it.
+        wait_seconds: in waiting, to get the lease, for a renewal that this one needs, or between two attempts. What is
+            left is work of this process, of the program's callables and of a person who logs in.
+        waiting: how many waited for it; not the thread that renewed.
     """
 
     renewal: int
@@ -151,12 +151,14 @@ class RequestDone(Event):
     """A request that carried our credential, or was to, is over; told only to who says ``every_request = True``.
 
     Attributes:
-        origin: where it went.
-        outcome: "accepted", at once; "absorbed", after it was refused and sent again; "refused": the caller got a 401;
-            "failed": the caller got an error of ours; "broken": the connection failed, or the caller went away.
+        origin: whose answer it is; where it was to go, if there was none.
+        outcome: "accepted", at once, whatever else the answer says; "absorbed", after it was refused and sent again;
+            "refused": the caller got a 401; "failed": the caller got an error of ours; "broken": the connection failed,
+            the caller went away, or code of the program's raised.
         status: of the answer that the caller got; None: there was none.
         sends: how often it was sent.
-        expires_in: seconds that the token had left when it was sent last; None: there was none.
+        expires_in: seconds that the token had left when it was sent last; None: there was none, or nobody knows when it
+            ends.
     """
 
     origin: str
@@ -325,6 +327,13 @@ class _ToAll:
         self._handlers = handlers
         self._of_requests = tuple(one for one in handlers if getattr(one, "every_request", False))
         self.every_request = bool(self._of_requests)
+
+    def __eq__(self, other: object) -> bool:
+        """Who is equal is told once of what several auths share."""
+        return isinstance(other, _ToAll) and self._handlers == other._handlers
+
+    def __hash__(self) -> int:
+        return hash(_ToAll)  # a handler need not have one
 
     def __call__(self, event: Event) -> None:
         for one in self._of_requests if isinstance(event, RequestDone) else self._handlers:
