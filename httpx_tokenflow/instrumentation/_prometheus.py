@@ -1,0 +1,127 @@
+"""Metrics for Prometheus (extra ``prometheus``)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from httpx_tokenflow._extras import need_extra
+from httpx_tokenflow._forks import renew_after_fork
+
+from ._measures import MEASURES
+from ._names import Names
+from ._reading import Reading
+from ._turns import Turns
+
+with need_extra("prometheus", "PrometheusMetrics"):
+    import prometheus_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prometheus_client import CollectorRegistry
+
+    from httpx_tokenflow.events import Event
+
+    from ._measures import Measure
+    from ._reading import Label
+
+__all__ = ["PrometheusMetrics"]
+
+_VERBS = {"counter": "inc", "histogram": "observe", "gauge": "set"}
+
+
+class PrometheusMetrics:
+    """Counts and times what happens, for Prometheus: `auth = TokenAuth(…, on_event=PrometheusMetrics())`.
+
+    One object may serve any number of auths, and several objects with one registry are as one. The measures are in the
+    README; their dashboard and their alerts are `dashboard()` and `alerts()`. With ``PROMETHEUS_MULTIPROC_DIR`` set,
+    as for gunicorn, the values of all processes are added up; gauges are those of the process that spoke last.
+
+    Args:
+        registry: where the metrics are registered; None: prometheus_client's own, ``REGISTRY``.
+
+    Raises:
+        ConfigurationError: the extra ``prometheus`` is missing.
+        ValueError: the registry has other metrics of these names.
+    """
+
+    every_request: ClassVar[bool] = True
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._collectors = _collectors.of(prometheus_client.REGISTRY if registry is None else registry)
+
+    def __call__(self, event: Event) -> None:
+        """Count `event`."""
+        self._collectors.take(event)
+
+    def __eq__(self, other: object) -> bool:
+        """Two on one registry are one handler: who shares a token is counted once."""
+        return isinstance(other, PrometheusMetrics) and self._collectors is other._collectors
+
+    def __hash__(self) -> int:
+        return hash(self._collectors)
+
+    def __repr__(self) -> str:
+        return f"<PrometheusMetrics {len(MEASURES)} measures>"
+
+
+class _Collectors:
+    """The metrics of one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._reading = Reading(Names(), time.time)
+        self._metrics = {measure: _metric(measure, registry) for measure in MEASURES}
+        self._series: dict[tuple[Measure, tuple[Label, ...]], Callable[[float], object]] = {}
+        self._turns = Turns()
+
+    def take(self, event: Event) -> None:
+        """Count `event` in its turn."""
+        self._turns.take(event, self._count)
+
+    def _count(self, event: Event) -> None:
+        series = self._series
+        for measure, value, labels in self._reading.values(event):
+            write = series.get((measure, labels)) or self._written(measure, labels)
+            write(value)
+
+    def _written(self, measure: Measure, labels: tuple[Label, ...]) -> Callable[[float], object]:
+        """How a value is written; there are no more of these than labels have values."""
+        # To Prometheus an empty label is one that is not there.
+        one = self._metrics[measure].labels(*("" if label is None else str(label) for label in labels))
+        write: Callable[[float], object] = getattr(one, _VERBS[measure.kind])
+        self._series[measure, labels] = write
+        return write
+
+
+def _metric(measure: Measure, registry: CollectorRegistry) -> Any:
+    name, says, labels = measure.prometheus_name, measure.says, measure.prometheus_labels
+    if measure.kind == "counter":
+        return prometheus_client.Counter(name, says, labels, registry=registry)
+    if measure.kind == "histogram":
+        return prometheus_client.Histogram(name, says, labels, registry=registry, buckets=measure.buckets)
+    return prometheus_client.Gauge(name, says, labels, registry=registry, multiprocess_mode=measure.across)
+
+
+class _OfRegistries:
+    """The metrics of each registry: they can be registered once."""
+
+    def __init__(self) -> None:
+        self._all: WeakKeyDictionary[CollectorRegistry, _Collectors] = WeakKeyDictionary()
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    def of(self, registry: CollectorRegistry) -> _Collectors:
+        with self._lock:
+            found = self._all.get(registry)
+            if found is None:
+                found = self._all[registry] = _Collectors(registry)
+            return found
+
+
+_collectors = _OfRegistries()
