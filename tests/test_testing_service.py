@@ -380,3 +380,10 @@ def test_nothing_new_shows_a_secret(sandbox):
     parts = [sandbox, vars(sandbox), vars(sandbox._keys), list(sandbox._tokens._access.values())]
     assert token not in repr(parts)
     assert jwt.decode(token, options={"verify_signature": False})["jti"] not in repr(parts)
+
+
+def test_counters_can_be_counted_up(sandbox, memory):
+    """Who answers in the sandbox's place may count for it, and it goes on from there."""
+    sandbox.token_requests += 2
+    memory.post("/token")
+    assert sandbox.token_requests == 3

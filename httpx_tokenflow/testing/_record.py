@@ -58,10 +58,13 @@ class HasRecord(Protocol):
 
 
 class Counted:
-    """An attribute that is one of the record's counts."""
+    """An attribute that is one of the record's counts; who stands before a sandbox may count there, too."""
 
     def __init__(self, what: str) -> None:
         self._what = what
 
     def __get__(self, sandbox: HasRecord, _owner: object = None) -> int:
         return sandbox._record.counts[self._what]  # noqa: SLF001 - the other half
+
+    def __set__(self, sandbox: HasRecord, count: int) -> None:
+        sandbox._record.counts[self._what] = count  # noqa: SLF001 - likewise
