@@ -1,0 +1,217 @@
+"""Access tokens that only their issuer can read: it is asked about each (RFC 7662).
+
+Rules.
+
+1. A token is good if the answer says `active`: true, and the rest of it is what is wanted, as in a JWT (`_claims`).
+2. One question per token at a time, for everybody who has sent it, and `MOST_AT_ONCE` questions in all.
+3. A good answer is believed for `cache` seconds, and never longer than the token lasts: for so long a token that has
+   been revoked still gets in, which is what a cache costs (RFC 7662 §4). A bad one is believed for a few seconds, so
+   that a client with a dead token does not have the issuer asked each time.
+4. An endpoint that cannot be asked says nothing of a token: that is no refusal, and it is not remembered.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from httpx_tokenflow._errors import ConfigurationError
+from httpx_tokenflow._forks import renew_after_fork
+from httpx_tokenflow._loops import running_loop
+from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
+from httpx_tokenflow._token_auth import TokenAuth
+
+from ._claims import Wanted, as_names, as_seconds
+from ._once import Once
+from ._refusals import InvalidToken, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from httpx_tokenflow._grants import Grant
+
+    from ._caller import Caller
+
+__all__ = ["IntrospectionVerifier"]
+
+MOST_AT_ONCE = 20  # questions
+MOST_NEGATIVE = 5.0  # seconds for which a refusal is remembered
+PATIENCE = 35.0  # seconds for which anybody waits for an answer: the budget of a question, and its turn
+
+_NO_BEARER = frozenset({"dpop", "pop", "mac", "refresh", "refresh_token", "n_a"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What was found out about a token.
+
+    Args:
+        found: whoever it stands for, or why it is no good.
+        until: monotonic seconds for which that is believed.
+        until_wall: Unix seconds at which the token ends, or None.
+    """
+
+    found: Caller | Reason = field(repr=False)
+    until: float
+    until_wall: float | None
+
+
+class IntrospectionVerifier:
+    """Verifies access tokens by asking their issuer (RFC 7662), for a `Guard`; or by itself, with `verify`.
+
+    Args:
+        auth: a `TokenAuth` whose server is asked and whose client authentication is used; or a grant for one, such as
+            ``ClientCredentials(issuer=…, client_id=…, client_secret=…)``.
+        audience: who the tokens must be for: `aud`; one of them, if there are several. None: not looked at.
+        issuer: `iss`, to the letter. None: not looked at, since the one who is asked vouches for it.
+        cache: seconds for which an answer that lets a token in is believed: so long does one that was revoked. Default
+            60; 0: each request asks.
+        leeway: seconds by which the issuer's clock may differ. Default 30.
+        required: claims that must be there, besides those above.
+        max_size: characters that a token may have. Default 16 KiB.
+        cache_size: tokens that are remembered. Default 1,024 of each kind, good and bad.
+        accept_bound_without_proof: let a token in that is bound to a key (`cnf`) although nobody proves to have it.
+        clock: for tests.
+
+    Raises:
+        ConfigurationError: an argument contradicts another, or there is nobody to ask.
+    """
+
+    bearer_format = None
+    """How OpenAPI calls such tokens: it does not."""
+
+    def __init__(
+        self,
+        auth: TokenAuth | Grant,
+        *,
+        audience: str | Iterable[str] | None = None,
+        issuer: str | None = None,
+        cache: float = 60.0,
+        leeway: float = 30.0,
+        required: Iterable[str] = (),
+        max_size: int = 16_384,
+        cache_size: int = 1024,
+        accept_bound_without_proof: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._auth = auth if isinstance(auth, TokenAuth) else TokenAuth(auth)
+        if not callable(getattr(self._auth._own.grant, "introspect", None)):  # noqa: SLF001 - a friend
+            raise ConfigurationError(
+                "IntrospectionVerifier needs somebody to ask: a grant with an authorization server, such as "
+                "ClientCredentials(issuer=…, client_id=…, client_secret=…), or a TokenAuth with one"
+            )
+        self._wanted = Wanted(
+            issuer=issuer,
+            audience=frozenset() if audience is None else as_names(audience, "audience="),
+            required=frozenset(required),
+            leeway=as_seconds(leeway, "leeway="),
+            bound_is_fine=accept_bound_without_proof,
+        )
+        self._cache = as_seconds(cache, "cache=")
+        self._most = max_size
+        self._room = cache_size
+        self._clock = clock
+        self._good: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._bad: OrderedDict[bytes, _Answer] = OrderedDict()  # apart, so that made-up ones push out no good one
+        self._after_fork()
+        renew_after_fork(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._asking: dict[bytes, tuple[Once[_Answer], float]] = {}
+        self._turns: WeakKeyDictionary[Any, anyio.Semaphore] = WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"<IntrospectionVerifier {self._auth!r}>"
+
+    async def awarm(self) -> None:
+        """Nothing: the endpoint is asked about tokens that somebody has sent, and about no other."""
+
+    async def verify(self, token: str) -> Caller:
+        """Whoever `token` stands for.
+
+        Raises:
+            InvalidToken: it is no good.
+            TokenFlowError: the issuer cannot be asked now.
+        """
+        if len(token) > self._most:
+            raise InvalidToken(Reason.TOO_LARGE)
+        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        answer = self._known(self._good, name) or self._known(self._bad, name)
+        if answer is None:
+            answer = await self._ask(name, token).result()
+        if isinstance(answer.found, Reason):
+            raise InvalidToken(answer.found)
+        return replace(answer.found, claims=copy.deepcopy(answer.found.claims))
+
+    def _known(self, answers: OrderedDict[bytes, _Answer], name: bytes) -> _Answer | None:
+        answer = answers.get(name)
+        if answer is None:
+            return None
+        ended = answer.until_wall is not None and self._clock.wall() >= answer.until_wall
+        if ended or self._clock.monotonic() >= answer.until:
+            answers.pop(name, None)
+            return None
+        return answer
+
+    def _ask(self, name: bytes, token: str) -> Once[_Answer]:
+        """The question under way about this token, or a new one (rule 2)."""
+        now, lost = self._clock.monotonic(), None
+        with self._lock:
+            asking, until = self._asking.get(name, (None, 0.0))
+            if asking is not None and not asking.is_over:
+                if now < until:
+                    return asking
+                lost = asking
+            asking = Once(partial(self._asked, name, token), "introspecting a token", PATIENCE)
+            self._asking[name] = asking, now + PATIENCE
+        if lost is not None:
+            lost.give_up()
+        asking.begin(partial(self._over, name, asking))
+        return asking
+
+    def _over(self, name: bytes, asking: Once[_Answer]) -> None:
+        with self._lock:
+            if self._asking.get(name, (None,))[0] is asking:
+                del self._asking[name]
+
+    async def _asked(self, name: bytes, token: str) -> _Answer:
+        async with self._turn():
+            said = await self._auth.aintrospect(token)
+        now, now_wall = self._clock.monotonic(), self._clock.wall()
+        try:
+            caller = self._caller(said, token, now_wall)
+        except InvalidToken as no:
+            return self._kept(self._bad, name, _Answer(no.reason, now + min(MOST_NEGATIVE, self._cache), None))
+        return self._kept(self._good, name, _Answer(caller, now + self._cache, caller.expires_at))
+
+    def _turn(self) -> anyio.Semaphore:
+        loop = running_loop()
+        with self._lock:
+            turn = self._turns.get(loop)
+            if turn is None:
+                turn = self._turns[loop] = anyio.Semaphore(MOST_AT_ONCE)
+            return turn
+
+    def _caller(self, said: dict[str, Any], token: str, now: float) -> Caller:
+        if said.get("active") is not True:
+            raise InvalidToken(Reason.INACTIVE)
+        kind = said.get("token_type")
+        if str(kind).lower() in _NO_BEARER and not (self._wanted.bound_is_fine and str(kind).lower() == "dpop"):
+            raise InvalidToken(Reason.KIND if "refresh" in str(kind).lower() else Reason.BOUND)
+        return self._wanted.caller(said, token, now)
+
+    def _kept(self, answers: OrderedDict[bytes, _Answer], name: bytes, answer: _Answer) -> _Answer:
+        if self._room and self._cache:
+            answers[name] = answer
+            while len(answers) > self._room:
+                answers.popitem(last=False)
+        return answer

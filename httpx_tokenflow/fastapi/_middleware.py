@@ -1,0 +1,112 @@
+"""A guard in front of a whole app: Starlette, or anything else that speaks ASGI.
+
+Rules.
+
+1. Everything is guarded but what is exempt by name. A path is exempt only if it is spelt as it is named: who writes it
+   with percent-encoded letters, empty segments, dots or backslashes is asked for a token, since the app, or whatever is
+   in front of it, may understand another path than we do.
+2. A CORS preflight passes, since a browser sends no credentials with it (Fetch §3.2.2): it is an OPTIONS with an Origin
+   and an Access-Control-Request-Method. Any other OPTIONS is guarded.
+3. A websocket is refused before it is accepted: by an answer where the server can send one, else by closing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from httpx_tokenflow._errors import ConfigurationError
+from httpx_tokenflow._extras import need_extra
+
+from ._guard import Guard, as_scopes
+from ._refusals import Refusal
+
+with need_extra("fastapi", "httpx_tokenflow.fastapi"):
+    from starlette.requests import HTTPConnection
+    from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["GuardMiddleware"]
+
+_POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
+_PREFLIGHT = {b"origin", b"access-control-request-method"}
+_PLAIN = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)*/?")  # RFC 3986 §3.3, without dots alone
+
+
+class GuardMiddleware:
+    """A `Guard` in front of an app: ``app.add_middleware(GuardMiddleware, guard=guard, exempt=("/healthz",))``.
+
+    The caller is in ``request.state.caller``, and dependencies that ask the same guard do not verify again.
+
+    Args:
+        app: an ASGI app.
+        guard: whom it asks.
+        scopes: what every token must be good for.
+        exempt: paths that are not guarded, from the app's root: ``"/healthz"`` is that path alone, ``"/static/*"`` all
+            that is below.
+
+    Raises:
+        ConfigurationError: a path cannot be meant so.
+    """
+
+    def __init__(self, app: ASGIApp, guard: Guard, *, scopes: Iterable[str] = (), exempt: Iterable[str] = ()) -> None:
+        if not isinstance(guard, Guard):
+            raise ConfigurationError("GuardMiddleware needs guard=, a Guard")
+        self.app = app
+        self._guard = guard
+        self._scopes = as_scopes(scopes)
+        paths = _as_paths(exempt)
+        self._exact = frozenset(one for one in paths if not one.endswith("/*"))
+        self._below = tuple(one[:-1] for one in paths if one.endswith("/*"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        kind = scope["type"]
+        if kind not in {"http", "websocket"}:
+            if kind == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        if not (self._is_exempt(scope) or _is_preflight(scope)):
+            try:
+                await self._guard.check(HTTPConnection(scope), self._scopes)
+            except Refusal as refusal:
+                await _refuse(refusal, scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _is_exempt(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        raw: bytes | None = scope.get("raw_path")
+        if _PLAIN.fullmatch(path) is None or (raw is not None and b"%" in raw.partition(b"?")[0]):
+            return False
+        root: str = scope.get("root_path", "")
+        if root and path.startswith(f"{root}/"):  # as Starlette's router reckons
+            path = path.removeprefix(root)
+        return path in self._exact or any(path.startswith(one) and path != one for one in self._below)
+
+
+def _as_paths(given: Any) -> list[str]:
+    paths = [given] if isinstance(given, str) else list(given)
+    for one in paths:
+        if not isinstance(one, str) or not one.startswith("/") or _PLAIN.fullmatch(one.removesuffix("*")) is None:
+            raise ConfigurationError('exempt= must be paths such as "/healthz", or "/static/*" for all that is below')
+        if "*" in one.removesuffix("/*"):
+            raise ConfigurationError('exempt= can have a * only at the end, as in "/static/*"')
+    return paths
+
+
+def _is_preflight(scope: Scope) -> bool:
+    return scope.get("method") == "OPTIONS" and {name for name, _ in scope["headers"]} >= _PREFLIGHT
+
+
+async def _refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    if scope["type"] == "websocket" and "websocket.http.response" not in extensions:
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": refusal.detail})
+        return
+    answer = JSONResponse({"detail": refusal.detail}, refusal.status_code, dict(refusal.headers or {}))
+    await answer(scope, receive, send)
