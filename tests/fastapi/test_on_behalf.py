@@ -1,0 +1,532 @@
+"""On behalf of: each caller by their own token, never by another's; bounded, and over when that is over."""
+
+# No `from __future__ import annotations`: FastAPI reads those of routes, which name what is local to a test.
+
+import asyncio
+import gc
+import hashlib
+import random
+import time
+import weakref
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, Security
+from fastapi.security import SecurityScopes
+from starlette.exceptions import HTTPException
+from upstreams_rig import API, AS, ELSEWHERE, HASTY, SECRET, Hands, World, bearer, behind, caller, straw_guard
+
+from httpx_tokenflow import (
+    AuthorizationCode,
+    ClientCredentials,
+    ConfigurationError,
+    DeviceCode,
+    JWTBearer,
+    OriginNotAllowed,
+    ReauthenticationRequired,
+    RefreshToken,
+    TokenAuth,
+    TokenExchange,
+)
+from httpx_tokenflow._registry import _registry
+from httpx_tokenflow.fastapi import Caller, Guard, OnBehalfOf
+from httpx_tokenflow.stores import FileStore, MemoryStore
+
+
+def behalf(world: World, make_grant: Any = None, guard: Any = straw_guard, **options: Any) -> OnBehalfOf:
+    options = {"origins": (API,), "policy": HASTY, "client": httpx.AsyncClient(transport=world.transport), **options}
+    return OnBehalfOf(guard, make_grant or world.exchange().for_subject, **options)
+
+
+def service(world: World, on_behalf: OnBehalfOf) -> FastAPI:
+    app, billing = FastAPI(), world.client()
+
+    @app.get("/invoices")
+    async def invoices(auth: Annotated[TokenAuth, Depends(on_behalf)]) -> Any:
+        return (await billing.get("/invoices", auth=auth)).json()
+
+    return app
+
+
+def whom(token: str) -> str:
+    """For whom an exchanged token is: ``for.in-ann.7``."""
+    return token.split(".")[1]
+
+
+@pytest.mark.asyncio
+async def test_a_caller_is_acted_for() -> None:
+    """The token that came in is exchanged once, for what the grant says, and the upstream is sent the other one."""
+    world = World()
+    async with behind(service(world, behalf(world))) as client:
+        for _ in range(3):
+            answer = await client.get("/invoices", headers=bearer("in-ann"))
+            assert answer.json() == {"token": "for.in-ann.1"}
+    (request,) = world.requests
+    assert request["grant_type"] == "urn:ietf:params:oauth:grant-type:token-exchange"
+    assert (request["subject_token"], request["audience"]) == ("in-ann", "billing")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("given", ["function", "grant"])
+async def test_entra(given: str) -> None:
+    """The JWT bearer grant with `requested_token_use` does the same, given as it is or by its function."""
+    world = World()
+    extra = {"requested_token_use": "on_behalf_of"}
+    grant = JWTBearer(AS, client_id="svc", client_secret=SECRET, extra=extra)
+    on_behalf = behalf(world, grant if given == "grant" else grant.for_subject)
+    auth = await on_behalf(caller("ann"))
+    assert whom((await auth.atoken()).access_token) == "in-ann"
+    assert world.requests[0]["requested_token_use"] == "on_behalf_of"
+    assert world.requests[0]["assertion"] == "in-ann"
+
+
+@pytest.mark.asyncio
+async def test_another_token_of_the_same_person_is_another() -> None:
+    """Two tokens of one person, who may be good for different things, are exchanged each for its own."""
+    world = World()
+    on_behalf = behalf(world)
+    one = await on_behalf(caller("ann", token="ann-reads"))
+    two = await on_behalf(caller("ann", token="ann-writes"))
+    assert one is not two
+    assert (await one.atoken()).access_token == "for.ann-reads.1"
+    assert (await two.atoken()).access_token == "for.ann-writes.2"
+    assert await on_behalf(caller("ann", token="ann-reads")) is one
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "make_grant",
+    [
+        lambda _: TokenExchange(AS, client_id="c", client_secret="s", subject_token="always-the-same"),
+        lambda t: TokenExchange(AS, client_id="c", client_secret="s", subject_token=t, subject_key="the-user"),
+        lambda t: TokenExchange(AS, client_id="c", client_secret="s", subject_token=lambda: t),
+        lambda _: JWTBearer(AS, client_id="c", client_secret="s", assertion="always-the-same"),
+        lambda _: ClientCredentials(AS, client_id="c", client_secret="s"),
+    ],
+)
+async def test_a_grant_that_two_callers_would_share_is_refused(make_grant: Any) -> None:
+    """A grant that is not this caller's alone is an error before anything is sent."""
+    world = World()
+    with pytest.raises(ConfigurationError, match="is not this caller's alone"):
+        await behalf(world, make_grant)(caller("ann"))
+    assert world.requests == []
+
+
+@pytest.mark.asyncio
+async def test_an_actor_and_a_name_by_the_hash() -> None:
+    """An actor that a callable brings is fine, and so is a name of the subject that is the token's hash."""
+    world = World()
+
+    def make_grant(token: str) -> TokenExchange:
+        key = hashlib.sha256(token.encode()).hexdigest()
+        return world.exchange(subject_token=token, actor_token=lambda: "the-service", subject_key=key)
+
+    auth = await behalf(world, make_grant)(caller("ann"))
+    assert whom((await auth.atoken()).access_token) == "in-ann"
+    assert world.requests[0]["actor_token"] == "the-service"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "grant",
+    [
+        AuthorizationCode("https://as.example/authorize", AS, client_id="c"),
+        DeviceCode("https://as.example/device", AS, client_id="c", on_prompt=print),
+        RefreshToken(AS, client_id="c"),
+    ],
+)
+async def test_a_grant_that_needs_a_person_or_spends_is_refused(grant: Any) -> None:
+    """No login starts on behalf of a request, and no refresh token is used up."""
+    with pytest.raises(ConfigurationError, match="needs a person, or uses up"):
+        await behalf(World(), lambda _: grant)(caller("ann"))
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be() -> None:
+    """Bad arguments are errors at once; what is no grant, or no caller, when it comes."""
+    world = World()
+    with pytest.raises(ConfigurationError, match="origins is missing"):
+        behalf(world, origins=None)
+    with pytest.raises(ConfigurationError, match="origins is empty"):
+        behalf(world, origins=())
+    with pytest.raises(ConfigurationError, match="write a tuple"):
+        behalf(world, origins=API)
+    with pytest.raises(ConfigurationError, match="plain http"):
+        behalf(world, origins=("http://billing.example",))
+    with pytest.raises(ConfigurationError, match="make_grant must be a function"):
+        behalf(world, "grant")
+    with pytest.raises(ConfigurationError, match="guard must be a Guard"):
+        behalf(world, guard="guard")
+    with pytest.raises(ConfigurationError, match="limit must be"):
+        behalf(world, limit=0)
+    with pytest.raises(TypeError, match="origins"):
+        OnBehalfOf(straw_guard, print)  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="must return a grant, and not be async; not NoneType"):
+        await behalf(world, lambda _: None)(caller("ann"))
+    with pytest.raises(ConfigurationError, match="the guard gave no Caller but NoneType"):
+        await behalf(world)(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.asyncio
+async def test_tokens_go_to_their_origins_alone() -> None:
+    """An exchanged token goes nowhere but to the origins that were named."""
+    world = World()
+    auth = await behalf(world)(caller("ann"))
+    with pytest.raises(OriginNotAllowed):
+        await world.client().get(f"{ELSEWHERE}/x", auth=auth)
+    assert world.api == []
+
+
+# One exchange for all requests of one caller
+
+
+@pytest.mark.asyncio
+async def test_requests_of_one_caller_share_one_exchange() -> None:
+    """A hundred requests at once, with one token, make one token request."""
+    world = World(latency=0.02)
+    async with behind(service(world, behalf(world))) as client:
+        answers = await asyncio.gather(*[client.get("/invoices", headers=bearer("in-ann")) for _ in range(100)])
+    assert {answer.json()["token"] for answer in answers} == {"for.in-ann.1"}
+    assert len(world.requests) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_auth_that_was_let_go_and_is_in_use_shares_with_its_successor() -> None:
+    """Where there is no room for a caller whose request still runs, the next one of theirs shares what that got."""
+    world = World()
+    on_behalf = behalf(world, limit=2)
+    ann = await on_behalf(caller("ann"))
+    await ann.atoken()
+    for name in ("bob", "cid", "dan"):
+        await on_behalf(caller(name))
+    again = await on_behalf(caller("ann"))
+    assert again is not ann
+    await again.atoken()
+    assert len(world.requests) == 1
+
+
+@pytest.mark.asyncio
+async def test_replicas_share_one_exchange(tmp_path: Path) -> None:
+    """Two services with a store in common, as two processes have, exchange a token once."""
+    world = World(latency=0.02)
+    one, two = (behalf(world, store=FileStore(tmp_path)) for _ in range(2))
+    auths = [await one(caller("ann")), await two(caller("ann"))]
+    assert auths[0]._source is not auths[1]._source
+    tokens = await asyncio.gather(*[auth.atoken() for auth in auths])
+    assert {token.access_token for token in tokens} == {"for.in-ann.1"}
+    assert len(world.requests) == 1
+
+
+# Never mixed
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
+async def test_two_hundred_users_are_never_mixed(seed: int) -> None:
+    """In any order, with too little room, with tokens that end and requests that hang up: each gets their own token.
+
+    And nothing is left in the air.
+    """
+    world, chance = World(lifetime=120.0), random.Random(seed)
+
+    async def jitter(request: httpx.Request) -> httpx.Response:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        return await world.answer(request)
+
+    transport = httpx.MockTransport(jitter)
+    hands = Hands(wall_alone=True)
+    on_behalf = behalf(
+        world, client=httpx.AsyncClient(transport=transport), limit=chance.choice([1, 20, 500]), policy=hands.policy
+    )
+    app, billing, wrong, served = FastAPI(), httpx.AsyncClient(transport=transport), [], Counter[str]()
+
+    @app.get("/")
+    async def root(auth: Annotated[TokenAuth, Depends(on_behalf)]) -> Any:
+        return (await billing.get(API, auth=auth)).json()
+
+    async def one(client: httpx.AsyncClient, name: str) -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        ends = f";{time.time() + chance.choice([300, 5000])}" if chance.random() < 0.5 else ""
+        answer = await client.get("/", headers=bearer(f"in-{name}{ends}"))
+        if answer.status_code == 200:
+            served[name] += 1
+            if whom(answer.json()["token"]) != f"in-{name}":
+                wrong.append((name, answer.json()))
+        else:
+            assert answer.status_code == 401, answer.text
+
+    async with behind(app) as client:
+        names = [f"u{number}" for number in range(200)] * 2
+        chance.shuffle(names)
+        tasks = [asyncio.create_task(one(client, name)) for name in names]
+        for task in chance.sample(tasks, 80):
+            for _ in range(chance.randrange(3)):
+                await asyncio.sleep(0)
+            task.cancel()
+            hands.ahead += chance.choice([0, 0, 0, 40])
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [one for one in outcomes if type(one) not in {type(None), asyncio.CancelledError}] == []
+        assert wrong == []
+        hands.ahead = 0.0
+        for name in sorted(set(names)):
+            await one(client, name)
+    assert wrong == []
+    assert len(served) == 200
+    assert len(on_behalf._auths) <= on_behalf._limit
+
+
+@pytest.mark.asyncio
+async def test_a_caller_who_hangs_up_tears_nothing() -> None:
+    """Where a request is given up in the middle of its exchange, that goes on, and the next request is served by it."""
+    world = World(latency=0.02)
+    async with behind(service(world, behalf(world))) as client:
+        for number in range(20):
+            with anyio.move_on_after(0.005):
+                await client.get("/invoices", headers=bearer(f"in-{number}"))
+        assert len(world.requests) == 20
+        for number in range(20):
+            assert (await client.get("/invoices", headers=bearer(f"in-{number}"))).status_code == 200
+    assert world.issued == 20
+
+
+# The end
+
+
+@pytest.mark.asyncio
+async def test_an_ended_caller_is_never_served() -> None:
+    """Whatever the guard's leeway, from the very second of its end a token gets nothing, not what is at hand either."""
+    world, hands = World(), Hands()
+    on_behalf = behalf(world, policy=hands.policy)
+    ann = caller("ann", ends=time.time() + 100)
+    auth = await on_behalf(ann)
+    await auth.atoken()
+    hands.ahead = 100.1
+    with pytest.raises(HTTPException) as caught:
+        await on_behalf(ann)
+    assert caught.value.status_code == 401
+    assert (caught.value.headers or {})["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
+    assert len(world.requests) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_has_ended_is_swept() -> None:
+    """The next request, whoever's, lets the auth go, and the token out of memory; what has not ended stays."""
+    world, hands = World(), Hands()
+    on_behalf = behalf(world, policy=hands.policy)
+    now = time.time()
+    auths = {name: await on_behalf(caller(name, ends=now + ends)) for name, ends in (("ann", 100), ("bob", 200))}
+    forever = await on_behalf(caller("cid"))
+    for auth in (*auths.values(), forever):
+        await auth.atoken()
+    assert on_behalf._own is not None
+    ann, store = weakref.ref(auths.pop("ann")), on_behalf._own._entries
+    assert len(store) == 3
+    hands.ahead = 100.0
+    assert await on_behalf(caller("cid")) is forever
+    del auth
+    gc.collect()
+    assert ann() is None
+    assert len(store) == len(on_behalf._auths) == 2
+    assert not any("for.in-ann" in entry.token.access_token for entry in store.values())
+    hands.ahead = 200.0
+    assert await on_behalf(caller("cid")) is forever
+    assert len(store) == len(on_behalf._auths) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_sweep_takes_a_little_at_a_time() -> None:
+    """Where thousands end at once no single request pays for all of them, and soon all are gone."""
+    world, hands = World(), Hands()
+    on_behalf = behalf(world, policy=hands.policy)
+    ends = time.time() + 100
+    for number in range(200):
+        await on_behalf(caller(f"u{number}", ends=ends))
+    hands.ahead = 101.0
+    left = []
+    for _ in range(4):
+        await on_behalf(caller("ann"))
+        left.append(len(on_behalf._auths))
+    assert left[0] > 100
+    assert left[-1] == 1
+    assert on_behalf._ends == []
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_a_token_is_no_end_for_what_it_was_exchanged_for() -> None:
+    """What a token was exchanged for is not renewed more often as the token's own end comes near."""
+    world, hands = World(), Hands()
+    on_behalf = behalf(world, policy=hands.policy)
+    ann = caller("ann", ends=time.time() + 1000)
+    for ahead in range(0, 1000, 10):
+        hands.ahead = float(ahead)
+        await (await on_behalf(ann)).atoken()
+    assert len(world.requests) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_logout_is_an_end() -> None:
+    """`discard` lets go of a caller's auth and token at once, and of nobody else's."""
+    world = World()
+    on_behalf = behalf(world)
+    ann, bob = caller("ann", ends=time.time() + 100), caller("bob", ends=time.time() + 100)
+    for one in (ann, bob):
+        await (await on_behalf(one)).atoken()
+    on_behalf.discard(ann)
+    assert on_behalf._own is not None
+    assert len(on_behalf._auths) == len(on_behalf._own._entries) == 1
+    await (await on_behalf(bob)).atoken()
+    assert len(world.requests) == 2
+    async with on_behalf:
+        assert repr(on_behalf) == "<OnBehalfOf 1 callers, 10000 at most>"
+    assert len(on_behalf._auths) == 0
+
+
+@pytest.mark.asyncio
+async def test_many_tokens_through_little_room() -> None:
+    """Any number of tokens leave no more behind than there is room for: auths, sources, entries, notes of ends."""
+    world, limit = World(), 20
+    on_behalf = behalf(world, limit=limit)
+    sources, ends = len(_registry.sources), time.time() + 3600
+    for number in range(1_000):
+        auth = await on_behalf(caller(f"u{number}", ends=ends + number % 7))
+        if number % 10 == 0:
+            await auth.atoken()
+    del auth
+    gc.collect()
+    assert on_behalf._own is not None
+    assert len(on_behalf._auths) == len(on_behalf._own._entries) == limit
+    assert len(_registry.sources) - sources <= limit
+    assert len(on_behalf._ends) <= 2 * limit + 65
+
+
+@pytest.mark.asyncio
+async def test_what_stays_is_still_swept_when_notes_are_forgotten() -> None:
+    """Whoever is kept is still swept at their end, however many others came and went."""
+    world, hands = World(), Hands()
+    on_behalf = behalf(world, limit=5, policy=hands.policy)
+    ends = time.time() + 50
+    for number in range(300):
+        await on_behalf(caller("ann", ends=ends))
+        await on_behalf(caller(f"u{number}", ends=ends + 100))
+    hands.ahead = 51.0
+    await on_behalf(caller("bob"))
+    assert not any(one.token == "in-ann" for one in on_behalf._auths._auths)
+
+
+# Errors, and what FastAPI makes of it
+
+
+@pytest.mark.asyncio
+async def test_errors_say_that_they_are_the_callers() -> None:
+    """Where the exchange is refused the error is the caller's, by a request, by `atoken()` and by a sibling."""
+    world = World(refuses={"in-ann"})
+    auth = await behalf(world)(caller("ann"))
+    for use in (
+        lambda: world.client().get("/", auth=auth),
+        auth.atoken,
+        auth.awarm,
+        auth.using(scope="more").atoken,
+        lambda: world.client().get("/", auth=auth.using(scope="other")),
+    ):
+        with pytest.raises(ReauthenticationRequired) as caught:
+            await use()
+        assert caught.value.of_caller
+        assert not caught.value.again().of_caller
+    own = world.auth()
+    world.refuses.add("service")
+    with pytest.raises(ReauthenticationRequired) as caught:
+        await world.client().get("/", auth=own)
+    assert not caught.value.of_caller
+
+
+def test_errors_of_the_sync_side_too() -> None:
+    """The sync twins say the same."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(400, json={"error": "invalid_grant"}))
+    on_behalf = behalf(World(), client=httpx.Client(transport=transport))
+    auth = asyncio.run(on_behalf(caller("ann")))
+    for use in (auth.token, auth.warm, lambda: httpx.Client(transport=transport).get(API, auth=auth)):
+        with pytest.raises(ReauthenticationRequired) as caught:
+            use()
+        assert caught.value.of_caller
+
+
+@pytest.mark.asyncio
+async def test_scopes_are_the_routes_to_say() -> None:
+    """`Security(on_behalf, scopes=…)` hands the scopes on to the guard."""
+    seen: list[list[str]] = []
+
+    async def guard(scopes: SecurityScopes) -> Caller:
+        seen.append(scopes.scopes)
+        return caller("ann")
+
+    on_behalf, app = behalf(World(), guard=guard), FastAPI()
+
+    @app.get("/")
+    async def root(auth: Annotated[TokenAuth, Security(on_behalf, scopes=["invoices"])]) -> str:
+        return type(auth).__name__
+
+    async with behind(app) as client:
+        assert (await client.get("/")).status_code == 200
+    assert seen == [["invoices"]]
+    assert "caller" not in str(app.openapi())
+
+
+@pytest.mark.asyncio
+async def test_with_a_real_guard() -> None:
+    """Behind a `Guard` a request with a good token is acted for, and one without is not."""
+
+    class Anybody:
+        async def verify(self, token: str) -> Caller:
+            return caller(token.removeprefix("in-"), token=token)
+
+    world = World()
+    async with behind(service(world, behalf(world, guard=Guard(Anybody())))) as client:
+        assert (await client.get("/invoices", headers=bearer("in-ann"))).json() == {"token": "for.in-ann.1"}
+        refused = await client.get("/invoices")
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, 'Bearer realm="api"')
+
+
+@pytest.mark.asyncio
+async def test_overridden_in_tests() -> None:
+    """A test overrides the guard, or the auth itself, as with any dependency."""
+    world = World()
+    on_behalf = behalf(world)
+    app = service(world, on_behalf)
+    async with behind(app) as client:
+        app.dependency_overrides[straw_guard] = lambda: caller("bob")
+        assert whom((await client.get("/invoices")).json()["token"]) == "in-bob"
+        app.dependency_overrides = {on_behalf: lambda: httpx.BasicAuth("a", "b")}
+        assert (await client.get("/invoices", headers=bearer("in-ann"))).status_code == 200
+    assert world.api[-1].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.asyncio
+async def test_nothing_shows_a_token() -> None:
+    """No repr has a token in it."""
+    world = World()
+    on_behalf = behalf(world, store=MemoryStore())
+    auth = await on_behalf(caller("ann", token="s3cret-token", ends=time.time() + 9))
+    await auth.atoken()
+    for shown in (on_behalf, auth, on_behalf._auths, on_behalf._ends, list(on_behalf._auths._auths)):
+        assert "s3cret-token" not in repr(shown)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_hundred_thousand_tokens() -> None:
+    """A hundred thousand tokens through room for a thousand: no more than that is left."""
+    world, limit = World(), 1_000
+    on_behalf, ends, sources = behalf(world, limit=limit), time.time() + 3600, len(_registry.sources)
+    for number in range(100_000):
+        await (await on_behalf(caller(f"u{number}", ends=ends))).atoken()
+    gc.collect()
+    assert on_behalf._own is not None
+    assert len(on_behalf._auths) == len(on_behalf._own._entries) == limit
+    assert len(_registry.sources) - sources <= limit
+    assert len(on_behalf._ends) <= 2 * limit + 65
