@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from httpx_tokenflow._extras import need_extra
-from httpx_tokenflow._forks import renew_after_fork
 
 from ._measures import MEASURES
 from ._names import Names
 from ._reading import Reading
+from ._shared import shared
 from ._turns import Turns
 
 with need_extra("otel", "OpenTelemetryMetrics"):
@@ -47,7 +45,7 @@ class OpenTelemetryMetrics:
     every_request: ClassVar[bool] = True
 
     def __init__(self, meter_provider: metrics.MeterProvider | None = None) -> None:
-        self._meters = _meters.of(metrics.get_meter_provider() if meter_provider is None else meter_provider)
+        self._meters = shared(metrics.get_meter_provider() if meter_provider is None else meter_provider, _Meters)
 
     def __call__(self, event: Event) -> None:
         """Count `event`."""
@@ -96,25 +94,3 @@ def _instrument(measure: Measure, meter: metrics.Meter) -> Any:
     return meter.create_histogram(
         measure.name, measure.unit, measure.says, explicit_bucket_boundaries_advisory=measure.buckets
     )
-
-
-class _OfProviders:
-    """The instruments of each provider: twins would be warned of, and counted twice."""
-
-    def __init__(self) -> None:
-        self._all: WeakKeyDictionary[metrics.MeterProvider, _Meters] = WeakKeyDictionary()
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-    def of(self, provider: metrics.MeterProvider) -> _Meters:
-        with self._lock:
-            found = self._all.get(provider)
-            if found is None:
-                found = self._all[provider] = _Meters(provider)
-            return found
-
-
-_meters = _OfProviders()

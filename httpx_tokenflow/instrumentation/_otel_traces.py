@@ -186,4 +186,5 @@ def _of_wait(event: Waited) -> dict[str, Any]:
 def _fail(span: trace.Span, error: TokenFlowError | None) -> None:
     if error is not None:
         span.set_attribute("error.type", error_of(error))
-        span.set_status(trace.Status(trace.StatusCode.ERROR, str(error)))
+        # Not its words, which may be a server's: they are in the log.
+        span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from httpx_tokenflow._extras import need_extra
-from httpx_tokenflow._forks import renew_after_fork
 
 from ._measures import MEASURES
 from ._names import Names
 from ._reading import Reading
+from ._shared import shared
 from ._turns import Turns
 
 with need_extra("prometheus", "PrometheusMetrics"):
@@ -51,7 +49,7 @@ class PrometheusMetrics:
     every_request: ClassVar[bool] = True
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._collectors = _collectors.of(prometheus_client.REGISTRY if registry is None else registry)
+        self._collectors = shared(prometheus_client.REGISTRY if registry is None else registry, _Collectors)
 
     def __call__(self, event: Event) -> None:
         """Count `event`."""
@@ -103,25 +101,3 @@ def _metric(measure: Measure, registry: CollectorRegistry) -> Any:
     if measure.kind == "histogram":
         return prometheus_client.Histogram(name, says, labels, registry=registry, buckets=measure.buckets)
     return prometheus_client.Gauge(name, says, labels, registry=registry, multiprocess_mode=measure.across)
-
-
-class _OfRegistries:
-    """The metrics of each registry: they can be registered once."""
-
-    def __init__(self) -> None:
-        self._all: WeakKeyDictionary[CollectorRegistry, _Collectors] = WeakKeyDictionary()
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-    def of(self, registry: CollectorRegistry) -> _Collectors:
-        with self._lock:
-            found = self._all.get(registry)
-            if found is None:
-                found = self._all[registry] = _Collectors(registry)
-            return found
-
-
-_collectors = _OfRegistries()
