@@ -1,0 +1,256 @@
+"""Tokens that only their issuer can read: asked about once, remembered briefly, checked like any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import guarding
+import pytest
+from guarding import AUDIENCE, ISSUER, NOW, Issuer, Time, ask, claims
+
+from httpx_tokenflow import ClientCredentials, ConfigurationError, TokenAuth
+from httpx_tokenflow._challenges import parse_challenges
+from httpx_tokenflow.fastapi import Guard, IntrospectionVerifier, InvalidToken, Reason
+
+TOKEN = "opaque-token-of-ada"
+
+
+def active(**changes: Any) -> dict[str, Any]:
+    return {"active": True, "token_type": "Bearer", **claims(**changes)}
+
+
+def made(issuer: Issuer, time: Time, /, **how: Any) -> IntrospectionVerifier:
+    grant = ClientCredentials(issuer=ISSUER, client_id="api", client_secret="its secret")
+    auth = TokenAuth(grant, client=issuer.client())
+    return IntrospectionVerifier(auth, **{"audience": AUDIENCE, "clock": time.clock, **how})
+
+
+async def verdict(it: IntrospectionVerifier, given: str = TOKEN) -> Any:
+    try:
+        return (await it.verify(given)).subject
+    except InvalidToken as no:
+        return no.reason
+
+
+def questions(issuer: Issuer) -> int:
+    return issuer.seen.count("/introspect")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (active(), "ada"),
+        (active(aud=["x", AUDIENCE], iss=None, exp=None, nbf=NOW), "ada"),
+        ({"active": False}, Reason.INACTIVE),
+        ({"active": False, **claims()}, Reason.INACTIVE),
+        ({"active": "true", **claims()}, Reason.INACTIVE),
+        ({"active": 1, **claims()}, Reason.INACTIVE),
+        (claims(), Reason.INACTIVE),
+        (active(exp=NOW - 31), Reason.EXPIRED),
+        (active(exp=True), Reason.MALFORMED),
+        (active(nbf=NOW + 31), Reason.NOT_YET),
+        (active(aud="https://other.example"), Reason.AUDIENCE),
+        (active(aud=None), Reason.LACKING),
+        (active(aud={AUDIENCE: 1}), Reason.MALFORMED),
+        (active(cnf={"jkt": "x"}), Reason.BOUND),
+        (active() | {"token_type": "DPoP"}, Reason.BOUND),
+        (active() | {"token_type": "refresh_token"}, Reason.KIND),
+        (active(token_use="refresh_token"), Reason.KIND),
+        (active(typ="Refresh"), Reason.KIND),
+    ],
+    ids=str,
+)
+@pytest.mark.anyio
+async def test_the_answer_is_checked(answer: dict[str, Any], expected: Any) -> None:
+    """Only `active`: true lets a token in, and only if the rest of the answer is what is wanted."""
+    assert await verdict(made(Issuer(answer=answer), Time())) == expected
+
+
+@pytest.mark.anyio
+async def test_settings_of_introspection_are_heeded() -> None:
+    """Issuer, audience, claims, size and bound tokens are as the program says."""
+    cases: list[tuple[dict[str, Any], dict[str, Any], Any]] = [
+        ({"issuer": ISSUER}, active(), "ada"),
+        ({"issuer": f"{ISSUER}/"}, active(), Reason.ISSUER),
+        ({"issuer": ISSUER}, active(iss=None), Reason.LACKING),
+        ({"audience": None}, active(aud=None), "ada"),
+        ({"required": ["jti"]}, active(), Reason.LACKING),
+        ({"max_size": 5}, active(), Reason.TOO_LARGE),
+        ({"accept_bound_without_proof": True}, active(cnf={"jkt": "x"}) | {"token_type": "DPoP"}, "ada"),
+    ]
+    for how, answer, expected in cases:
+        assert await verdict(made(Issuer(answer=answer), Time(), **how)) == expected, how
+
+
+@pytest.mark.anyio
+async def test_a_good_answer_is_believed_for_a_while() -> None:
+    """A good answer serves for `cache` seconds: then a token that was revoked gets in no more."""
+    issuer, time = Issuer(answer=active()), Time()
+    it = made(issuer, time, cache=60.0)
+    assert await verdict(it) == "ada"
+    issuer.answer = {"active": False}
+    time.now += 59
+    assert await verdict(it) == "ada"
+    assert questions(issuer) == 1
+    time.now += 1
+    assert await verdict(it) is Reason.INACTIVE
+    assert questions(issuer) == 2
+
+
+@pytest.mark.anyio
+async def test_an_answer_is_not_believed_beyond_the_tokens_end() -> None:
+    """A remembered token is not let in after its `exp`."""
+    issuer, time = Issuer(answer=active(exp=NOW + 10)), Time()
+    it = made(issuer, time, leeway=0)
+    assert await verdict(it) == "ada"
+    time.now += 10
+    assert await verdict(it) is Reason.EXPIRED
+    assert questions(issuer) == 2
+
+
+@pytest.mark.anyio
+async def test_a_bad_answer_is_believed_briefly() -> None:
+    """A refusal is remembered for 5 seconds, apart from what is good, and both are bounded."""
+    issuer, time = Issuer(answer={"active": False}), Time()
+    it = made(issuer, time, cache_size=3)
+    for _ in range(10):
+        assert await verdict(it) is Reason.INACTIVE
+    assert questions(issuer) == 1
+    time.now += 5
+    issuer.answer = active()
+    assert await verdict(it) == "ada"
+    issuer.answer = {"active": False}
+    for at in range(20):
+        assert await verdict(it, f"made-up-{at}") is Reason.INACTIVE
+    assert (len(it._bad), len(it._good)) == (3, 1)
+    asked = questions(issuer)
+    assert await verdict(it) == "ada"
+    assert questions(issuer) == asked
+
+
+@pytest.mark.anyio
+async def test_nothing_is_remembered_if_so_told() -> None:
+    """With `cache=0` each request asks."""
+    issuer = Issuer(answer=active())
+    it = made(issuer, Time(), cache=0)
+    for at in range(3):
+        assert await verdict(it) == "ada"
+        assert questions(issuer) == at + 1
+
+
+@pytest.mark.anyio
+async def test_a_route_cannot_change_a_remembered_answer() -> None:
+    """Claims belong to one request: who writes into them changes nobody else's."""
+    it = made(Issuer(answer=active(roles=["user"])), Time())
+    for _ in range(3):
+        caller = await it.verify(TOKEN)
+        assert caller.claims["roles"] == ["user"]
+        caller.claims["roles"].append("admin")
+        assert TOKEN not in repr(caller)
+
+
+@pytest.mark.anyio
+async def test_one_question_per_token_at_a_time() -> None:
+    """Many at once with one token ask once, also where the first of them leaves; each token has its own answer."""
+    issuer = Issuer(answer=active())
+    it = made(issuer, Time(), cache=0)
+    await verdict(it, "metadata are read")
+    issuer.gate = anyio.Event()
+    found = []
+
+    async def one(token: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            found.append(await verdict(it, token))
+
+    leader = anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one, TOKEN, leader)
+        await _settle()
+        for _ in range(50):
+            tasks.start_soon(one, TOKEN, anyio.CancelScope())
+        tasks.start_soon(one, "another", anyio.CancelScope())
+        await _settle()
+        leader.cancel()
+        await _settle()
+        assert questions(issuer) == 3
+        issuer.gate.set()
+    assert found == ["ada"] * 51
+    assert questions(issuer) == 3
+    assert it._asking == {}
+
+
+@pytest.mark.anyio
+async def test_no_more_than_twenty_questions_at_once() -> None:
+    """A flood of tokens does not become a flood of questions: 20 are under way, the others wait their turn."""
+    issuer = Issuer(answer=active())
+    it = made(issuer, Time())
+    await verdict(it)
+    issuer.gate = anyio.Event()
+    found = []
+
+    async def one(token: str) -> None:
+        found.append(await verdict(it, token))
+
+    async with anyio.create_task_group() as tasks:
+        for at in range(60):
+            tasks.start_soon(one, f"token-{at}")
+        await _settle()
+        assert questions(issuer) == 21
+        issuer.gate.set()
+    assert found == ["ada"] * 60
+
+
+async def _settle() -> None:
+    for _ in range(200):
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 401, 404, 302])
+@pytest.mark.anyio
+async def test_an_endpoint_that_does_not_answer_is_an_outage(status: int) -> None:
+    """Where the issuer cannot be asked the answer is 503, without a challenge, and nothing is remembered."""
+    issuer = Issuer(answer=active(), status=status, headers={"Retry-After": "7"})
+    app = guarding.app_of(Guard(made(issuer, Time())))
+    reply = await ask(app, f"Bearer {TOKEN}")
+    assert (reply.status, reply.challenge) == (503, None)
+    assert int(reply.field("retry-after") or 0) >= 1
+    assert TOKEN.encode() not in reply.body
+    issuer.status = 200
+    issuer.headers = {}
+    assert (await ask(app, f"Bearer {TOKEN}")).status == 200
+
+
+@pytest.mark.anyio
+async def test_an_inactive_token_gets_a_challenge() -> None:
+    """An inactive token is a 401 invalid_token, which says no more than that."""
+    app = guarding.app_of(Guard(made(Issuer(answer={"active": False, "sub": "eve"}), Time())))
+    reply = await ask(app, f"Bearer {TOKEN}")
+    (challenge,) = parse_challenges([reply.challenge or ""])
+    assert (reply.status, challenge.error) == (401, "invalid_token")
+    assert challenge.error_description == "the token is not active"
+    assert b"eve" not in reply.body
+
+
+def test_there_must_be_somebody_to_ask() -> None:
+    """A grant will do, if it has an authorization server; what has none is refused early."""
+    it = IntrospectionVerifier(ClientCredentials(issuer=ISSUER, client_id="api", client_secret="its secret"))
+    assert "its secret" not in repr(it)
+    with pytest.raises(ConfigurationError, match="somebody to ask"):
+        IntrospectionVerifier(TokenAuth(_Own()))
+    with pytest.raises(ConfigurationError, match="cache="):
+        made(Issuer(), Time(), cache=-1)
+
+
+class _Own:
+    """A grant of the program's own, with nobody to ask."""
+
+    spends = False
+    issues = True
+
+    def identity(self) -> dict[str, Any]:
+        return {"grant": "own"}
+
+    def obtain(self, attempt: Any) -> Any:
+        raise AssertionError
