@@ -12,6 +12,8 @@ Start reading at `_sandbox`. The state machine is in `_state`, what the server s
 wrong in `_faults`; none of these does any I/O. Deliveries (`_reply`) are carried by `_asgi` and `_transport`.
 """
 
+from ._checks import assert_faults_used, assert_nothing_leaked, assert_token_requests
+from ._clock import ManualClock
 from ._faults import (
     Answer,
     Drip,
@@ -30,6 +32,7 @@ from ._faults import (
 from ._record import Seen
 from ._sandbox import Sandbox
 from ._serve import serve
+from ._watch import LeakWatch
 
 __all__ = [
     "Answer",
@@ -40,6 +43,8 @@ __all__ = [
     "Fault",
     "Garbage",
     "Html",
+    "LeakWatch",
+    "ManualClock",
     "Refuse",
     "Sandbox",
     "Seen",
@@ -47,5 +52,8 @@ __all__ = [
     "Slow",
     "Status",
     "Truncated",
+    "assert_faults_used",
+    "assert_nothing_leaked",
+    "assert_token_requests",
     "serve",
 ]

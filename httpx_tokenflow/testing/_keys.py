@@ -46,6 +46,11 @@ class KeyRing:
         keys = [_key(number) for number in range(self._newest, self._oldest - 1, -1)]
         return {"keys": [{**key.public_jwk, "kid": key.thumbprint, "alg": ALG, "use": "sig"} for key in keys]}
 
+    def private(self) -> list[str]:
+        """List the private keys that were made, as JWKs: for who looks whether one has leaked."""
+        made = _made.cache_info().currsize
+        return [_key(number).to_json() for number in range(self._newest + 1)] if made else []
+
 
 def _key(number: int) -> Key:
     with _making:  # or two threads would make the same one twice

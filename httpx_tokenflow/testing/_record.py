@@ -8,9 +8,11 @@ The rules:
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from ._reply import Reply
 
 _SEEN_LIMIT = 10_000
+_BRINGS_TOKENS = frozenset({"token", "login", "refresh"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Record:
     def __init__(self) -> None:
         self.counts: Counter[str | None] = Counter()
         self.seen: deque[Seen] = deque(maxlen=_SEEN_LIMIT)
+        self.told: deque[bytes] = deque(maxlen=_SEEN_LIMIT)
 
     def add(self, endpoint: str | None, seen: Seen) -> None:
         """Count a request that arrived whole."""
@@ -50,21 +53,7 @@ class Record:
             self.counts["refused"] += 1
         self.seen.append(seen)
 
-
-class HasRecord(Protocol):
-    """What a `Counted` is an attribute of."""
-
-    _record: Record
-
-
-class Counted:
-    """An attribute that is one of the record's counts; who stands before a sandbox may count there, too."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __get__(self, sandbox: HasRecord, _owner: object = None) -> int:
-        return sandbox._record.counts[self._what]  # noqa: SLF001 - the other half
-
-    def __set__(self, sandbox: HasRecord, count: int) -> None:
-        sandbox._record.counts[self._what] = count  # noqa: SLF001 - likewise
+    def keep(self, endpoint: str | None, reply: Reply | None) -> None:
+        """Keep what was answered where tokens are: a fault may have brought one that no state knows."""
+        if reply is not None and endpoint in _BRINGS_TOKENS:
+            self.told.append(reply.body)

@@ -1,33 +1,22 @@
-"""`Sandbox`: the server, its script of faults, its counters and its record of what it saw.
-
-The rules:
-
-1. A request is taken in one step under one lock: counted, matched with the next fault of the script,
-   processed and recorded. Nothing waits in there; what takes time is in the `Delivery` that comes out.
-2. A request whose body breaks off is recorded, never processed and never counted. How the others are counted
-   is in `_record`.
-"""
+"""`Sandbox`: the server as a test has it. What happens to a request is in `_arrivals`, what it is told in `_app`."""
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import _asgi
-from ._app import PATHS, App, endpoint_of, is_counted
+from ._app import App
+from ._arrivals import Arrivals, Counted, check_endpoint
 from ._faults import Fault
 from ._keys import KeyRing
 from ._oauth import metadata, token_answer
-from ._record import Counted, Record, Seen
-from ._reply import Delivery, Reply
+from ._record import Record, Seen
 from ._state import DEFAULT_AUDIENCE, Tokens, Wanted
 
-_TARGETS = (*sorted(PATHS.keys() - {"token"}), "token", "api")
-_NAMES = " or ".join([", ".join(f'"{target}"' for target in _TARGETS[:-1]), '"api"'])
 _SOMEWHERE = "https://sandbox"
 
 
@@ -121,10 +110,6 @@ class Sandbox:
         self.api_keys: set[str] = {"key"}
         self._lock = threading.Lock()
         self._clock = clock
-        self._latency: dict[str | None, float] = {
-            **dict.fromkeys(("token", "login", "refresh"), latency),
-            "api": api_latency,
-        }
         self._issuer = issuer
         self._keys = KeyRing()
         self._tokens = Tokens(
@@ -135,15 +120,15 @@ class Sandbox:
             issuer=lambda: self.issuer,
             signed=jwt_access_tokens,
         )
-        self._app = App(
+        app = App(
             self._tokens,
             clients=self.clients,
             api_keys=self.api_keys,
             accounts=self.accounts,
             documents={"jwks": self._keys.jwks, "metadata": lambda: metadata(self.issuer, self.url)},
         )
-        self._scripts: dict[str, deque[Fault]] = {target: deque() for target in _TARGETS}
-        self._record = Record()
+        waits: dict[str | None, float] = {**dict.fromkeys(("token", "login", "refresh"), latency), "api": api_latency}
+        self._arrivals = Arrivals(app, clock, waits, self._lock)
 
     def __repr__(self) -> str:
         return (
@@ -156,7 +141,7 @@ class Sandbox:
     def reset_counters(self) -> None:
         """Set all counters to zero and forget what was seen; tokens and scripts stay as they are."""
         with self._lock:
-            self._record = Record()
+            self._arrivals.record = Record()
             self._tokens.issued = 0
             self._tokens.families_revoked = 0
             self._tokens.exchanges.clear()
@@ -186,7 +171,7 @@ class Sandbox:
     def seen(self) -> list[Seen]:
         """The requests in the order of their arrival: a copy, of the newest 10,000."""
         with self._lock:
-            return list(self._record.seen)
+            return list(self._arrivals.record.seen)
 
     # What a test arranges
 
@@ -291,10 +276,12 @@ class Sandbox:
         Raises:
             ValueError: ``on`` is something else.
         """
-        if on not in self._scripts:
-            raise ValueError(f"on= is {_NAMES}, not {on!r}")
-        with self._lock:
-            self._scripts[on].extend(faults)
+        self._arrivals.script(faults, on)
+
+    @property
+    def unused_faults(self) -> dict[str, list[Fault]]:
+        """The scripted faults that have not happened yet, by endpoint; empty when all have."""
+        return self._arrivals.unused()
 
     # How it is reached
 
@@ -317,6 +304,38 @@ class Sandbox:
             import httpx as library
         return transport_class(library)(self)
 
+    def handler(self, on: str | None = None) -> Callable[[Any], Any]:
+        """Make a function that answers a request object: for who mocks an HTTP library, and sync code.
+
+        It goes into ``respx.post(…).mock(side_effect=…)``, ``httpx_mock.add_callback(…)`` of pytest-httpx and
+        pytest-httpx2, and ``MockTransport(…)`` of either library. It answers with that library's ``Response`` and fails
+        with its exceptions. What is slow blocks the thread: in async code use `ahandler`.
+
+        Args:
+            on: the endpoint that it stands for, whatever the URL's path is, by its name as for `script`; None: the path
+                says so.
+
+        Raises:
+            ValueError: ``on`` is something else.
+        """
+        from ._transport import answer
+
+        if on is not None:
+            check_endpoint(on)
+        return lambda request: answer(self, request, on)
+
+    def ahandler(self, on: str | None = None) -> Callable[[Any], Awaitable[Any]]:
+        """Make a coroutine function that answers a request object: as `handler`, for async code."""
+        from ._transport import aanswer
+
+        if on is not None:
+            check_endpoint(on)
+
+        async def answer(request: Any) -> Any:
+            return await aanswer(self, request, on)
+
+        return answer
+
     async def __call__(self, scope: _asgi.Scope, receive: _asgi.Receive, send: _asgi.Send) -> None:
         """Serve one request as an ASGI 3 app, or the lifespan of the server.
 
@@ -333,30 +352,7 @@ class Sandbox:
         headers = _asgi.lower(scope["headers"])
         body, whole = await _asgi.read_body(receive)
         if whole:
-            await _asgi.carry(self._answer(method, path, query, headers, body), scope, receive, send)
+            delivery = self._arrivals.take(method, path, query, headers, body)
+            await _asgi.carry(delivery, scope, receive, send)
         else:
-            with self._lock:
-                self._record.seen.append(Seen(method, path, headers, body, None, self._clock(), query))
-
-    def _answer(
-        self, method: str, path: str, query: str, headers: dict[str, str], body: bytes, on: str | None = None
-    ) -> Delivery:
-        """Take one request, by rule 1; ``on`` is the endpoint that it is for, whatever its path says."""
-        now = self._clock()
-        endpoint = on or endpoint_of(path)
-        counted = endpoint if is_counted(endpoint, method) else None
-        wait = self._latency.get(counted, 0.0)
-
-        def process() -> Reply:
-            return self._app.handle(endpoint, method, path, query, headers, body, now)
-
-        with self._lock:
-            script = self._scripts.get(counted) if counted else None
-            if script:
-                fault = script.popleft().apply(process)
-                delivery = replace(fault, wait=fault.wait + wait, at=now)
-            else:
-                delivery = Delivery(process(), wait=wait, at=now)
-            status = None if delivery.reply is None else delivery.reply.status
-            self._record.add(counted, Seen(method, path, headers, body, status, now, query))
-        return delivery
+            self._arrivals.broke_off(method, path, query, headers, body)

@@ -123,6 +123,7 @@ class Tokens:
         self._revoked_up_to = 0
         self._revoked: set[int] = set()
         self._access: dict[str, Access] = {}
+        self._elsewhere: list[str] = []
         self._families: dict[str, Family] = {}
         self._newest: dict[tuple[str, str, str], int] = {}
 
@@ -192,6 +193,14 @@ class Tokens:
         else:
             self._revoked.add(found.serial)
 
+    def all_access(self) -> list[str]:
+        """List every access token, however it ended."""
+        return [*self._access, *self._elsewhere]
+
+    def all_refresh(self) -> list[str]:
+        """List every refresh token, retired or not."""
+        return list(self._families)
+
     def family(self, refresh_token: str) -> Family | None:
         """Find the family of a refresh token, retired or not."""
         return self._families.get(refresh_token)
@@ -234,6 +243,8 @@ class Tokens:
         if claims.get("iss") == self._issuer():
             self._access[access_token] = access
             self._newest[_holder(access)] = self._serial
+        else:
+            self._elsewhere.append(access_token)
         return Issued(access_token, refresh_token, lifetime, wanted.scope)
 
     def _claims(self, wanted: Wanted, now: float, lifetime: float | None, *, signed: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ The rules:
 3. The sync and the async half share every decision and differ in how they sleep.
 """
 
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
@@ -94,8 +95,9 @@ class _Carrier:
     library: ModuleType
     stream_class: type[Any]
 
-    def __init__(self, sandbox: "Sandbox") -> None:
-        self._sandbox = sandbox
+    def __init__(self, sandbox: "Sandbox", on: str | None = None) -> None:
+        self._arrivals = sandbox._arrivals  # noqa: SLF001 - the other half
+        self._on = on
 
     def handle_request(self, request: Any) -> Any:
         wire = _Wire(self.library, request)
@@ -117,7 +119,7 @@ class _Carrier:
         wire.check_length(body)
         url = request.url
         query = url.query.decode("ascii")
-        return self._sandbox._answer(request.method, url.path, query, lower(request.headers.raw), body)  # noqa: SLF001 - the other half
+        return self._arrivals.take(request.method, url.path, query, lower(request.headers.raw), body, self._on)
 
     def _response(self, wire: _Wire, request: Any, delivery: Delivery) -> Any:
         reply = delivery.reply
@@ -135,3 +137,18 @@ def transport_class(library: ModuleType) -> Any:
     stream = type("SandboxStream", (_Body, library.SyncByteStream, library.AsyncByteStream), {})
     bases = (_Carrier, library.BaseTransport, library.AsyncBaseTransport)
     return type("SandboxTransport", bases, {"library": library, "stream_class": stream})
+
+
+def answer(sandbox: "Sandbox", request: Any, on: str | None) -> Any:
+    """Answer a request object of either library with that library's response."""
+    return transport_class(_library_of(request))(sandbox, on).handle_request(request)
+
+
+async def aanswer(sandbox: "Sandbox", request: Any, on: str | None) -> Any:
+    """Answer a request object as `answer` does, and let others run meanwhile."""
+    await request.aread()  # a sync stream that a mock has read stays as it is
+    return await transport_class(_library_of(request))(sandbox, on).handle_async_request(request)
+
+
+def _library_of(request: Any) -> ModuleType:
+    return sys.modules[type(request).__module__.partition(".")[0]]

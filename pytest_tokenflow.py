@@ -1,0 +1,89 @@
+"""The pytest plugin of httpx_tokenflow: fixtures for tests of code that uses tokens, or checks them.
+
+It lies beside the package, for it is imported whenever pytest starts, and importing the package costs a third of a
+second. Nothing but pytest is imported before a test asks for a fixture. ``-p no:tokenflow`` does without it.
+
+    tokenflow_sandbox   an authorization server and a protected API in memory, see `httpx_tokenflow.testing.Sandbox`
+    tokenflow_server    the same on loopback, at its ``url``; needs the extra ``testing``
+    tokenflow_clock     a clock that the test advances; the sandbox of the same test goes by it
+    tokenflow_leaks     fails the test if a secret of the sandbox's can be read in logs, warnings or output
+    @pytest.mark.tokenflow(lifetime=60, …)   options of the sandbox; all_faults_used=False: not all need happen
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from httpx_tokenflow.testing import LeakWatch, ManualClock, Sandbox
+
+_CHECKS: pytest.StashKey[list[Any]] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "tokenflow(lifetime=…, rotate=…, all_faults_used=True, …): options of tokenflow_sandbox, those of "
+        "httpx_tokenflow.testing.Sandbox; all_faults_used=False allows scripted faults that never happen",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test in whose end something is wrong that its fixtures look at."""
+    report = yield
+    if call.when == "call" and _CHECKS in item.stash:
+        problems = [problem for check in item.stash[_CHECKS] if (problem := check(report))]
+        if problems and report.passed:
+            report.outcome, report.longrepr = "failed", "\n".join(problems)
+    return report
+
+
+@pytest.fixture
+def tokenflow_clock() -> ManualClock:
+    """A clock that stands still until the test advances it: ``RenewalPolicy(clock=tokenflow_clock.clock)``.
+
+    Its `advance` lets seconds pass; who sleeps by it takes no time. The sandbox of the same test goes by it.
+    """
+    from httpx_tokenflow.testing import ManualClock
+
+    return ManualClock()
+
+
+@pytest.fixture
+def tokenflow_sandbox(request: pytest.FixtureRequest) -> Sandbox:
+    """An authorization server and a protected API, in memory; its client is ``"client"``, its account ``"user"``.
+
+    Their secrets are made for the test: ``tokenflow_sandbox.clients["client"]``. The test fails if a scripted fault
+    never happens. Options: ``@pytest.mark.tokenflow(…)``.
+    """
+    from httpx_tokenflow.testing._fixtures import make_sandbox
+
+    return make_sandbox(request, request.node.stash.setdefault(_CHECKS, []))
+
+
+@pytest.fixture
+def tokenflow_server(tokenflow_sandbox: Sandbox) -> Iterator[Sandbox]:
+    """The test's sandbox, served on loopback at its ``url``; needs the extra ``testing``."""
+    from httpx_tokenflow.testing import serve
+
+    with serve(tokenflow_sandbox):
+        yield tokenflow_sandbox
+
+
+@pytest.fixture
+def tokenflow_leaks(request: pytest.FixtureRequest, tokenflow_sandbox: Sandbox) -> Iterator[LeakWatch]:
+    """Fails the test if a secret of the sandbox's can be read in what the test says.
+
+    That is the log at DEBUG of every logger, warnings, captured output, and what is handed to ``check(…)``.
+    """
+    from httpx_tokenflow.testing._fixtures import watch
+
+    yield from watch(tokenflow_sandbox, request.node.stash.setdefault(_CHECKS, []))
