@@ -6,10 +6,12 @@ import functools
 import json
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fastapi import FastAPI, Security
 from jwt import algorithms
 
@@ -21,18 +23,18 @@ if TYPE_CHECKING:
 
 ISSUER = "https://as.example"
 AUDIENCE = "https://api.example"
+KEPT = Path(__file__).with_name("guarding_keys.json")
 NOW = 1_800_000_000.0
 SIGNERS = algorithms.get_default_algorithms()
 
 
 @functools.cache
 def private_key(name: str) -> Any:
-    """One key for each name; the name begins with its kind."""
+    """One key for each name, which begins with its kind. Those of RSA, dear to make, are kept: they guard nothing."""
     kind = name.partition("-")[0]
-    if kind == "rsa1024":
-        return rsa.generate_private_key(65537, 1024)
-    if kind == "rsa":
-        return rsa.generate_private_key(65537, 2048)
+    if kind.startswith("rsa"):
+        pem = json.loads(KEPT.read_text())[name].encode()
+        return load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
     curves = {"ec256": ec.SECP256R1, "ec384": ec.SECP384R1, "ec521": ec.SECP521R1}
     return ed25519.Ed25519PrivateKey.generate() if kind == "ed" else ec.generate_private_key(curves[kind]())
 

@@ -107,7 +107,8 @@ ATTACKS: list[tuple[str, Callable[[], str], Reason]] = [
     # signatures
     ("another's signature", by_attacker, SIGNATURE),
     ("another's signature, no kid", lambda: by_attacker(kid=None), SIGNATURE),
-    ("a signature cut off", lambda: said()[:-40], SIGNATURE),
+    ("a signature cut off", lambda: said()[:-2], SIGNATURE),
+    ("a signature cut off within a byte", lambda: said()[:-1], MALFORMED),
     ("psychic signature", lambda: ec_token(lambda _: bytes(64)), SIGNATURE),
     ("r and s as the order", lambda: ec_token(lambda _: b"\xff" * 64), SIGNATURE),
     ("ES256 in DER", lambda: ec_token(der), SIGNATURE),
@@ -256,10 +257,12 @@ def guarded_app() -> tuple[Any, Issuer]:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=[name for name, _, _ in ATTACKS])
 @pytest.mark.asyncio
-async def test_attacks_are_refused(attack: tuple[str, Callable[[], str], Reason], caplog: Any) -> None:
+async def test_attacks_are_refused(
+    guarded_app: tuple[Any, Issuer], attack: tuple[str, Callable[[], str], Reason], caplog: Any
+) -> None:
     """A token that is not what it should be gets a 401 with the reason, and nobody but the issuer is asked."""
     _, make, reason = attack
-    app, issuer = guarded()
+    app, issuer = guarded_app
     caplog.set_level("DEBUG", "httpx_tokenflow")
     sent = make()
     started = time.monotonic()
@@ -372,7 +375,9 @@ async def test_the_last_letter_has_one_spelling() -> None:
     assert {(await ask(app, f"Bearer {one}")).status for one in others} == {401}
 
 
-@pytest.mark.parametrize("secret", ["x" * 31, public(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)])
+@pytest.mark.parametrize(
+    "secret", ["x" * 31, public(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)], ids=["short", "public"]
+)
 def test_a_secret_that_is_none_is_refused(secret: Any) -> None:
     """A shared secret of less than 32 bytes, or that everybody knows, is refused when the program starts."""
     from httpx_tokenflow import ConfigurationError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from typing import Any
 
@@ -255,7 +256,7 @@ PRIVATE = guarding.private_key("rsa-1").private_bytes(Encoding.PEM, PrivateForma
         ({"token_types": ()}, "token_types="),
         ({"token_types": [1]}, "token_types="),
     ],
-    ids=str,
+    ids=itertools.count(),
 )
 def test_what_cannot_work_is_refused_early(how: dict[str, Any], says: str) -> None:
     """A verifier that could not work, or would not be safe, is not made; the error says why and quotes no key."""
