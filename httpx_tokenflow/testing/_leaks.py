@@ -19,12 +19,13 @@ import binascii
 import json
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote_plus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from ._sandbox import Sandbox
 
 LEAST = 8  # characters of a secret that is looked for
@@ -203,8 +204,6 @@ def texts_of(thing: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(thing, BaseException):
         yield f"the traceback of {type(thing).__name__}", "".join(traceback.format_exception(thing))
         yield f"the attributes of {type(thing).__name__}", f"{thing!r} {thing} {vars(thing)} {thing.args}"
-    elif isinstance(thing, Mapping):
-        yield f"the {type(thing).__name__}", repr(dict(thing))
     else:
         yield f"the repr of {type(thing).__name__}", repr(thing)
         yield f"the str of {type(thing).__name__}", str(thing)

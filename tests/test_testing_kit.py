@@ -1,0 +1,589 @@
+"""The test kit: handlers for mocks, the clock, the asserts, and finding secrets where they do not belong."""
+
+import base64
+import json
+import logging
+import threading
+import warnings
+from urllib.parse import quote
+
+import anyio
+import httpx
+import httpx2
+import pytest
+import respx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from httpx_tokenflow import ClientCredentials, RenewalPolicy, TokenAuth
+from httpx_tokenflow.testing import (
+    Answer,
+    DropAfter,
+    DropBefore,
+    LeakWatch,
+    ManualClock,
+    Sandbox,
+    Silent,
+    Slow,
+    Status,
+    Truncated,
+    assert_faults_used,
+    assert_nothing_leaked,
+    assert_token_requests,
+)
+from httpx_tokenflow.testing._leaks import Finder, secrets_of
+
+SECRET = "Zx81q9TnLk42vB7eRw05"
+LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
+FORM = {"grant_type": "client_credentials"}
+
+
+@pytest.fixture
+def sandbox():
+    return Sandbox(clients={"client": SECRET})
+
+
+def ask_for_token(client, url="https://login.example.com/oauth2/v2.0/token"):
+    return client.post(url, data=FORM, auth=("client", SECRET))
+
+
+# Handlers
+
+
+@LIBRARIES
+def test_a_handler_stands_for_an_endpoint(sandbox, library):
+    """A handler for "token" answers at any path, with the library's own response, and is counted."""
+    with library.Client(transport=library.MockTransport(sandbox.handler("token"))) as client:
+        answer = ask_for_token(client)
+        assert isinstance(answer, library.Response)
+        assert (answer.status_code, answer.json()["token_type"]) == (200, "Bearer")
+        assert client.get("https://login.example.com/token").status_code == 405
+    assert sandbox.token_requests == 1
+    assert sandbox.seen[0].path == "/oauth2/v2.0/token"
+
+
+@pytest.mark.parametrize("on", [None, "api"])
+def test_a_handler_for_the_api(sandbox, on):
+    """A handler for "api" guards any path, and says that path; one for nothing goes by the path."""
+    token = sandbox.login("ann")["access_token"]
+    with httpx.Client(transport=httpx.MockTransport(sandbox.handler(on))) as client:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = client.get("https://api.example.com/orders", headers=headers)
+        assert answer.status_code == (404 if on is None else 200)
+        assert answer.json()["path"] == "/orders"
+        assert client.get("https://api.example.com/api/x", headers=headers).json()["subject"] == "ann"
+        assert client.get("https://api.example.com/orders").status_code == (404 if on is None else 401)
+    assert sandbox.api_requests == (1 if on is None else 3)
+
+
+@pytest.mark.parametrize("on", ["login", "refresh", "logout", "jwks", "metadata", "introspect", "revoke"])
+def test_a_handler_for_each_endpoint(sandbox, on):
+    """Each endpoint can be stood for, at a path of the test's."""
+    login = sandbox.login()
+    with httpx.Client(transport=httpx.MockTransport(sandbox.handler(on))) as client:
+        url = "https://x.example/some/where"
+        if on in {"jwks", "metadata"}:
+            answer = client.get(url)
+        elif on in {"introspect", "revoke"}:
+            answer = client.post(url, data={"token": login["access_token"]}, auth=("client", SECRET))
+        elif on == "logout":
+            answer = client.post(url, json={}, headers={"Authorization": f"Bearer {login['access_token']}"})
+        else:
+            answer = client.post(url, json={"username": "user", "password": "password", "refreshToken": "rt-x"})
+    assert answer.status_code == {"logout": 204, "refresh": 401}.get(on, 200)
+
+
+@LIBRARIES
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_faults_through_a_handler(sandbox, library, kind):
+    """A fault raises the library's own error through a handler, sync or async, and is used up."""
+    sandbox.script(DropBefore(), DropAfter(), Truncated(), Silent(), Slow(5), Status(503))
+    errors = [library.RemoteProtocolError] * 3 + [library.ReadTimeout] * 2
+    url = "https://login.example.com/x"
+
+    def by_thread():
+        with library.Client(transport=library.MockTransport(sandbox.handler("token")), timeout=0.01) as client:
+            for error in errors:
+                with pytest.raises(error):
+                    client.post(url, data=FORM)
+            return client.post(url, data=FORM).status_code
+
+    async def by_task():
+        transport = library.MockTransport(sandbox.ahandler("token"))
+        async with library.AsyncClient(transport=transport, timeout=0.01) as client:
+            for error in errors:
+                with pytest.raises(error):
+                    await client.post(url, data=FORM)
+            return (await client.post(url, data=FORM)).status_code
+
+    assert (by_thread() if kind == "sync" else anyio.run(by_task)) == 503
+    assert sandbox.unused_faults == {}
+    assert sandbox.token_requests == 6
+
+
+def test_an_async_handler_lets_others_run(sandbox):
+    """While an async handler is slow, other tasks go on."""
+    order = []
+
+    async def slowly():
+        async with httpx.AsyncClient(transport=httpx.MockTransport(sandbox.ahandler("token"))) as client:
+            await ask_for_token(client)
+            order.append("slow")
+
+    async def main():
+        sandbox.script(Slow(0.05))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(slowly)
+            await anyio.sleep(0.01)
+            order.append("other")
+
+    anyio.run(main)
+    assert order == ["other", "slow"]
+
+
+def test_a_handler_with_an_async_body(sandbox):
+    """An async handler reads a body that comes in pieces."""
+
+    async def body():
+        yield b"12"
+        yield b"3"
+
+    async def main():
+        async with httpx.AsyncClient(transport=httpx.MockTransport(sandbox.ahandler())) as client:
+            return (await client.post("https://x.example/open/x", content=body())).json()["received"]
+
+    assert anyio.run(main) == 3
+
+
+def test_a_handler_for_nothing_there(sandbox):
+    """An endpoint that does not exist is an error when the handler is made."""
+    for make in (sandbox.handler, sandbox.ahandler):
+        with pytest.raises(ValueError, match='"token" or "api", not \'tokens\''):
+            make("tokens")
+
+
+# The clock
+
+
+def test_the_clock_moves_by_hand_only():
+    """The clock stands still until it is advanced, and never goes back."""
+    clock = ManualClock(100)
+    assert (clock(), clock.clock.wall(), clock.clock.monotonic()) == (100, 100, 100)
+    clock.advance(2.5)
+    assert (clock(), clock.clock.wall(), clock.clock.monotonic()) == (102.5, 102.5, 102.5)
+    for wrong in (-1, float("nan")):
+        with pytest.raises(ValueError, match="seconds from 0 on"):
+            clock.advance(wrong)
+    assert repr(clock) == "<ManualClock at 102.5>"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_sleep_moves_the_clock(backend):
+    """Who sleeps by the clock moves it and takes no time; an async sleep lets others run."""
+    clock = ManualClock(0)
+    clock.clock.sleep(3600)
+
+    async def main():
+        others = []
+
+        async def other():
+            others.append("ran")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other)
+            for _ in range(100):
+                await clock.clock.asleep(72)
+            assert others  # before this task is done with
+        return others
+
+    assert anyio.run(main, backend=backend) == ["ran"]
+    assert (clock(), clock.slept) == (10800, [3600, *[72] * 100])
+
+
+def test_threads_move_the_clock():
+    """No second is lost when threads sleep by the clock at once."""
+    clock = ManualClock(0)
+    threads = [threading.Thread(target=lambda: [clock.advance(1) for _ in range(2000)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert clock() == 16_000
+
+
+def test_the_clock_rules_an_auth_and_its_server():
+    """An hour passes for TokenAuth and for the sandbox at once, and a retry's pause takes no time."""
+    clock = ManualClock()
+    sandbox = Sandbox(clock=clock, clients={"client": SECRET})
+    grant = ClientCredentials("https://sandbox/token", client_id="client", client_secret=SECRET)
+    with (
+        httpx.Client(transport=sandbox.transport()) as tokens,
+        TokenAuth(grant, client=tokens, policy=RenewalPolicy(clock=clock.clock)) as auth,
+        httpx.Client(transport=sandbox.transport(), auth=auth) as client,
+    ):
+        assert client.get("https://sandbox/api/x").status_code == 200
+        clock.advance(3601)
+        sandbox.script(Status(503), Status(503))
+        assert client.get("https://sandbox/api/x").status_code == 200
+    assert (sandbox.token_requests, sandbox.api_refused) == (4, 0)
+    assert len(clock.slept) == 2
+
+
+# The asserts
+
+
+def test_token_requests_are_counted(sandbox):
+    """The right number of token requests passes, another fails with a list of those that came, without secrets."""
+    assert_token_requests(sandbox, 0)
+    sandbox.script(DropBefore(), Status(503))
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask_for_token(client, "/token")
+        ask_for_token(client, "/token")
+        ask_for_token(client, "/token")
+    assert_token_requests(sandbox, 3)
+    with pytest.raises(AssertionError) as caught:
+        assert_token_requests(sandbox)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "expected one token request, and 3 came:"
+    ends = [
+        "client_credentials, answered nothing",
+        "client_credentials, answered 503",
+        "client_credentials, answered 200",
+    ]
+    assert [line.partition(": ")[2] for line in lines[1:]] == ends
+    assert SECRET not in str(caught.value)
+
+
+def test_no_token_requests_at_all(sandbox):
+    """When none came the sentence says so."""
+    with pytest.raises(AssertionError, match=r"\Aexpected 2 token requests, and none came\Z"):
+        assert_token_requests(sandbox, 2)
+
+
+def test_unused_faults(sandbox):
+    """A fault that has not happened is told, with its endpoint; all used is fine."""
+    assert_faults_used(sandbox)
+    sandbox.script(Status(503), Slow(1))
+    sandbox.script(DropBefore(), on="jwks")
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        ask_for_token(client, "/token")
+    with pytest.raises(AssertionError) as caught:
+        assert_faults_used(sandbox)
+    assert str(caught.value).splitlines()[1:] == ['  on="jwks": DropBefore()', '  on="token": Slow(seconds=1)']
+
+
+# Leaks
+
+FORMS = {
+    "plain": lambda secret: secret,
+    "part": lambda secret: f"{secret[3:15]}…",
+    "middle": lambda secret: f"tok={secret[4:16]}",
+    "percent": lambda secret: "".join(f"%{byte:02x}" for byte in secret.encode()),
+    "base64": lambda secret: base64.b64encode(secret.encode()).decode(),
+    "base64 after one": lambda secret: base64.b64encode(b"x" + secret.encode()).decode(),
+    "base64 after two": lambda secret: base64.b64encode(b"xy" + secret.encode()).decode(),
+    "base64 in the middle": lambda secret: base64.b64encode(f'{{"t": "{secret}"}}'.encode()).decode(),
+    "hexadecimal": lambda secret: secret.encode().hex(),
+    "json": lambda secret: json.dumps({"t": secret}),
+    "repr of bytes": lambda secret: repr(secret.encode()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_secret_is_found_in_each_form(sandbox, form):
+    """A secret is found whole, in part and encoded, and the message shows none of it."""
+    text = f"before {FORMS[form](SECRET)} after"
+    with pytest.raises(AssertionError) as caught:
+        assert_nothing_leaked(sandbox, "nothing here", text)
+    message = str(caught.value)
+    assert "the secret of client 'client'" in message
+    assert "[here]" in message
+    finder = Finder(secrets_of(sandbox))
+    assert not finder.find(message)
+
+
+@pytest.mark.parametrize("secret", ["p@ss w/rd+ä=%20\\\"'", "ümläut-gehéimnis", "with\ttab and\nline"])
+@pytest.mark.parametrize(
+    "form",
+    [str, repr, json.dumps, lambda secret: quote(secret, safe=""), lambda secret: base64.b64encode(secret.encode())],
+)
+def test_an_awkward_secret_is_found(secret, form):
+    """A secret with characters that are escaped is found however it was written."""
+    with pytest.raises(AssertionError):
+        assert_nothing_leaked(Sandbox(clients={"client": secret}), form(secret))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=12, max_size=40), st.data())
+def test_any_part_in_base64_is_found(secret, data):
+    """Wherever in a longer base64 text a secret begins, it is found (three bytes of it make four letters)."""
+    before = data.draw(st.binary(max_size=5))
+    after = data.draw(st.binary(max_size=5))
+    encoded = data.draw(st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]))(before + secret.encode() + after)
+    assert Finder({secret: "it"}).find(encoded.decode())
+
+
+def test_words_are_no_leak():
+    """Names, words, public things and the header of a JWT are no leak, and neither are short secrets."""
+    sandbox = Sandbox()
+    token = sandbox.mint("ann")
+    header = token.partition(".")[0]
+    keys = json.dumps(sandbox._keys.jwks())
+    assert_nothing_leaked(
+        sandbox, f"the client_secret of client is a secret, {header}, {keys}", sandbox, {"a": sandbox.seen}
+    )
+
+
+def secrets_sent(sandbox):
+    """Send one secret of each kind, and give them all back."""
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        names = ["assertion", "client_assertion", "code", "code_verifier", "subject_token", "actor_token", "password"]
+        sent = {name: f"{name[:4].upper()}-{number}-4fR7tYh2Kq" for number, name in enumerate(names)}
+        client.post("/token", data=sent)
+        client.post("/open/x", json={"password": "JSON-4fR7tYh2Kq"}, headers={"X-API-Key": "HEAD-4fR7tYh2Kq"})
+        client.get("/open/x?api_key=QUERY-4fR7tYh2Kq", headers={"Authorization": "Bearer BEARER-4fR7tYh2Kq"})
+        client.get("/open/x", headers={"Cookie": "a=COOKIE-4fR7tYh2Kq; b=2", "DPoP": "PROOF-4fR7tYh2Kq"})
+        client.post("/token", data=FORM, auth=("other", "BASIC-4fR7tYh2Kq"))
+        others = ["JSON", "HEAD", "QUERY", "BEARER", "COOKIE", "PROOF", "BASIC"]
+        return [*sent.values(), *(f"{name}-4fR7tYh2Kq" for name in others)]
+
+
+def test_what_was_sent_is_known(sandbox):
+    """Every kind of secret that reached the sandbox is looked for, whoever made it."""
+    for secret in secrets_sent(sandbox):
+        with pytest.raises(AssertionError):
+            assert_nothing_leaked(sandbox, f"x {secret} y")
+
+
+def test_what_was_issued_is_known(sandbox):
+    """Tokens of every origin, a fault's literal ones too, passwords, API keys and private keys are looked for."""
+    sandbox.accounts["ann"], sandbox.api_keys = "ann's password", {"an API key 123"}
+    login, minted, foreign = sandbox.login(), sandbox.mint(), sandbox.mint(iss="https://x")
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        sandbox.script(Answer({"access_token": "LITERAL-4fR7tYh2Kq", "id_token": "IDENTITY-4fR7tYh2Kq"}))
+        ask_for_token(client, "/token")
+        issued = ask_for_token(client, "/token").json()["access_token"]
+    sandbox.reset_counters()
+    from httpx_tokenflow.testing._keys import _key
+
+    d = json.loads(_key(0).to_json())["d"]
+    raw = base64.b64encode(b"xx" + base64.urlsafe_b64decode(d + "==")).decode()
+    for secret in [*login.values(), minted, foreign, issued, "ann's password", "an API key 123", d, raw[80:120]]:
+        if isinstance(secret, str) and secret != "Bearer":
+            with pytest.raises(AssertionError):
+                assert_nothing_leaked(sandbox, f"x {secret} y")
+
+
+def test_a_literal_answer_is_known(sandbox):
+    """A token that a fault's answer brought is looked for."""
+    sandbox.script(Answer({"access_token": "LITERAL-4fR7tYh2Kq", "id_token": "IDENTITY-4fR7tYh2Kq"}))
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        ask_for_token(client, "/token")
+    for text in ("LITERAL-4fR7tYh2Kq", "IDENTITY-4fR7tYh2Kq"):
+        with pytest.raises(AssertionError):
+            assert_nothing_leaked(sandbox, text)
+
+
+def leaky_error():
+    try:
+        try:
+            raise ValueError(SECRET)
+        except ValueError as error:
+            raise KeyError("fine") from error
+    except KeyError as error:
+        return error
+
+
+class Leaky:
+    def __init__(self, **shown):
+        self.__dict__ |= shown
+
+    def __repr__(self):
+        return f"<Leaky {self.__dict__.get('repr')}>"
+
+    def __str__(self):
+        return str(self.__dict__.get("str"))
+
+
+def attributed():
+    error = ValueError("fine")
+    error.request = {"body": SECRET}
+    return error
+
+
+def noted():
+    error = ValueError("fine")
+    error.add_note(f"sent {SECRET}")
+    return error
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        SECRET.encode(),
+        bytearray(SECRET.encode()),
+        leaky_error(),
+        attributed(),
+        noted(),
+        Leaky(repr=SECRET),
+        Leaky(str=SECRET),
+        {"a": {"b": SECRET}},
+        [Leaky(repr=SECRET)],
+        httpx.Headers({"x": SECRET}),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_things_are_looked_at(sandbox, thing):
+    """Bytes, an error's cause, attributes and notes, and the repr and the str of anything are looked at."""
+    with pytest.raises(AssertionError, match="the secret of client"):
+        assert_nothing_leaked(sandbox, thing)
+
+
+def test_a_message_about_many_leaks_is_short(sandbox):
+    """Of many leaks twenty are told, each once."""
+    with pytest.raises(AssertionError) as caught:
+        assert_nothing_leaked(sandbox, *[f"{number} {SECRET}" for number in range(30)], f"1 {SECRET}")
+    assert str(caught.value).splitlines()[-1] == "  and 10 more"
+    assert len(str(caught.value).splitlines()) == 22
+
+
+# Watching
+
+
+@pytest.fixture
+def watching(sandbox):
+    watch = LeakWatch(sandbox)
+    watch.start()
+    yield watch
+    watch.stop()
+
+
+def quiet_logger():
+    logger = logging.getLogger("kit.alone")
+    logger.propagate = False
+    return logger
+
+
+@pytest.mark.parametrize("name", ["kit", "kit.strict", "kit.alone", "kit.new"])
+def test_every_logger_is_heard(sandbox, name):
+    """A record at DEBUG is heard of any logger: strict, alone, or made later; and afterwards all is as it was."""
+    strict, alone = logging.getLogger("kit.strict"), quiet_logger()
+    strict.setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
+    watch = LeakWatch(sandbox)
+    watch.start()
+    logging.getLogger(name).debug("token %s", SECRET)
+    watch.stop()
+    try:
+        assert (logging.root.manager.disable, strict.level) == (logging.WARNING, logging.ERROR)
+    finally:
+        logging.disable(logging.NOTSET)
+    logging.getLogger(name).error("token %s", SECRET + "later")
+    assert watch._handler not in [*alone.handlers, *logging.root.handlers]
+    problem = watch.problem()
+    assert problem is not None
+    assert f"the log of '{name}' at DEBUG" in problem
+    assert "ERROR" not in problem
+    assert SECRET not in problem
+
+
+def test_a_record_counts_with_all_that_it_has(watching):
+    """A record's traceback and its extra members are heard."""
+    logger = logging.getLogger("kit")
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logger.exception("fine")
+    assert "ERROR" in watching.problem()
+    logger.debug("fine", extra={"body": SECRET})
+    assert "DEBUG" in watching.problem()
+    logger.debug("fine")
+    assert watching.problem() is None
+
+
+def test_a_broken_record_breaks_nothing(watching, capsys):
+    """A record that cannot be formatted is reported as logging reports it, and no error."""
+    watching._handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))
+    assert watching.problem() is None
+    assert "Logging error" in capsys.readouterr().err
+
+
+def test_loggers_can_be_passed_over(watching):
+    """A logger that is ignored, with those below it, may say what it likes; one with a similar name may not."""
+    watching.ignore("hpack")
+    for name in ("hpack", "hpack.table"):
+        logging.getLogger(name).debug(SECRET)
+    assert watching.problem() is None
+    logging.getLogger("hpackish").debug(SECRET)
+    assert watching.problem() is not None
+
+
+def test_warnings_are_heard(sandbox):
+    """A warning is heard, and goes where it would have gone."""
+    with warnings.catch_warnings(record=True) as gone:
+        warnings.simplefilter("always")
+        watch = LeakWatch(sandbox)
+        watch.start()
+        warnings.warn(f"old {SECRET}", UserWarning, stacklevel=1)
+        watch.stop()
+        warnings.warn(f"later {SECRET}", UserWarning, stacklevel=1)
+    assert watch.problem().splitlines()[1:] == ["  a UserWarning: the secret of client 'client': old [here]"]
+    assert len(gone) == 2
+
+
+def test_a_watch_checks_when_asked(watching):
+    """A check looks at what it is given and at what was heard, and what was told once is not told again."""
+    logging.getLogger("kit").debug("x %s", SECRET)
+    with pytest.raises(AssertionError, match="the log of 'kit'"):
+        watching.check()
+    watching.check("fine")
+    with pytest.raises(AssertionError, match="text: "):
+        watching.check(SECRET)
+
+
+def test_a_watch_knows_more(watching):
+    """Secrets of the test's own and of another sandbox are looked for; one too short is an error."""
+    other = Sandbox(clients={"x": "other-4fR7tYh2Kq"})
+    watching.check("mine-4fR7tYh2Kq", "other-4fR7tYh2Kq")
+    watching.add("mine-4fR7tYh2Kq")
+    watching.watch(other)
+    for text in ("mine-4fR7tYh2Kq", "other-4fR7tYh2Kq"):
+        with pytest.raises(AssertionError):
+            watching.check(text)
+    with pytest.raises(ValueError, match="8 characters at least"):
+        watching.add("short")
+    assert SECRET not in repr(watching)
+
+
+# With our own auth: what all of it is for
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_our_own_auth_leaks_nothing(kind):
+    """Fetching, a 401 and failing leave no secret in the log at DEBUG, the errors or the reprs."""
+    sandbox = Sandbox(clients={"client": SECRET})
+    watch = LeakWatch(sandbox)
+    watch.start()
+    grant = ClientCredentials("https://login.example.com/t", client_id="client", client_secret=SECRET)
+    with respx.mock() as router:
+        router.post("https://login.example.com/t").mock(side_effect=sandbox.handler("token"))
+        router.get("https://api.example.com/x").mock(side_effect=sandbox.handler("api"))
+
+        def by_thread():
+            with TokenAuth(grant) as auth, httpx.Client(auth=auth) as client:
+                one = client.get("https://api.example.com/x")
+                sandbox.revoke_access_tokens()
+                return [one, client.get("https://api.example.com/x"), auth]
+
+        async def by_task():
+            async with TokenAuth(grant) as auth, httpx.AsyncClient(auth=auth) as client:
+                one = await client.get("https://api.example.com/x")
+                sandbox.revoke_access_tokens()
+                return [one, await client.get("https://api.example.com/x"), auth]
+
+        one, two, auth = by_thread() if kind == "sync" else anyio.run(by_task)
+    assert (one.status_code, two.status_code) == (200, 200)
+    assert_token_requests(sandbox, 2)
+    watch.stop()
+    watch.check(one, two, auth, one.request.headers)
