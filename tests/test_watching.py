@@ -27,6 +27,7 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     events,
 )
+from httpx_tokenflow.instrumentation import OpenTelemetryTraces
 from httpx_tokenflow.testing import Sandbox, Status
 
 if TYPE_CHECKING:
@@ -385,7 +386,7 @@ def test_who_does_not_ask_is_not_called(library: Any, is_async: bool) -> None:
     """Without a handler for requests the flows are the class's own, and a hot request calls nothing of ours for it."""
     code = {"_watching.py", "events.py", "_handlers.py", "_timing.py"}
     plain: list[events.Event] = []
-    for handler in (None, plain.append):
+    for handler in (None, plain.append, OpenTelemetryTraces()):
         auth = token_auth(handler, token=Token("good", expires_at=time.time() + 1000))
         assert "sync_auth_flow" not in vars(auth)
         assert "async_auth_flow" not in vars(auth)
@@ -394,12 +395,19 @@ def test_who_does_not_ask_is_not_called(library: Any, is_async: bool) -> None:
         def profile(frame: Any, _event: str, _arg: Any, called: set[str] = called) -> None:
             called.add(frame.f_code.co_filename)
 
-        get(library, is_async, auth, lambda _: library.Response(200))  # all is imported
+        transport = library.MockTransport(lambda _: library.Response(200))
+        client = (library.AsyncClient if is_async else library.Client)(transport=transport, auth=auth)
+
+        async def ask(client: Any = client) -> None:
+            for _ in range(100):
+                response = client.get(URL)
+                assert (await response if is_async else response).status_code == 200
+
+        asyncio.run(ask())  # all is imported
         plain.clear()
         sys.setprofile(profile)
         try:
-            for _ in range(100 if not is_async else 20):
-                get(library, is_async, auth, lambda _: library.Response(200))
+            asyncio.run(ask())
         finally:
             sys.setprofile(None)
         ours = {name for name in called if "httpx_tokenflow" in name}
@@ -450,14 +458,18 @@ def test_handlers_that_are_joined_twice() -> None:
     assert [type(event) for event in heard] == [events.TokenObtained, events.Waited]
 
 
-def test_a_watched_auth_is_collected(library: Any) -> None:
-    """Watching keeps an auth alive no longer than whoever uses it."""
-    auth = token_auth(Heard())
+def test_a_watched_auth_is_gone_at_once(library: Any) -> None:
+    """Watching makes no circle: who lets an auth go has it gone, without a collection of garbage."""
+    auth = token_auth(Heard(), token=Token("good", expires_at=time.time() + 1000))
     get(library, False, auth, lambda _: library.Response(200))
     gone = weakref.ref(auth)
-    del auth
     gc.collect()
-    assert gone() is None
+    gc.disable()
+    try:
+        del auth
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_the_module_is_loaded_for_watchers_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -120,6 +121,47 @@ def test_what_is_exported_is_text(both: Both) -> None:
     text = generate_latest(both.registry).decode()
     assert len(list(text_string_to_metric_families(text))) >= len(MEASURES)
     json.loads(both.reader.get_metrics_data().to_json())
+
+
+@pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
+def test_what_is_counted_is_what_has_happened(both: Both, driver: str) -> None:
+    """Requests, refusals, token requests and renewals are as many as the server has seen, over revocations."""
+    sandbox = Sandbox()
+    kind = httpx.Client if driver == "threads" else httpx.AsyncClient
+    grant = ClientCredentials("https://as.example/token", client_id="client", client_secret="secret")
+    policy = RenewalPolicy(attempts=1)
+    auth = TokenAuth(grant, client=kind(transport=sandbox.transport()), policy=policy, on_event=both.handler)
+    sandbox.script(Status(503))
+    client = kind(transport=sandbox.transport(), auth=auth)
+    statuses: list[int] = []
+
+    async def ask() -> None:
+        for i in range(20):
+            if i % 5 == 4:
+                sandbox.revoke_access_tokens()
+            try:
+                response = client.get(f"{ORIGIN}/api/x")
+                statuses.append((response if driver == "threads" else await response).status_code)
+            except TokenFlowError:
+                auth._source.forgive()
+
+    asyncio.run(ask()) if driver == "threads" else anyio.run(ask, backend=driver)
+    assert statuses == [200] * 19
+    counted: dict[tuple[str, ...], float] = {}
+    for (name, labels), value in of_prometheus(both.registry).items():
+        values = dict(labels)
+        said = values.get("tokenflow_outcome") or values.get("tokenflow_result")
+        counted[name, said or ""] = counted.get((name, said or ""), 0) + (value if isinstance(value, float) else 1)
+    assert counted["tokenflow_requests", "failed"] == 1
+    assert counted["tokenflow_requests", "absorbed"] == sandbox.api_refused == 4
+    assert counted["tokenflow_requests", "accepted"] == 15
+    assert sandbox.api_requests == 15 + 2 * 4
+    assert counted["tokenflow_refusals", "retried"] == 4
+    tokens = counted["tokenflow_token_requests", "minted"], counted["tokenflow_token_requests", "failed"]
+    assert tokens == (5.0, 1.0)
+    assert sum(tokens) == sandbox.token_requests
+    assert (counted["tokenflow_renewals", "minted"], counted["tokenflow_renewals", "failed"]) == (5.0, 1.0)
+    assert len(both.spans.get_finished_spans()) == 2 * 6
 
 
 # Who shares
