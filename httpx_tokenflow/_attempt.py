@@ -83,10 +83,7 @@ def unavailable(error: Exception, what: str = "the token endpoint", *, sent: boo
         sent: False where the request presents nothing, so that it is as good as not sent whatever became of it.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if "ConnectError" in names and cause is not None:
+    if "ConnectError" in names and _is_about_tls(error):
         return TokenEndpointUnavailable(
             f"the TLS connection to {what} failed: check its certificate, or pass verify=",
             outcome="not sent",
@@ -104,3 +101,15 @@ def unavailable(error: Exception, what: str = "the token endpoint", *, sent: boo
         f"{what} could not be reached, or did not answer ({type(error).__name__})",
         outcome="unknown" if sent and not names & _NOT_SENT else "not sent",
     )
+
+
+def _is_about_tls(error: BaseException) -> bool:
+    """Whether an error came of one of TLS; causes may go in a circle, as those that respx raises do."""
+    passed: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and not any(cause is one for one in passed):
+        if isinstance(cause, ssl.SSLError):
+            return True
+        passed.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import ssl
 import threading
 import warnings
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from httpx_tokenflow import ClientCredentials, RenewalPolicy, TokenAuth
+from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow.testing import (
     Answer,
     DropAfter,
@@ -587,3 +589,14 @@ def test_our_own_auth_leaks_nothing(kind):
     assert_token_requests(sandbox, 2)
     watch.stop()
     watch.check(one, two, auth, one.request.headers)
+
+
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.ReadTimeout])
+def test_causes_that_go_in_a_circle_end(kind):
+    """An error whose cause has the error as its own cause, as respx raises them, is judged all the same."""
+    error, between = kind("x"), ValueError("between")
+    error.__cause__, between.__cause__ = between, error
+    judged = unavailable(error)
+    assert judged.outcome == ("not sent" if kind is httpx.ConnectError else "unknown")
+    between.__cause__ = ssl.SSLError("x")
+    assert ("certificate" in str(unavailable(error))) is (kind is httpx.ConnectError)
