@@ -53,8 +53,8 @@ __all__ = ["Guard", "Verifier"]
 logger = logging.getLogger("httpx_tokenflow")
 
 _SEEN = "httpx_tokenflow.fastapi.callers"  # in the scope of a connection (rule 2)
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]*)(.*)", re.DOTALL)  # a scheme and the rest (RFC 9110 §11.4)
-_CREDENTIAL = re.compile(r" +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750 §2.1
+_BEARER = re.compile(rb"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750 §2.1
+_SCHEME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110 §11.4
 _SCOPE = re.compile(r"[!#-\[\]-~]+")  # RFC 6749 §3.3
 
 
@@ -135,7 +135,7 @@ class Guard(SecurityBase):
         Raises:
             Refusal: they are not let in.
         """
-        return await self.check(connection, security_scopes.scopes)
+        return await self._check(connection.scope, security_scopes.scopes)
 
     async def check(self, connection: HTTPConnection, scopes: Iterable[str] = ()) -> Caller:
         """Whoever sent this request, or opened this websocket.
@@ -147,7 +147,9 @@ class Guard(SecurityBase):
         Raises:
             Refusal: they are not let in.
         """
-        scope = connection.scope
+        return await self._check(connection.scope, scopes)
+
+    async def _check(self, scope: MutableMapping[str, Any], scopes: Iterable[str]) -> Caller:
         wanted = (*self._scopes, *(one for one in scopes if one not in self._scopes))
         token = self._token(scope, wanted)
         seen: dict[int, tuple[Verifier, Caller]] = scope.setdefault(_SEEN, {})
@@ -167,13 +169,14 @@ class Guard(SecurityBase):
         fields = [value for name, value in scope["headers"] if name == b"authorization"]
         if len(fields) > 1:
             raise self._bad("there is more than one Authorization field")
-        scheme, rest = _FIELD.fullmatch(fields[0].decode("latin-1") if fields else "").groups()  # type: ignore[union-attr]  # fits anything
-        if scheme.lower() != "bearer":
+        field = fields[0] if fields else b""
+        found = _BEARER.fullmatch(field)
+        if found is not None:
+            return found[1].decode("ascii")
+        scheme = _SCHEME.match(field)
+        if scheme is None or scheme[0].lower() != b"bearer":
             raise MissingToken(self._challenge(None, None, wanted))
-        found = _CREDENTIAL.fullmatch(rest)
-        if found is None:
-            raise self._bad("the Authorization field must be the word Bearer, a space, and a token")
-        return found[1]
+        raise self._bad("the Authorization field must be the word Bearer, a space, and a token")
 
     async def _verified(self, token: str) -> Caller:
         try:

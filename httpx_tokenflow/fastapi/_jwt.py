@@ -54,7 +54,6 @@ class _Verified:
 
     Args:
         caller: whoever it stands for.
-        payload: its claims, to be read anew for each request, which may do with them what it likes.
         key: what it was verified with.
         keys: the set in which that was seen last.
         until: monotonic seconds.
@@ -62,7 +61,6 @@ class _Verified:
     """
 
     caller: Caller = field(repr=False)
-    payload: bytes = field(repr=False)
     key: Key
     keys: KeySet
     until: float
@@ -195,8 +193,9 @@ class JWTVerifier:
             raise InvalidToken(Reason.SIGNATURE if is_known else Reason.KEY)
         now = self._clock.wall()
         caller = self._wanted.caller(_object(signed.payload), token, now)
-        self._remember(name, _Verified(caller, signed.payload, key, keys, *self._until(caller, now)))
-        return caller
+        verified = _Verified(caller, key, keys, *self._until(caller, now))
+        self._remember(name, verified)
+        return _again(verified)
 
     def _verify(self, signed: _Signed, keys: KeySet) -> Key | None:
         """The key that `signed` is signed with, if it is one of `keys`."""
@@ -338,10 +337,16 @@ def _is_shallow(value: Any) -> bool:
 
 
 def _again(known: _Verified) -> Caller:
-    """The caller of a token that was seen before, with claims of their own."""
+    """The caller, with claims of their own: a request may do with them what it likes."""
     it = known.caller
-    claims = json.loads(known.payload)
-    return Caller(it.subject, it.client_id, it.issuer, it.scope, it.expires_at, claims, it.token)
+    return Caller(it.subject, it.client_id, it.issuer, it.scope, it.expires_at, _copied(it.claims), it.token)
+
+
+def _copied(value: Any) -> Any:
+    """JSON, copied."""
+    if isinstance(value, dict):
+        return {name: _copied(one) for name, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
 def _as_issuer(given: Any) -> str:

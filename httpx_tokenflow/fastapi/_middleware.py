@@ -22,7 +22,6 @@ from ._guard import Guard, as_scopes
 from ._refusals import Refusal
 
 with need_extra("fastapi", "httpx_tokenflow.fastapi"):
-    from starlette.requests import HTTPConnection
     from starlette.responses import JSONResponse
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class GuardMiddleware:
             return
         if not (self._is_exempt(scope) or _is_preflight(scope)):
             try:
-                await self._guard.check(HTTPConnection(scope), self._scopes)
+                await self._guard._check(scope, self._scopes)  # noqa: SLF001 - a friend
             except Refusal as refusal:
                 await _refuse(refusal, scope, receive, send)
                 return
@@ -80,13 +79,13 @@ class GuardMiddleware:
 
     def _is_exempt(self, scope: Scope) -> bool:
         path: str = scope["path"]
-        raw: bytes | None = scope.get("raw_path")
-        if _PLAIN.fullmatch(path) is None or (raw is not None and b"%" in raw.partition(b"?")[0]):
-            return False
         root: str = scope.get("root_path", "")
         if root and path.startswith(f"{root}/"):  # as Starlette's router reckons
             path = path.removeprefix(root)
-        return path in self._exact or any(path.startswith(one) and path != one for one in self._below)
+        if path not in self._exact and not any(path.startswith(one) and path != one for one in self._below):
+            return False
+        raw: bytes | None = scope.get("raw_path")
+        return _PLAIN.fullmatch(path) is not None and (raw is None or b"%" not in raw.partition(b"?")[0])
 
 
 def _as_paths(given: Any) -> list[str]:
