@@ -61,7 +61,7 @@ async def _inside(client: httpx.AsyncClient) -> dict[int, dict[str, Any]]:
 async def _when_clients_hang_up(service: Service, times: int) -> None:
     service.sandbox.reset_counters()
     outcomes = await _hang_up(service, times)
-    assert outcomes["hung up"] > times / 10, outcomes  # or nothing was seen
+    assert outcomes["hung up"] >= times / 3, outcomes  # or nothing was seen
     assert set(outcomes) <= {"hung up", "200"}, outcomes
     assert service.sandbox.token_requests > USERS / 2  # and they met renewals
     async with httpx.AsyncClient(base_url=service.url, timeout=30.0) as client:
@@ -86,5 +86,5 @@ async def test_clients_that_hang_up(service: Service) -> None:
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_500_clients_that_hang_up(service: Service) -> None:
-    """Five hundred times and more."""
+    """Five hundred times and more: likewise."""
     await _when_clients_hang_up(service, 1500)
