@@ -56,7 +56,8 @@ class Timed:
         self.flight = Flight(0, policy, Why.MISSING, frozenset())
         self.given: list[Any] = []
         self.closed = 0
-        self.flow = timed(self.flight, self._renewal(*steps))
+        self.renewal = self._renewal(*steps)  # held, so that nothing but a closing closes it
+        self.flow = timed(self.flight, self.renewal)
 
     def _renewal(self, *steps: Step) -> Generator[Step, Any, Any]:
         try:
