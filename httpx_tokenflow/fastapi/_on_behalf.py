@@ -26,12 +26,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import anyio
 import httpx
 
 from httpx_tokenflow import AuthCache, ConfigurationError, RenewalPolicy
 from httpx_tokenflow._forks import renew_after_fork
 from httpx_tokenflow._origins import Origins
-from httpx_tokenflow._token_auth import fingerprint
 from httpx_tokenflow.stores import MemoryStore
 
 from ._of_caller import CallersTokenAuth, check_caller, signature_behind
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnBehalfOf"]
 
-_SWEPT = 64  # by one request: more come in by no more than one
+_SWEPT = 64  # by one request, of which each brings in no more than one
+_CLOSING = 10.0  # seconds; what is late lands by itself, and nothing here is the only copy of a session
 
 
 class OnBehalfOf:
@@ -65,7 +66,7 @@ class OnBehalfOf:
     `billing` is a client that all share, such as that of `Upstreams.client`. With Entra ID the grant is
     ``JWTBearer(TOKEN_URL, client_id=…, client_secret=…, scope=…, extra={"requested_token_use": "on_behalf_of"})``.
     Which scope the incoming token needs is for the route to say: ``Security(on_behalf, scopes=["invoices"])``. Without
-    FastAPI: ``auth = await on_behalf(caller)``.
+    FastAPI: ``auth = await on_behalf(caller)``. In a lifespan: ``async with upstreams.lifespan(app), on_behalf:``.
 
     Args:
         guard: the dependency that gives the `Caller`, a `Guard`.
@@ -150,8 +151,9 @@ class OnBehalfOf:
         self._auths.discard(incoming)
 
     async def aclose(self) -> None:
-        """Wait for exchanges in the air, 5 s at most for each, and let all auths go; a later use makes them anew."""
-        await self._auths.aclose()
+        """Wait for exchanges in the air, 10 s at most for all, and let all auths go; a later use makes them anew."""
+        with anyio.move_on_after(_CLOSING):
+            await self._auths.aclose()
         with self._lock:
             self._ends.clear()
 
@@ -176,7 +178,8 @@ class OnBehalfOf:
             on_event=self._on_event,
         )
         if incoming.expires_at is not None:
-            self._note(_End(incoming.expires_at, incoming.digest, incoming, fingerprint(grant, None, self._dpop)))
+            fingerprint = auth._source.fingerprint  # noqa: SLF001 - to reckon it again would cost as much as the rest
+            self._note(_End(incoming.expires_at, incoming.digest, incoming, fingerprint))
         return auth
 
     def _note(self, end: _End) -> None:

@@ -332,7 +332,7 @@ async def test_tokens_are_fetched_at_once() -> None:
         f"u{number}": TokenAuth(grant, client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
         for number in range(10)
     }
-    async with Upstreams(auths=auths).lifespan(FastAPI()):
+    async with asyncio.timeout(5), Upstreams(auths=auths).lifespan(FastAPI()):
         assert {str(auth.status.state) for auth in auths.values()} == {"fresh"}
 
 
