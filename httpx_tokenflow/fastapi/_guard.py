@@ -185,7 +185,7 @@ class Guard(SecurityBase):
             logger.debug("the guard of %s refuses a token: %s", self._realm, no.reason)
             refused, reason = self._challenge("invalid_token", str(no.reason)), no.reason
         except TokenFlowError as error:
-            logger.warning("the guard of %s cannot verify tokens now: %s", self._realm, error)
+            logger.info("the guard of %s cannot verify tokens now: %s", self._realm, error)
             raise Unverifiable(getattr(error, "retry_after", None)) from error
         raise RefusedToken(reason, refused)
 

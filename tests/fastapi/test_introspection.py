@@ -233,6 +233,14 @@ async def test_an_inactive_token_gets_a_challenge() -> None:
     assert b"eve" not in reply.body
 
 
+@pytest.mark.anyio
+async def test_warming_asks_nothing() -> None:
+    """There is nothing to read beforehand: `awarm` is there, since all verifiers have it."""
+    issuer = Issuer(answer=active())
+    await made(issuer, Time()).awarm()
+    assert issuer.seen == []
+
+
 def test_there_must_be_somebody_to_ask() -> None:
     """A grant will do, if it has an authorization server; what has none is refused early."""
     it = IntrospectionVerifier(ClientCredentials(issuer=ISSUER, client_id="api", client_secret="its secret"))

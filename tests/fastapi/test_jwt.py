@@ -104,6 +104,25 @@ async def test_a_verified_token_is_remembered_while_it_is_good() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_signer_that_raises_has_not_verified() -> None:
+    """Whatever a library raises over a signature is a refusal, and the next key has its turn."""
+    it = verifier(keys=[pem("rsa-new"), pem("rsa-1")])
+    signer = counting(it)
+
+    class Raises:
+        def verify(self, message: bytes, key: Any, signature: bytes) -> bool:
+            if signer.calls == 0:
+                signer.calls = 1
+                raise ZeroDivisionError
+            return signer.signer.verify(message, key, signature)
+
+    it._how["RS256"] = Raises()
+    assert await verdict(it, GOOD) == "ada"
+    signer.calls = 0
+    assert await verdict(it, sign(header(), claims(), "rsa-attacker")) is Reason.SIGNATURE
+
+
+@pytest.mark.anyio
 async def test_a_clock_that_is_set_back_does_not_lengthen_memory() -> None:
     """What is remembered is over after 5 minutes by the monotonic clock, too."""
     time = Time()
