@@ -13,6 +13,7 @@ second. Nothing but pytest is imported before a test asks for a fixture. ``-p no
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow.testing import LeakWatch, ManualClock, Sandbox
 
-_CHECKS: pytest.StashKey[list[Any]] = pytest.StashKey()
+_checks: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()  # by test; pytest's own stash is not in an old one
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,17 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(hookwrapper=True)  # which every pytest knows: a plugin that is there for all must start with any
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
     """Fail a test in whose end something is wrong that its fixtures look at."""
-    report = yield
-    if call.when == "call" and _CHECKS in item.stash:
-        problems = [problem for check in item.stash[_CHECKS] if (problem := check(report))]
+    outcome = yield
+    if call.when == "call" and item in _checks:
+        report = outcome.get_result()
+        problems = [problem for check in _checks[item] if (problem := check(report))]
         if problems and report.passed:
             report.outcome, report.longrepr = "failed", "\n".join(problems)
-    return report
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def tokenflow_sandbox(request: pytest.FixtureRequest) -> Sandbox:
     """
     from httpx_tokenflow.testing._fixtures import make_sandbox
 
-    return make_sandbox(request, request.node.stash.setdefault(_CHECKS, []))
+    return make_sandbox(request, _checks.setdefault(request.node, []))
 
 
 @pytest.fixture
@@ -86,4 +85,4 @@ def tokenflow_leaks(request: pytest.FixtureRequest, tokenflow_sandbox: Sandbox) 
     """
     from httpx_tokenflow.testing._fixtures import watch
 
-    yield from watch(tokenflow_sandbox, request.node.stash.setdefault(_CHECKS, []))
+    yield from watch(tokenflow_sandbox, _checks.setdefault(request.node, []))
