@@ -60,7 +60,8 @@ def test_a_handler_stands_for_an_endpoint(sandbox, library):
         assert isinstance(answer, library.Response)
         assert (answer.status_code, answer.json()["token_type"]) == (200, "Bearer")
         assert client.get("https://login.example.com/token").status_code == 405
-    assert sandbox.token_requests == 1
+        assert ask_for_token(client, "https://login.example.com/api/token").json()["token_type"] == "Bearer"
+    assert (sandbox.token_requests, sandbox.api_requests) == (2, 0)
     assert sandbox.seen[0].path == "/oauth2/v2.0/token"
 
 
