@@ -299,7 +299,7 @@ def test_a_handler_whose_backend_fails(both: Both) -> None:
 
 
 _FORKED = """
-import os, sys, threading
+import os, signal, sys, threading
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
@@ -329,6 +329,7 @@ children = []
 for worker in range(2):
     pid = os.fork()
     if pid == 0:
+        signal.alarm(30)  # nobody is left behind, whatever holds it up
         assert len(traces._pending) == 0  # that span is the parent's
         PrometheusMetrics(registry), OpenTelemetryMetrics(MeterProvider([InMemoryMetricReader()]))
         for handler in [*handlers]:
