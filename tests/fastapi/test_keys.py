@@ -284,7 +284,8 @@ def test_waiters_on_other_loops_are_woken() -> None:
         first = one.start_task_soon(verdict, verifier, GOOD)
         assert reading.wait(10)
         second = other.start_task_soon(verdict, verifier, GOOD)
-        other.call(anyio.sleep, 0)
+        while len(verifier._keys._reading._landings) < 2:  # both wait, each on a loop of its own
+            other.call(anyio.sleep, 0)
         other.call(anyio.sleep, 0)
         served.set()
         assert first.result(10) == second.result(10) == "ada"
