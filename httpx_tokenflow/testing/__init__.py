@@ -51,7 +51,7 @@ For a service that checks tokens the sandbox signs some: ``sandbox.mint("ann", a
 
 Start reading at `_sandbox`. The state machine is in `_state`, what the server says in `_app` and `_oauth`, what can go
 wrong in `_faults`; none of these does any I/O. Deliveries (`_reply`) are carried by `_asgi` and `_transport`. The
-plugin is the module ``pytest_tokenflow`` beside the package; what it gives is in `_fixtures`.
+plugin, in `plugin`, is installed as ``pytest_tokenflow`` beside the package; what it gives is in `_fixtures`.
 """
 
 from ._checks import assert_faults_used, assert_nothing_leaked, assert_token_requests

@@ -1,7 +1,7 @@
 """The pytest plugin of httpx_tokenflow: fixtures for tests of code that uses tokens, or checks them.
 
-It lies beside the package, for it is imported whenever pytest starts, and importing the package costs a third of a
-second. Nothing but pytest is imported before a test asks for a fixture. ``-p no:tokenflow`` does without it.
+It is installed beside the package, for it is imported whenever pytest starts, and importing the package takes time.
+Nothing but pytest is imported before a test asks for a fixture. ``-p no:tokenflow`` does without it.
 
     tokenflow_sandbox   an authorization server and a protected API in memory, see `httpx_tokenflow.testing.Sandbox`
     tokenflow_server    the same on loopback, at its ``url``; needs the extra ``testing``
