@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from guarding import AUDIENCE, ISSUER, NOW, Issuer, Time, ask, claims
 from httpx_tokenflow import ClientCredentials, ConfigurationError, TokenAuth
 from httpx_tokenflow._challenges import parse_challenges
 from httpx_tokenflow.fastapi import Guard, IntrospectionVerifier, InvalidToken, Reason
+from httpx_tokenflow.fastapi._once import Once
 
 TOKEN = "opaque-token-of-ada"
 
@@ -231,6 +233,19 @@ async def test_an_inactive_token_gets_a_challenge() -> None:
     assert (reply.status, challenge.error) == (401, "invalid_token")
     assert challenge.error_description == "the token is not active"
     assert b"eve" not in reply.body
+
+
+@pytest.mark.anyio
+async def test_a_question_that_says_nothing_is_asked_again() -> None:
+    """A question of which nothing is heard any more is given up for the next one."""
+    issuer, time = Issuer(answer=active()), Time()
+    it = made(issuer, time)
+    name = hashlib.sha256(TOKEN.encode()).digest()
+    silent: Any = Once(anyio.sleep_forever, "asking", 10.0)
+    it._asking[name] = silent, time.now + 35
+    time.now += 36
+    assert await verdict(it) == "ada"
+    assert silent.is_over
 
 
 @pytest.mark.anyio

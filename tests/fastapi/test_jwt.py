@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import guarding
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
 from guarding import AUDIENCE, ISSUER, NOW, Issuer, Time, claims, header, jwk, sign, token
 from jwt.algorithms import HMACAlgorithm
 
@@ -194,6 +198,17 @@ async def test_given_keys_of_all_kinds() -> None:
         await it.awarm()
     assert await verdict(verifier(keys=jwk("rsa-1", kid="x")), GOOD) is Reason.KEY
     assert await verdict(verifier(keys=[jwk("rsa-1", kid="x"), pem("rsa-1")]), GOOD) == "ada"
+
+
+@pytest.mark.anyio
+async def test_a_certificate_is_a_public_key() -> None:
+    """A certificate stands for the key in it; whether it has ended is for whoever gave it to know."""
+    private, name = guarding.private_key("rsa-1"), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "as")])
+    since = datetime(2020, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, since, since + timedelta(days=1))
+    certificate = builder.sign(private, hashes.SHA256()).public_bytes(Encoding.PEM)
+    assert await verdict(verifier(keys=certificate), GOOD) == "ada"
+    assert await verdict(verifier(keys=certificate), sign(header(), claims(), "rsa-new")) is Reason.SIGNATURE
 
 
 @pytest.mark.anyio

@@ -441,6 +441,24 @@ async def test_a_reading_that_says_nothing_is_given_up() -> None:
     assert len(errors) == 1
 
 
+@pytest.mark.anyio
+async def test_nobody_waits_for_ever() -> None:
+    """Who waits for work that does not end waits for a bounded time, and what goes wrong in it reaches them."""
+
+    async def breaks() -> None:
+        raise ZeroDivisionError
+
+    endless = Once(anyio.sleep_forever, "the work", 0.01)
+    endless.begin(lambda: None)
+    with pytest.raises(TokenEndpointUnavailable, match="the work"):
+        await endless.result()
+    endless.give_up()
+    broken = Once(breaks, "the work", 10.0)
+    broken.begin(lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        await broken.result()
+
+
 def test_one_verifier_on_one_loop_after_another(anyio_backend: str) -> None:
     """A verifier works on one event loop after another: nothing of the first one is left in it."""
     issuer, time = Issuer(), Time()
