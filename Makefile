@@ -36,6 +36,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/storms.py
 	$(BIN)/python benchmarks/rollover.py
 	$(BIN)/python benchmarks/fleet.py
+	$(BIN)/python benchmarks/guard.py
+	$(BIN)/python benchmarks/instrumentation.py
 
 proof: $(STAMP) $(PROVIDER) coverage
 	$(BIN)/python -m pytest -m slow

@@ -1,0 +1,29 @@
+"""The README's tests, as they stand there, with the imports that they need."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TEXT = Path(__file__).parents[2].joinpath("README.md").read_text()
+IMPORTS = """
+import asyncio, httpx, pytest
+from httpx_tokenflow import ClientCredentials, RenewalPolicy, TokenAuth
+from httpx_tokenflow.testing import assert_token_requests
+LOGIN, ORDERS = "https://login.example.com/oauth2/token", "https://api.example.com/orders"
+pytestmark = pytest.mark.asyncio
+"""
+
+
+def test_the_tests_of_the_readme(tmp_path: Path) -> None:
+    """They pass; and one of them fails where the program asks for a token twice."""
+    (text,) = [one for one in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "tokenflow_sandbox" in one]
+    twice = "range(50)]); await client.auth.arevoke(); await client.get(ORDERS)"
+    (tmp_path / "test_good.py").write_text(IMPORTS + text)
+    (tmp_path / "test_bad.py").write_text(IMPORTS + text.replace("range(50)])", twice))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "."]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
+    assert "1 failed, 3 passed" in done.stdout, done.stdout
+    assert "test_bad.py::test_fifty_at_once" in done.stdout
