@@ -1,4 +1,11 @@
-"""FastAPI, and Starlette where that will do: a guard at the front, and auth objects for what lies behind."""
+"""FastAPI, and Starlette where that will do: a guard at the front, and auth objects for what lies behind.
+
+    who is let in       Guard, JWTVerifier, IntrospectionVerifier, GuardMiddleware; a route gets a Caller
+    what lies behind    Upstreams (lifespan, clients by name), OnBehalfOf, Forwarding
+    what is answered    install_problems, readiness
+
+Start reading at `_guard` and at `_on_behalf`.
+"""
 
 from ._caller import Caller
 from ._forwarding import Forwarding
@@ -15,18 +22,18 @@ from ._upstreams import Upstreams
 __all__ = [
     # who is let in
     "Caller",
+    # what lies behind
+    "Forwarding",
     "Guard",
     "GuardMiddleware",
     "IntrospectionVerifier",
     "InvalidToken",
     "JWTVerifier",
+    "OnBehalfOf",
     "Reason",
     "Refusal",
-    "Verifier",
-    # what lies behind
-    "Forwarding",
-    "OnBehalfOf",
     "Upstreams",
+    "Verifier",
     "install_problems",
     "readiness",
 ]
