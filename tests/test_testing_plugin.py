@@ -226,7 +226,9 @@ def test_the_story_that_is_told(outcomes):
     assert len(STORY.splitlines()) <= 45
 
 
-@pytest.mark.parametrize("options", [[], ["-p", "no:tokenflow"]], ids=["with", "without"])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["-p", "no:tokenflow"], marks=pytest.mark.slow)], ids=["with", "without"]
+)
 def test_who_does_not_ask_has_nothing_of_it(tmp_path, options):
     """Tests that use no fixture of ours run without the package being imported; without the plugin there are none."""
     code = "import sys, pytest; pytest.main(sys.argv[1:]); print('loaded', 'httpx_tokenflow' in sys.modules)"

@@ -82,12 +82,20 @@ class Service:
         given = {"audience": "backend", "scope": "read", "lifetime": 3600.0, **options}
         return self.sandbox.mint(subject, **given)
 
+    @contextmanager
+    def short_tokens(self) -> Iterator[None]:
+        """Tokens that are good for a second."""
+        tokens = self.sandbox._tokens
+        lifetime, tokens._lifetime = tokens._lifetime, 1.0
+        yield
+        tokens._lifetime = lifetime
+
 
 @contextmanager
-def running(app: str = "backend:app", *, lifetime: float = 3600.0, latency: float = 0.0) -> Iterator[Service]:
-    """The service, for as long as the block lasts; for how many seconds its tokens are good, and how long one takes."""
+def running(app: str = "backend:app") -> Iterator[Service]:
+    """The service, for as long as the block lasts."""
     with ExitStack() as stack:
-        sandbox = Sandbox(lifetime=lifetime, latency=latency)
+        sandbox = Sandbox(latency=0.03)
         sandbox.url = stack.enter_context(serve(sandbox))
         upstream = Upstream(sandbox)
         upstream_url = stack.enter_context(serve(upstream))

@@ -1,10 +1,12 @@
-"""The example service under load: nobody fails, nobody gets another's data, nobody pays for a token twice."""
+"""The example service: nobody fails, nobody gets another's data, no token is paid for twice, and none is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PER_ROLLOVER = 5  # requests of each user, between two rollovers
+USERS = 10  # who hang up
+LONGEST = 0.15  # seconds after which they do, at most
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with running() as service:
+    with running("hanging_up:app") as service:
         yield service
 
 
@@ -74,8 +78,8 @@ async def _under_load(service: Service, count: int) -> None:
 
 @pytest.mark.asyncio
 async def test_users_at_once_across_rollovers(service: Service) -> None:
-    """Twenty users: all are served, as themselves, by both workers; one exchange each for each rollover."""
-    await _under_load(service, 20)
+    """Ten users: all are served, as themselves, by both workers; one exchange each for each rollover."""
+    await _under_load(service, 10)
 
 
 @pytest.mark.slow
@@ -83,3 +87,70 @@ async def test_users_at_once_across_rollovers(service: Service) -> None:
 async def test_200_users_at_once_across_rollovers(service: Service) -> None:
     """Two hundred users with 20 requests each: none fails, none is mixed up, one exchange per user and rollover."""
     await _under_load(service, 200)
+
+
+# Clients that hang up in the middle
+
+
+async def _hang_up(service: Service, times: int) -> Counter[str]:
+    """So many requests, of several at once, given up at any moment; what became of them."""
+    random_ = random.Random(11)
+    auths = [BearerAuth(service.token(f"user-{number}")) for number in range(USERS)]
+    outcomes: Counter[str] = Counter()
+
+    async def one(client: httpx.AsyncClient, number: int) -> None:
+        path, auth = ("/me", auths[number % USERS]) if number % 2 else ("/shared", None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(random_.uniform(0.0, LONGEST)):
+                answer = await client.get(path, auth=auth)
+                outcomes[str(answer.status_code)] += 1
+                return
+        outcomes["hung up"] += 1
+
+    async with httpx.AsyncClient(base_url=service.url, timeout=30.0) as client:
+        for first in range(0, times, USERS):
+            await asyncio.gather(*[one(client, number) for number in range(first, first + USERS)])
+    return outcomes
+
+
+async def _inside(client: httpx.AsyncClient) -> dict[int, dict[str, Any]]:
+    """What is in the air in each worker."""
+    found: dict[int, dict[str, Any]] = {}
+    while len(found) < WORKERS:
+        answer = (await client.get("/inside", headers={"Connection": "close"})).json()
+        found[answer["worker"]] = answer
+    return found
+
+
+async def _when_clients_hang_up(service: Service, times: int) -> None:
+    service.sandbox.reset_counters()
+    service.upstream.roll_over()
+    with service.short_tokens():  # there are always renewals to be met
+        outcomes = await _hang_up(service, times)
+    assert outcomes["hung up"] >= times / 3, outcomes  # or nothing was seen
+    assert set(outcomes) <= {"hung up", "200"}, outcomes
+    assert service.sandbox.token_requests > USERS / 2  # and they met renewals
+    async with httpx.AsyncClient(base_url=service.url, timeout=30.0) as client:
+        until = time.monotonic() + 30.0
+        while any(one["flights"] or one["waiting"] for one in (await _inside(client)).values()):
+            assert time.monotonic() < until
+            await asyncio.sleep(0.1)
+        for number in range(USERS):
+            answer = await client.get("/me", auth=BearerAuth(service.token(f"user-{number}")))
+            assert answer.json()["upstream"] == f"user-{number}"
+            assert (await client.get("/shared")).json()["upstream"] == "backend"
+    assert service.sandbox.families_revoked == 0
+    assert service.sandbox.is_alive(service.refresh_token)
+
+
+@pytest.mark.asyncio
+async def test_clients_that_hang_up(service: Service) -> None:
+    """A hundred times, in the middle of renewals: no session is lost, nothing hangs, and the next ones are served."""
+    await _when_clients_hang_up(service, 120)
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_500_clients_that_hang_up(service: Service) -> None:
+    """Five hundred times and more: likewise."""
+    await _when_clients_hang_up(service, 1500)
