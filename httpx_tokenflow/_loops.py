@@ -88,11 +88,12 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], when_over: Callable
     # Unknown to asyncio.all_tasks(), so that asyncio.run(), which cancels all of them in the end, reaches the guard.
     asyncio._unregister_task(task)  # noqa: SLF001 - documented, for whoever has tasks of their own kind
     guard = loop.create_task(_guard_on_asyncio(task, patience))
-    _tasks.difference_update([one for one in _tasks if one.get_loop().is_closed()])
     for one in (task, guard):
         _tasks.add(one)
         one.add_done_callback(_tasks.discard)
     task.add_done_callback(lambda _: when_over())
+    # Last, and over a copy, which is made in one go: other loops come and go here, and the task is under way.
+    _tasks.difference_update([one for one in _tasks.copy() if one.get_loop().is_closed()])
 
 
 async def _guard_on_asyncio(task: Any, patience: float) -> None:

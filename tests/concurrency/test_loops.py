@@ -562,3 +562,21 @@ def test_a_flight_is_woken_through_every_loop() -> None:
         for future in futures:
             future.result(10)
     assert len(woken) == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_of_other_loops_come_and_go(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal is seen off while other loops see off theirs: what they have in the air is looked at in one go.
+
+    Else the renewal would be abandoned although it goes on, and the next one would present its refresh token again.
+    """
+
+    class Busy(set[Any]):
+        def __iter__(self) -> Any:
+            raise RuntimeError("Set changed size during iteration")
+
+    monkeypatch.setattr("httpx_tokenflow._loops._tasks", Busy())
+    stage = Stage(kind, "asyncio", "expired")
+    assert stage.at_once(3) == [200] * 3
+    assert stage.sandbox.token_requests == 1
+    stage.check_session()
