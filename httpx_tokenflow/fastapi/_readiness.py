@@ -8,7 +8,8 @@ Rules.
    failed to get one, is ready as well: a service without traffic has no reason to renew, and would never get any.
 3. What has no token and has failed is not. But a service out of rotation gets no requests, which are what renews; so
    after such an answer, once the pause that follows a failure is over, the probe has the token fetched: aside, where
-   nobody waits for it.
+   nobody waits for it. It does so as a request would, and no more: the pauses grow however often one probes, and what
+   was given up (`TokenAuth.revoke`) stays given up. Whoever asks may be anybody.
 4. No secret, no host, no client, no server's words: names, states and classes of errors.
 """
 
@@ -114,7 +115,7 @@ async def _warm(auths: Iterable[TokenAuth]) -> None:
 
     async def warm(auth: TokenAuth) -> None:
         try:
-            await auth.awarm()
+            await auth.atoken()  # not awarm(): that forgets what has failed before, and logs in again
         except TokenFlowError as error:
             logger.warning("not ready: %s: %s", type(error).__name__, error)
 

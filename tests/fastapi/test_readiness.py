@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
-from upstreams_rig import SECRET, Hands, World, behind
+from upstreams_rig import API, SECRET, Hands, World, behind
 
-from httpx_tokenflow import BearerAuth, ConfigurationError
+from httpx_tokenflow import BearerAuth, ConfigurationError, ReauthenticationRequired, SessionLogin, TokenAuth
 from httpx_tokenflow.fastapi import Upstreams, readiness
 
 HOUR = 3600.0
@@ -124,6 +124,71 @@ async def test_a_service_without_traffic_comes_back() -> None:
         assert (await stage.ask()).status_code == 503  # and then it is renewed, aside
         assert stage.asked == asked + 1
         assert (await stage.ask()).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_probes_ask_no_more_than_requests_would() -> None:
+    """However often one probes in an outage, the pauses between token requests grow as they do without probes."""
+    stage = Stage()
+    stage.break_down("a", 2_000)
+    async with stage.upstreams.lifespan(stage.app):
+        asked = stage.asked
+        for _ in range(300):
+            stage.later(1.0)
+            assert (await stage.ask()).status_code == 503
+        assert 0 < stage.asked - asked <= 75
+
+
+@pytest.mark.asyncio
+async def test_a_probe_logs_nobody_in_again() -> None:
+    """A session that was given up stays given up, however often somebody asks whether the service is ready."""
+    logins: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        logins.append(request.url.path)
+        return httpx.Response(200, json={"access_token": "session", "expires_in": HOUR, "token_type": "Bearer"})
+
+    hands, client = Hands(), httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    grant = SessionLogin("https://as.example/login", credentials={"user": "svc", "password": SECRET})
+    auth = TokenAuth(grant, client=client, policy=hands.policy, origins=(API,))
+    stage = Stage()
+    stage.upstreams = Upstreams(auths={"a": auth})
+    stage.app.add_api_route("/ready-at-all", readiness(stage.upstreams))
+    async with stage.upstreams.lifespan(stage.app), behind(stage.app) as probe:
+        assert len(logins) == 1
+        await auth.arevoke()
+        logins.clear()
+        with pytest.raises(ReauthenticationRequired):
+            await auth.atoken()
+        for _ in range(5):
+            assert (await probe.get("/ready-at-all")).status_code == 503
+            hands.ahead += 300.0
+    assert logins == []
+
+
+@pytest.mark.asyncio
+async def test_no_flapping_while_the_probe_asks() -> None:
+    """While the renewal of one probe is in the air, another is told what is known: that the last one failed."""
+    stage = Stage()
+    stage.break_down("a")
+    gate, answer = asyncio.Event(), stage.worlds["a"].answer
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return await answer(request)
+
+    async with stage.upstreams.lifespan(stage.app):
+        stage.later(120)
+        stage.worlds["a"].transport.handler = slow
+        probe = asyncio.create_task(stage.ask())
+        async with asyncio.timeout(5):
+            while not stage.auths["a"].status.waiting:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+            second = asyncio.create_task(stage.ask())
+            await asyncio.sleep(0.02)
+            gate.set()
+            assert (await probe).status_code == (await second).status_code == 503
+            assert (await second).json()["upstreams"]["a"]["last_error"] == "TokenEndpointUnavailable"
 
 
 @pytest.mark.asyncio
