@@ -42,6 +42,10 @@ class Forwarding:
         async def report(auth: Annotated[BearerAuth, Depends(forwarding)], reports: Reports) -> Any:
             return (await reports.get("/report", auth=auth)).raise_for_status().json()
 
+    `reports` is a client that all share, such as that of `Upstreams.client`. A client of your own must keep no cookies:
+    an upstream's session cookie would go with everybody's requests, and make each caller whoever came first
+    (``client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))``).
+
     Args:
         guard: the dependency that gives the `Caller`, a `Guard`.
         origins: where the token may go: https, or loopback. There is no default.

@@ -34,6 +34,7 @@ from httpx_tokenflow._forks import renew_after_fork
 from httpx_tokenflow._origins import Origins
 from httpx_tokenflow.stores import MemoryStore
 
+from ._cookies import keep_no_cookies
 from ._of_caller import CallersTokenAuth, check_caller, signature_behind
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ class OnBehalfOf:
         async def invoices(auth: Annotated[TokenAuth, Depends(on_behalf)], billing: Billing) -> Any:
             return (await billing.get("/invoices", auth=auth)).raise_for_status().json()
 
-    `billing` is a client that all share, such as that of `Upstreams.client`. With Entra ID the grant is
-    ``JWTBearer(TOKEN_URL, client_id=…, client_secret=…, scope=…, extra={"requested_token_use": "on_behalf_of"})``.
-    Which scope the incoming token needs is for the route to say: ``Security(on_behalf, scopes=["invoices"])``. Without
+    `billing` is a client that all share, such as that of `Upstreams.client`. A client of your own must keep no cookies:
+    an upstream's session cookie would go with everybody's requests, and make each caller whoever came first
+    (``client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))``). With Entra ID the
+    grant is ``JWTBearer(TOKEN_URL, client_id=…, client_secret=…, scope=…, extra={"requested_token_use": "on_behalf_of"})``. Which
+    scope the incoming token needs is for the route to say: ``Security(on_behalf, scopes=["invoices"])``. Without
     FastAPI: ``auth = await on_behalf(caller)``. In a lifespan: ``async with upstreams.lifespan(app), on_behalf:``.
 
     Args:
@@ -77,7 +80,8 @@ class OnBehalfOf:
         store: where they live, shared with replicas. None: in memory, `limit` at most.
         limit: how many callers' auths are kept at most. Default 10,000.
         policy: as for `TokenAuth`; its clock says when an incoming token has ended.
-        client: as for `TokenAuth`.
+        client: as for `TokenAuth`; it keeps no cookies from then on, or those of one caller's exchange would go with
+            the next one's.
         verify: as for `TokenAuth`.
         on_event: as for `TokenAuth`; told of all of them.
         dpop: as for `TokenAuth`.
@@ -118,6 +122,8 @@ class OnBehalfOf:
         self._limit = limit
         self._own = MemoryStore(limit) if store is None else None
         self._store = store if self._own is None else self._own
+        if client is not None:
+            keep_no_cookies(client)
         self._client, self._verify, self._dpop, self._on_event = client, verify, dpop, on_event
         self._ends: list[_End] = []  # a heap
         self._after_fork()

@@ -10,6 +10,8 @@ Rules.
 3. Getting the tokens takes a bounded time, all at once. A renewal that is late goes on by itself.
 4. Whatever has been opened is closed, even where the start failed half way, something is cancelled, or the closing of
    another fails, which is a warning: auths first, since a renewal in the air may need one of the clients.
+5. What a server sets for one caller goes with no other's request: a client that is opened here keeps no cookies, but
+   where the program says that they are its own.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from httpx_tokenflow._auth import CredentialAuth
 from httpx_tokenflow._extras import need_extra
 from httpx_tokenflow._loops import running_loop
 from httpx_tokenflow._token_client import library_of
+
+from ._cookies import keep_no_cookies
 
 with need_extra("fastapi", "httpx_tokenflow.fastapi"):
     from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations
@@ -69,6 +73,10 @@ class Upstreams:
         clients: name -> a function that makes an ``AsyncClient`` of httpx or httpx2, a new one each time.
         auths: name -> an auth that is used without such a client. No name of `clients` again.
         patience: seconds for which the start waits for tokens at most. Default 10.
+        cookies: names of the clients that keep the cookies which their upstream sets. Default: none does, since all
+            callers share a client, and a session cookie makes each of them whoever came first. It is a choice by name,
+            for an upstream that is never called on behalf of anybody (one that needs a session of the service's own,
+            or a load balancer that pins by cookie). Cookies that a client is made with are sent in any case.
 
     Raises:
         ConfigurationError: an argument is none, or a name stands for two things.
@@ -80,12 +88,16 @@ class Upstreams:
         auths: Mapping[str, CredentialAuth] | None = None,
         *,
         patience: float = 10.0,
+        cookies: Iterable[str] = (),
     ) -> None:
         self._makers, self._auths = dict(clients or {}), dict(auths or {})
         self._patience = patience
         if twice := sorted(self._makers.keys() & self._auths.keys()):
             raise ConfigurationError(f"{', '.join(twice)}: an auth of the same name as a client; upstreams.auth() of a "
                                      "client's name gives that client's own")  # fmt: skip
+        self._with_cookies = frozenset((cookies,) if isinstance(cookies, str) else cookies)
+        if unknown := sorted(self._with_cookies - self._makers.keys()):
+            raise ConfigurationError(f"cookies= names {', '.join(unknown)}; {_listed(self._makers)}")
         for name, make in self._makers.items():
             if not callable(make):
                 raise ConfigurationError(f"client {name!r} must be a function that makes it: lambda: AsyncClient(…)")
@@ -184,6 +196,8 @@ class Upstreams:
         for name, make in self._makers.items():
             try:
                 client = run.clients[name] = _checked(make())
+                if name not in self._with_cookies:
+                    keep_no_cookies(client)
                 run.closers[name] = client.aclose
                 await _enter(client)
                 run.closers[name] = partial(client.__aexit__, None, None, None)

@@ -560,6 +560,23 @@ async def test_nothing_shows_a_token() -> None:
         assert "s3cret-token" not in repr(shown)
 
 
+@pytest.mark.asyncio
+async def test_no_cookie_of_one_exchange_goes_with_the_next() -> None:
+    """A session that the authorization server opens for one caller is not presented for another."""
+    world, cookies = World(), list[str]()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        cookies.append(request.headers.get("cookie", ""))
+        response = await world.answer(request)
+        response.headers["Set-Cookie"] = "AUTH_SESSION=of-the-first; Path=/"
+        return response
+
+    on_behalf = behalf(world, client=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    for name in ("ann", "bob"):
+        await (await on_behalf(caller(name))).atoken()
+    assert cookies == ["", ""]
+
+
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_hundred_thousand_tokens() -> None:

@@ -188,6 +188,32 @@ def test_a_lifespan_of_ones_own() -> None:
     assert billing.all_closed
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("library", [httpx, httpx2])
+async def test_a_shared_client_keeps_no_cookies(library: Any) -> None:
+    """What an upstream sets with one answer goes with no other's request; what the client was made with does."""
+    sent: dict[str, list[str]] = {"shared": [], "own": []}
+
+    def maker(name: str) -> Any:
+        def answer(request: Any) -> Any:
+            sent[name].append(request.headers.get("cookie", ""))
+            return library.Response(200, headers={"Set-Cookie": "SESSION=of-the-first; Path=/"})
+
+        transport = library.MockTransport(answer)
+        return lambda: library.AsyncClient(base_url="https://b.example", transport=transport, cookies={"pin": "7"})
+
+    upstreams, app = Upstreams({name: maker(name) for name in sent}, cookies="own"), FastAPI()
+    async with upstreams.lifespan(app):
+        for name in sent:
+            client = await upstreams.client(name)(httpx_connection(app))
+            for _ in range(3):
+                assert (await client.get("/")).cookies["SESSION"] == "of-the-first"
+    assert sent["shared"] == ["pin=7"] * 3
+    assert sent["own"][1:] == ["pin=7; SESSION=of-the-first"] * 2
+    with pytest.raises(ConfigurationError, match="cookies= names c; there are 'a'"):
+        Upstreams({"a": httpx.AsyncClient}, cookies=("a", "c"))
+
+
 def test_dependencies_are_the_same_object_each_time() -> None:
     """What is given for a name is one object, so that `dependency_overrides` finds it."""
     world = World()
