@@ -6,8 +6,9 @@ Rules.
    scopes as lists, types in any spelling) and exact in what is kept.
 2. A lifetime that cannot be read counts as missing, never as "expired" and never as "for ever".
 3. An answer ends in a `Minted`, or in exactly one error of ours; its body never gets into the error's text. What
-   the server says in `error_description` is bounded, and the secrets that we sent are taken out of it, as they are
-   and as a form or JSON writes them: some servers echo them, or the request that they were in.
+   the server says in `error_description` is bounded, and the secrets that we have or sent, and the tokens in the
+   answer itself, are taken out of it, as they are and as a form or JSON writes them: some servers echo them, or the
+   request that they were in.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ __all__ = [
     "read_refusal",
     "read_seconds",
     "read_token_response",
+    "tokens_in",
     "words",
 ]
 
 MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
+MIN_TOKEN = 8  # characters; a shorter one is no secret, and hiding it would spoil words that have it in them
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
 _TRANSIENT_ERROR = frozenset({"temporarily_unavailable", "server_error"})
@@ -102,10 +105,12 @@ def read_token_response(
         TokenRequestError: any other refusal.
         ConfigurationError: a redirect, or a token type that cannot be presented.
     """
-    body = read_json(response, now, secrets)
+    hidden = tuple(secrets)
+    body = read_json(response, now, hidden)
     date = parse_date(response.headers.get("date"))
     try:
-        minted = _minted(body, now=now, token_type=token_type, previous=previous, is_bound=is_bound)
+        hidden = (*hidden, *tokens_in(body))
+        minted = _minted(body, hidden, now=now, token_type=token_type, previous=previous, is_bound=is_bound)
     except TokenFlowError as error:
         error.may_have_spent = True
         raise
@@ -123,12 +128,13 @@ def read_json(
         secrets: what must not be echoed in an error.
         what: who has answered, for the error.
     """
-    body = _json_object(response.body)
+    body, hidden = _json_object(response.body), tuple(secrets)
     if not 200 <= response.status < 300 or (body is not None and body.get("error") and not body.get("access_token")):
-        raise read_refusal(response, now, secrets, what=what)
+        raise read_refusal(response, now, hidden, what=what)
     if body is None:
+        kind = _content_type(response, hidden)
         raise TokenEndpointUnavailable(
-            f"{what} answered {response.status} with something that is not a JSON object ({_content_type(response)})",
+            f"{what} answered {response.status} with something that is not a JSON object ({kind})",
             outcome="unknown",
             status=response.status,
         )
@@ -149,11 +155,18 @@ def read_refusal(
     """What an answer means that is none of the good ones (RFC 6749 §5.2)."""
     date = parse_date(response.headers.get("date"))
     body = _json_object(response.body) or {}
-    return _refusal(response, body, now=now if date is None else date, secrets=secrets, what=what)
+    hidden = (*secrets, *tokens_in(body))
+    return _refusal(response, body, now=now if date is None else date, hidden=hidden, what=what)
 
 
 def _minted(
-    body: dict[str, Any], *, now: float, token_type: str | None, previous: Token | None, is_bound: bool
+    body: dict[str, Any],
+    hidden: tuple[str, ...],
+    *,
+    now: float,
+    token_type: str | None,
+    previous: Token | None,
+    is_bound: bool,
 ) -> Minted:
     if not isinstance(body.get("access_token"), str) or not body["access_token"]:
         raise TokenRequestError("the token endpoint answered without an access_token", status=200)
@@ -161,7 +174,7 @@ def _minted(
     refresh_token, id_token = body.pop("refresh_token", None), body.pop("id_token", None)
     token = Token(
         access_token=body.pop("access_token"),
-        token_type=token_type or _read_token_type(body.get("token_type"), is_bound=is_bound),
+        token_type=token_type or _read_token_type(body.get("token_type"), hidden, is_bound=is_bound),
         expires_at=None if lifetime is None else now + lifetime,
         refresh_token=(refresh_token if isinstance(refresh_token, str) and refresh_token else None)
         or (previous.refresh_token if previous else None),
@@ -183,7 +196,7 @@ def read_seconds(value: object) -> float | None:
     return min(seconds, MAX_LIFETIME) if math.isfinite(seconds) else None
 
 
-def _read_token_type(value: object, *, is_bound: bool) -> str:
+def _read_token_type(value: object, hidden: tuple[str, ...], *, is_bound: bool) -> str:
     spelt = value.strip() if isinstance(value, str) else ""
     if spelt.lower() == "dpop" and is_bound:
         return "DPoP"
@@ -201,7 +214,7 @@ def _read_token_type(value: object, *, is_bound: bool) -> str:
         )
     # RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
     hint = "give TokenAuth dpop=" if spelt.lower() == "dpop" else 'if the server means Bearer, say token_type="Bearer"'
-    raise ConfigurationError(f"the token endpoint issued a token of type {_quoted(spelt)}, not Bearer: {hint}")
+    raise ConfigurationError(f"the token endpoint issued a token of type {_quoted(spelt, hidden)}, not Bearer: {hint}")
 
 
 def _read_scope(value: object) -> str | None:
@@ -214,10 +227,9 @@ def _read_scope(value: object) -> str | None:
 
 
 def _refusal(
-    response: ServerResponse, body: dict[str, Any], *, now: float, secrets: Iterable[str], what: str
+    response: ServerResponse, body: dict[str, Any], *, now: float, hidden: tuple[str, ...], what: str
 ) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
     status = response.status
-    hidden = tuple(secrets)
     code = body.get("error")
     # A code that everybody knows is no secret, even if the secret happens to be a part of it.
     error = code if isinstance(code, str) and code in _CODES else words(code, hidden)
@@ -241,7 +253,9 @@ def _refusal(
             status=status,
         )
     description = words(body.get("error_description"), hidden)
-    told = f": {error}{f' ({description})' if description else ''}" if error else f" ({_content_type(response)})"
+    told = (
+        f": {error}{f' ({description})' if description else ''}" if error else f" ({_content_type(response, hidden)})"
+    )
     kind = ReauthenticationRequired if error in _ENDED else TokenRequestError
     return kind(
         f"{what} refused with {status}{told}",
@@ -260,8 +274,27 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def tokens_in(body: object) -> tuple[str, ...]:
+    """The tokens in an answer, wherever they are, by their names: what its other words must not tell."""
+    found: list[str] = []
+    rest = [body]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += [value for value in one.values() if isinstance(value, dict | list)]
+            found += [value for name, value in one.items() if isinstance(value, str) and _is_token(name, value)]
+        elif isinstance(one, list):
+            rest += one
+    return tuple(found)
+
+
+def _is_token(name: str, value: str) -> bool:
+    is_named = "token" in name.lower() and not name.lower().endswith(("type", "endpoint"))
+    return is_named and len(value) >= MIN_TOKEN
+
+
 def words(value: object, secrets: tuple[str, ...]) -> str | None:
-    """A server's words, printable, without the secrets that we sent, and not too many (rule 3)."""
+    """A server's words, printable, without `secrets`, and not too many (rule 3)."""
     if not isinstance(value, str) or not value:
         return None
     forms = {form for secret in secrets if secret for form in forms_of(secret)}
@@ -281,9 +314,9 @@ def forms_of(secret: str) -> Iterable[str]:
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
 
 
-def _quoted(text: str) -> str:
-    return repr(words(text, ()) or "")
+def _quoted(text: str, hidden: tuple[str, ...]) -> str:
+    return repr(words(text, hidden) or "")
 
 
-def _content_type(response: ServerResponse) -> str:
-    return words(response.headers.get("content-type"), ()) or "no content type"
+def _content_type(response: ServerResponse, hidden: tuple[str, ...]) -> str:
+    return words(response.headers.get("content-type"), hidden) or "no content type"

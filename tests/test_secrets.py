@@ -15,6 +15,7 @@ from httpx_tokenflow import (
     BearerAuth,
     ClientCredentials,
     ClientSecretPost,
+    ConfigurationError,
     RefreshToken,
     RenewalPolicy,
     Token,
@@ -142,3 +143,49 @@ def test_a_request_that_is_over_shows_no_key(library: Any, auth: Any, caplog: py
             repr(caught.value.request.headers),
         ]
     assert S not in "".join(shown) + caplog.text + repr(auth)
+
+
+WORDS = {
+    "the secret sent": f"{S}-secret",
+    "the next secret": f"{S}-other",
+    "the access token": f"{S}-at",
+    "the refresh token": f"{S}-rt",
+    "the ID token": f"{S}-id",
+    "a new token": f"{S}-new",
+}
+
+
+@pytest.mark.parametrize("kind", [ClientCredentials, RefreshToken], ids=["client", "refresh"])
+@pytest.mark.parametrize("said", WORDS.values(), ids=WORDS.keys())
+def test_no_words_of_a_server_show_a_secret(kind: Any, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that knows a secret of ours, or tells a new token, may name it where it likes: nobody is told."""
+    caplog.set_level(logging.DEBUG)
+    heard: list[Any] = []
+    new = {"data": [{"new_token": f"{S}-new"}], "token": f"{S}-new"}
+    answers = [
+        httpx.Response(400, json={"error": "invalid_request", "error_description": f"see {said}!"} | new),
+        httpx.Response(400, json={"error": said, "error_uri": f"https://as.example/{said}"} | new),
+        httpx.Response(200, json={"access_token": f"{S}-new", "token_type": f"mac {said}"}),
+    ]
+    if said != f"{S}-new":
+        answers += [httpx.Response(status, content=b"-", headers={"Content-Type": said}) for status in (200, 400)]
+    for answer in answers:
+        grant = kind("https://as.example/token", client_id="client", client_secret=[f"{S}-secret", f"{S}-other"])
+        token = Token(f"{S}-at", refresh_token=f"{S}-rt", id_token=f"{S}-id", expires_at=1.0)
+        client = httpx.Client(transport=httpx.MockTransport(lambda _, answer=answer: answer))
+        auth = TokenAuth(grant, token=token, client=client, policy=FAST, on_event=heard.append)
+        with pytest.raises(TokenFlowError) as caught:
+            auth.token()
+        shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(vars(caught.value))
+        assert S not in shown
+    assert heard
+    assert S not in caplog.text + "".join(f"{event} {event!r}" for event in heard)
+
+
+def test_what_everybody_may_read_is_told() -> None:
+    """A code of an RFC, a type of token and a URL are not hidden for being called a token of some kind."""
+    body = {"access_token": "new", "token_type": "mac", "issued_token_type": "mac", "token_endpoint": "mac"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=body))
+    grant = ClientCredentials("https://as.example/token", client_id="client", client_secret="secret")
+    with pytest.raises(ConfigurationError, match="of type 'mac'"):
+        TokenAuth(grant, client=httpx.Client(transport=transport)).token()

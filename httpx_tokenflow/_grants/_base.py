@@ -317,6 +317,7 @@ class TokenEndpoint:
         clock, client_auth = attempt.clock, self._choose(server)
         tried: list[str] = []
         nonces = 1  # how often a nonce may be asked for
+        known = self._known(attempt)
         secret = yield from self._next_secret(tried, attempt.timeout)
         while True:
             token_endpoint = server.endpoint("token_endpoint", mtls=is_mtls)
@@ -330,7 +331,7 @@ class TokenEndpoint:
             if attempt.dpop is not None and key is not None:
                 attempt.dpop.heed_server(url, response.headers.get("dpop-nonce"))
             try:
-                value = read(response, sent_at, (*tried, secret, *hidden, *_secrets_of(request)))
+                value = read(response, sent_at, (*tried, secret, *hidden, *_secrets_of(request), *known))
             except TokenFlowError as error:
                 server = yield from self._server.find_again(attempt, server, response.status)
                 before, url = url, server.endpoint(endpoint, mtls=is_mtls)
@@ -367,6 +368,13 @@ class TokenEndpoint:
         if self._may_choose and "client_secret_post" in offered and "client_secret_basic" not in offered:
             return ClientSecretPost()
         return self._client_auth
+
+    def _known(self, attempt: Attempt) -> tuple[str, ...]:
+        """What a server may know of us without having been sent it now: each secret, and the tokens at hand."""
+        secrets = () if callable(self._secret) else (self._secret,) if isinstance(self._secret, str) else self._secret
+        token = attempt.presented.token if attempt.presented is not None else None
+        tokens = () if token is None else (token.access_token, token.refresh_token, token.id_token)
+        return (*(secrets or ()), *(one for one in tokens if one))
 
     def _next_secret(self, tried: list[str], timeout: float) -> Generator[Step, Any, str]:
         """A secret that has not been tried yet; or, if there is none, an empty one or one that has."""

@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from httpx_tokenflow._answers import read_refusal
+from httpx_tokenflow._answers import read_refusal, tokens_in
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._credentials import cookie_value
 from httpx_tokenflow._entries import Minted
@@ -291,7 +291,8 @@ class SessionLogin:
         self, response: ServerResponse, body: Any, now: float, secrets: tuple[str, ...], *, is_login: bool
     ) -> TokenFlowError:
         status, what = response.status, "login" if is_login else "refresh"
-        told = read_refusal(_in_oauth_words(response), now, secrets, what=f"the {what} endpoint")
+        hidden = (*secrets, *tokens_in(body))
+        told = read_refusal(_in_oauth_words(response), now, hidden, what=f"the {what} endpoint")
         if not isinstance(told, TokenRequestError):
             return told
         is_success = 200 <= status < 300
