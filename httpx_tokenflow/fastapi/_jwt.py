@@ -5,23 +5,17 @@ Rules.
 1. Nothing that a token says is believed before its signature is verified, but which key and which algorithm it claims;
    and the algorithm is one of those that the program allows, and of those that the key is for.
 2. All work is bounded by the size of a token, and what makes it dear is done last: size, form, header, key, signature,
-   claims. A request to the issuer is never more than one for everybody and per cool-down (`_keys`).
+   claims. A request to the issuer is never more than one for everybody and per cool-down (`_published`).
 3. No place that a token names is ever visited: `jku`, `x5u`, `jwk` and `x5c` are not looked at (RFC 8725 §3.10).
-4. A token has one spelling. Base64url is canonical, without padding (RFC 7515 §2), and JSON has each member once and
-   nothing that is no JSON: two parties that read one token in two ways are how tokens are forged.
+4. A token has one spelling (`_jws`).
 """
 
 from __future__ import annotations
 
-import binascii
 import hashlib
-import json
-import math
-import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._extras import need_extra
@@ -29,7 +23,9 @@ from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
 
 from ._caller import Caller
 from ._claims import Wanted, as_names, as_seconds
-from ._keys import ASYMMETRIC, MOST_KID, SYMMETRIC, PublishedKeys, given_keys
+from ._jws import Signed, as_object
+from ._keys import ASYMMETRIC, SYMMETRIC, given_keys
+from ._published import PublishedKeys
 from ._refusals import InvalidToken, Reason
 
 if TYPE_CHECKING:
@@ -40,12 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JWTVerifier"]
 
-MOST_HEADER = 8192  # characters: some issuers put their certificates there, which nobody looks at
-MOST_DEPTH = 16  # of JSON
 MOST_REMEMBERED = 300.0  # seconds for which a verified token is not verified again
-
-_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
-_UNREADABLE = frozenset({"crit", "b64", "zip", "enc"})  # members of a header that change what the rest means
 
 
 @dataclass(slots=True)
@@ -182,7 +173,7 @@ class JWTVerifier:
         known = self._verified.get(name)
         if known is not None and keys is not None and self._still_good(known, keys, name):
             return _again(known)
-        signed = _Signed.read(token, self._algorithms, self._types)
+        signed = Signed.read(token, self._algorithms, self._types)
         keys = await self._keys.current() if keys is None else keys
         key = self._verify(signed, keys)
         if key is None and not (signed.kid is not None and keys.candidates(signed.kid, signed.algorithm)):
@@ -192,12 +183,12 @@ class JWTVerifier:
             is_known = bool(keys.candidates(signed.kid, signed.algorithm))
             raise InvalidToken(Reason.SIGNATURE if is_known else Reason.KEY)
         now = self._clock.wall()
-        caller = self._wanted.caller(_object(signed.payload), token, now)
+        caller = self._wanted.caller(as_object(signed.payload), token, now)
         verified = _Verified(caller, key, keys, *self._until(caller, now))
         self._remember(name, verified)
         return _again(verified)
 
-    def _verify(self, signed: _Signed, keys: KeySet) -> Key | None:
+    def _verify(self, signed: Signed, keys: KeySet) -> Key | None:
         """The key that `signed` is signed with, if it is one of `keys`."""
         signer = self._how[signed.algorithm]
         for key in keys.candidates(signed.kid, signed.algorithm):
@@ -230,110 +221,6 @@ class JWTVerifier:
             self._verified[name] = verified
             while len(self._verified) > self._room:
                 self._verified.popitem(last=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Signed:
-    """A token as it came, taken apart; nothing of it is believed yet.
-
-    Args:
-        algorithm: how it says that it is signed: one of those that are allowed.
-        kid: which key it names.
-        message: what is signed.
-        payload: what it says.
-        signature: the signature.
-    """
-
-    algorithm: str
-    kid: str | None
-    message: bytes = field(repr=False)
-    payload: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
-
-    @classmethod
-    def read(cls, token: str, algorithms: frozenset[str], types: frozenset[str | None]) -> _Signed:
-        """Take `token` apart.
-
-        Raises:
-            InvalidToken: it is no JWS, or not one of a kind that is allowed.
-        """
-        parts = token.split(".", 3)
-        if len(parts) != 3 or len(parts[0]) > MOST_HEADER:  # five parts: it is encrypted (RFC 7516 §9)
-            raise InvalidToken(Reason.MALFORMED)
-        header = _object(_decoded(parts[0]))
-        if _UNREADABLE & header.keys():  # RFC 7515 §4.1.11: what is critical is understood, or the token is refused
-            raise InvalidToken(Reason.MALFORMED)
-        algorithm, kid = header.get("alg"), header.get("kid")
-        if not isinstance(algorithm, str) or algorithm not in algorithms:
-            raise InvalidToken(Reason.ALGORITHM)
-        if "kid" in header and (not isinstance(kid, str) or len(kid) > MOST_KID):
-            raise InvalidToken(Reason.MALFORMED)
-        if _type(header) not in types:
-            raise InvalidToken(Reason.KIND)
-        message = f"{parts[0]}.{parts[1]}".encode("ascii", "replace")
-        return cls(algorithm, kid, message, _decoded(parts[1]), _decoded(parts[2]))
-
-
-def _type(header: dict[str, Any]) -> str | None:
-    """`typ` as a media type without its "application/" (RFC 7515 §4.1.9)."""
-    said = header.get("typ")
-    if "typ" not in header:
-        return None
-    if not isinstance(said, str):
-        raise InvalidToken(Reason.MALFORMED)
-    return said.lower().removeprefix("application/")
-
-
-def _decoded(part: str) -> bytes:
-    """`part` out of base64url, in its one spelling (rule 4)."""
-    if _BASE64URL.fullmatch(part) is None:
-        raise InvalidToken(Reason.MALFORMED)
-    try:
-        found = urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    except (binascii.Error, ValueError):
-        raise InvalidToken(Reason.MALFORMED) from None
-    if urlsafe_b64encode(found).rstrip(b"=") != part.encode():
-        raise InvalidToken(Reason.MALFORMED)
-    return found
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    """A JSON object in its one spelling, of no great depth (rules 2 and 4)."""
-    try:
-        found = json.loads(text.decode(), object_pairs_hook=_members, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError):
-        raise InvalidToken(Reason.MALFORMED) from None
-    if not isinstance(found, dict) or not _is_shallow(found):
-        raise InvalidToken(Reason.MALFORMED)
-    return found
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member is there twice")
-    return found
-
-
-def _no_number(_name: str) -> NoReturn:
-    raise ValueError("no JSON (RFC 8259 §6)")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("no number that anybody could mean")
-    return number
-
-
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(MOST_DEPTH):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [child for children in inner for child in children]
-        if not level:
-            return True
-    return False
 
 
 def _again(known: _Verified) -> Caller:

@@ -7,14 +7,6 @@ Rules.
    which is nobody's secret any more. RSA has 2,048 bits at least (RFC 7518 §3.3).
 2. What cannot be read is skipped, and costs no other key anything; `MOST_KEYS` are read. What a key says of places
    where there are others (`x5u`) is not looked at.
-3. The set is read when it is first needed, once for everybody, and again when three quarters of `max_age` are over:
-   that is done aside, so that nobody waits. A key that is not in the new set verifies nothing from then on. Where the
-   set is not to be had, the last one serves for a day beyond `max_age`, and no longer.
-4. A token whose key is unknown may have been signed with a new one, so the set is read again for it; but tokens are
-   easy to make up, so that is done at most once per `cooldown`, counted from the last time it was read for whatever
-   reason. Who comes in between is refused at once.
-5. After a failure the set is left alone for a second, then two, up to `cooldown`, and for as long as the server asks
-   for (five minutes at most). Who needs it meanwhile, and has no older one, gets the same error without a request.
 """
 
 from __future__ import annotations
@@ -22,30 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import httpx
-
-from httpx_tokenflow._attempt import Attempt
-from httpx_tokenflow._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError
-from httpx_tokenflow._forks import renew_after_fork
-from httpx_tokenflow._lifecycle import RenewalPolicy
-from httpx_tokenflow._metadata import Metadata, Server, read_document
-from httpx_tokenflow._steps import Fetch
-from httpx_tokenflow._token_client import TokenClient
-
-from ._once import Once
+from httpx_tokenflow._errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from httpx_tokenflow._steps import Step
-    from httpx_tokenflow._times import Clock
-
-__all__ = ["ASYMMETRIC", "SYMMETRIC", "Key", "KeySet", "Keys", "PublishedKeys", "given_keys"]
+__all__ = ["ASYMMETRIC", "SYMMETRIC", "Key", "KeySet", "Keys", "given_keys", "read_keys"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
@@ -53,11 +30,6 @@ MOST_KEYS = 100
 MOST_KID = 256  # characters
 LEAST_RSA, MOST_RSA = 2048, 16_384  # bits; more costs whoever verifies too much
 MOST_TRIED = 8  # keys for a token that does not say which
-AHEAD = 0.75  # of max_age, after which the set is read again aside
-STALE = 86_400.0  # seconds beyond max_age for which the last set serves
-READING = 10.0  # seconds for finding and reading the set, all in all: each request gets half of what is left
-PATIENCE = 15.0  # seconds for which anybody waits for that
-MOST_PAUSE = 300.0  # seconds, whatever the server asks for
 
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES = {  # (kty, crv) -> what such a key can
@@ -142,170 +114,6 @@ class GivenKeys:
     async def newer(self, seen: KeySet) -> KeySet:
         """As `Keys.newer`."""
         return seen
-
-
-class PublishedKeys:
-    """Keys that an issuer publishes.
-
-    Args:
-        issuer: whose metadata name the place, where `uri` is None.
-        uri: the place.
-        max_age: seconds.
-        cooldown: seconds.
-        client: a client of httpx or httpx2; None for our own.
-        verify: how our own verifies certificates.
-        clock: for all that.
-    """
-
-    def __init__(
-        self, issuer: str, uri: str | None, *, max_age: float, cooldown: float, client: Any, verify: Any, clock: Clock
-    ) -> None:
-        self._uri = uri
-        self._server = Server(issuer=issuer, endpoints={}) if uri is None else None
-        if uri is not None:
-            Metadata(None, {"jwks_uri": uri}).endpoint("jwks_uri")  # sees whether a request may go there
-        self._max_age, self._cooldown = max_age, cooldown
-        self._client = TokenClient.of(client, verify, RenewalPolicy(), None)
-        self._clock = clock
-        self._set: KeySet | None = None
-        self._read_at = -math.inf
-        self._begun_at = -math.inf
-        self._idle_until = -math.inf  # after a failure
-        self._failures = 0
-        self._error: TokenFlowError | None = None
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # guards the bookkeeping, never waiting
-        self._reading: Once[KeySet] | None = None
-
-    def ready(self) -> KeySet | None:
-        """The keys, if they are at hand and need not be read again before they are used (rule 3)."""
-        age = self._clock.monotonic() - self._read_at
-        if self._set is None or age >= self._max_age:
-            return None
-        if age >= self._max_age * AHEAD:
-            self._read()
-        return self._set
-
-    async def current(self) -> KeySet:
-        """The keys; read first if there are none, or they are too old.
-
-        Raises:
-            TokenFlowError: there are none, and none are to be had now.
-        """
-        found = self.ready()
-        if found is not None:
-            return found
-        reading = self._read()
-        try:
-            if reading is not None:
-                return await reading.result()
-        except TokenFlowError:
-            if not self._serves_on():
-                raise
-        if self._set is not None and self._serves_on():
-            return self._set
-        raise self._pause()
-
-    async def newer(self, seen: KeySet) -> KeySet:
-        """The keys, read again unless that has been done a moment ago (rule 4)."""
-        if self._set is not None and self._set is not seen:
-            return self._set
-        reading = self._read(for_unknown=True)
-        if reading is None:
-            return seen
-        try:
-            return await reading.result()
-        except TokenFlowError:
-            return seen
-
-    def _serves_on(self) -> bool:
-        return self._clock.monotonic() - self._read_at < self._max_age + STALE
-
-    def _pause(self) -> TokenFlowError:
-        """The error of the last time, with the time that is left until the next."""
-        left = max(0.0, self._idle_until - self._clock.monotonic())
-        cause = self._error
-        error = TokenEndpointUnavailable(
-            str(cause) if cause is not None else "the issuer's keys cannot be read now",
-            outcome="not sent",
-            retry_after=left,
-        )
-        error.__cause__ = cause
-        return error
-
-    def _read(self, *, for_unknown: bool = False) -> Once[KeySet] | None:
-        """The reading under way, or a new one; None where there must be none now (rules 4 and 5)."""
-        now = self._clock.monotonic()
-        with self._lock:
-            reading, lost = self._reading, None
-            if reading is not None and not reading.is_over:
-                if now < self._begun_at + PATIENCE:
-                    return reading
-                lost = reading
-            if lost is None and (now < self._idle_until or (for_unknown and now < self._begun_at + self._cooldown)):
-                return None
-            self._begun_at = now
-            reading = self._reading = Once(self._fetched, "reading the issuer's keys", PATIENCE)
-        if lost is not None:
-            lost.give_up()
-        reading.begin(lambda: None)
-        return reading
-
-    async def _fetched(self) -> KeySet:
-        try:
-            found = await self._perform(self._find())
-        except TokenFlowError as error:
-            self._failed(error)
-            raise
-        self._set, self._read_at = found, self._clock.monotonic()
-        self._failures, self._error = 0, None
-        return found
-
-    def _failed(self, error: TokenFlowError) -> None:
-        logger.warning("%s; %s", error, "there are no older ones" if self._set is None else "the older ones serve on")
-        pause = min(2.0**self._failures, self._cooldown)
-        asked = min(getattr(error, "retry_after", None) or 0.0, MOST_PAUSE)
-        self._idle_until = self._clock.monotonic() + max(pause, asked)
-        self._failures = min(self._failures + 1, 16)
-        self._error = error
-
-    def _find(self) -> Generator[Step, Any, KeySet]:
-        attempt = Attempt(None, self._clock.monotonic() + READING, self._clock)
-        uri = self._uri
-        if self._server is not None:
-            metadata = yield from self._server.find(attempt)
-            uri = metadata.endpoint("jwks_uri")
-        assert uri is not None  # noqa: S101 - one of the two is there
-        status, document = yield from read_document(uri, "the issuer's key set", attempt)
-        listed = None if document is None else document.get("keys")
-        if not isinstance(listed, list):
-            if self._server is not None:
-                self._server.doubt(metadata)
-            raise TokenEndpointUnavailable(
-                f"the issuer's key set is none ({status}; RFC 7517 §5): check jwks_uri= and issuer=",
-                outcome="not sent",
-                status=status,
-            )
-        return KeySet(read_keys(listed), named=True)
-
-    async def _perform(self, flow: Generator[Step, Any, KeySet]) -> KeySet:
-        answer: Any = None
-        error: Exception | None = None
-        while True:
-            try:
-                step = flow.send(answer) if error is None else flow.throw(error)
-            except StopIteration as end:
-                found: KeySet = end.value
-                return found
-            answer = error = None
-            assert isinstance(step, Fetch)  # noqa: S101 - reading takes nothing else
-            try:
-                answer = await self._client.asend(step.request, step.timeout, httpx)
-            except Exception as failed:  # noqa: BLE001 - the flow decides what it means
-                error = failed
 
 
 def read_keys(listed: list[Any]) -> list[Key]:
