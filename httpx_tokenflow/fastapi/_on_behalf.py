@@ -35,7 +35,7 @@ from httpx_tokenflow._origins import Origins
 from httpx_tokenflow.stores import MemoryStore
 
 from ._cookies import keep_no_cookies
-from ._of_caller import CallersTokenAuth, check_caller, signature_behind
+from ._of_caller import CallersTokenAuth, Worked, check_caller, signature_behind
 
 if TYPE_CHECKING:
     import ssl
@@ -66,9 +66,11 @@ class OnBehalfOf:
 
     `billing` is a client that all share, such as that of `Upstreams.client`. A client of your own must keep no cookies:
     an upstream's session cookie would go with everybody's requests, and make each caller whoever came first
-    (``client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))``). With Entra ID the
-    grant is ``JWTBearer(TOKEN_URL, client_id=…, client_secret=…, scope=…, extra={"requested_token_use": "on_behalf_of"})``. Which
-    scope the incoming token needs is for the route to say: ``Security(on_behalf, scopes=["invoices"])``. Without
+    (``client.cookies.jar.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))``).
+
+    With Entra ID the grant is
+    ``JWTBearer(TOKEN_URL, client_id=…, client_secret=…, scope=…, extra={"requested_token_use": "on_behalf_of"})``.
+    Which scope the incoming token needs is for the route to say: ``Security(on_behalf, scopes=["invoices"])``. Without
     FastAPI: ``auth = await on_behalf(caller)``. In a lifespan: ``async with upstreams.lifespan(app), on_behalf:``.
 
     Args:
@@ -124,6 +126,7 @@ class OnBehalfOf:
         self._store = store if self._own is None else self._own
         if client is not None:
             keep_no_cookies(client)
+        self._worked = Worked()
         self._client, self._verify, self._dpop, self._on_event = client, verify, dpop, on_event
         self._ends: list[_End] = []  # a heap
         self._after_fork()
@@ -182,6 +185,7 @@ class OnBehalfOf:
             client=self._client,
             verify=self._verify,
             on_event=self._on_event,
+            worked=self._worked,
         )
         if incoming.expires_at is not None:
             fingerprint = auth._source.fingerprint  # noqa: SLF001 - to reckon it again would cost as much as the rest

@@ -34,6 +34,7 @@ from httpx_tokenflow import (
     RefreshToken,
     TokenAuth,
     TokenExchange,
+    TokenRequestError,
 )
 from httpx_tokenflow._registry import _registry
 from httpx_tokenflow.fastapi import Caller, Guard, OnBehalfOf
@@ -467,6 +468,46 @@ async def test_errors_say_that_they_are_the_callers() -> None:
     with pytest.raises(ReauthenticationRequired) as caught:
         await world.client().get("/", auth=own)
     assert not caught.value.of_caller
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_a_session_in_other_words() -> None:
+    """What becomes `ReauthenticationRequired` has the status, the code, the words and the request of what it was."""
+    said = {"error": "invalid_token", "error_description": "gone"}
+    auth = await behalf(World(faults=[httpx.Response(401, json=said)]))(caller("ann"))
+    with pytest.raises(ReauthenticationRequired) as caught:
+        await World().client().get("/", auth=auth)
+    error = caught.value
+    assert (error.status, error.error, error.error_description) == (401, "invalid_token", "gone")
+    assert error.request.url == f"{API}/"
+    assert error.of_caller
+    assert isinstance(error.__cause__, TokenRequestError)
+    assert str(error) == str(error.__cause__)
+
+
+@pytest.mark.asyncio
+async def test_what_has_worked_is_of_one_way_of_asking() -> None:
+    """An exchange that worked says nothing of one for another audience; of the same one for others it does."""
+    world = World()
+    on_behalf = behalf(world)
+    await (await on_behalf(caller("ann"))).atoken()
+
+    async def asked(name: str, **choice: Any) -> type[Exception] | None:
+        auth = await on_behalf(caller(name))
+        world.faults = [httpx.Response(400, json={"error": "invalid_request"})]
+        try:
+            await (auth.using(**choice) if choice else auth).atoken()
+        except TokenRequestError as error:
+            return type(error).__mro__[1]
+        return None
+
+    assert await asked("bob") is ReauthenticationRequired
+    assert await asked("bob", audience="x") is TokenRequestError
+    assert await asked("cid", audience="x") is TokenRequestError
+    world.faults.clear()
+    await (await on_behalf(caller("dot"))).using(audience="x").atoken()
+    assert await asked("eve", audience="x") is ReauthenticationRequired
+    assert await asked("fay", audience="y") is TokenRequestError
 
 
 def test_errors_of_the_sync_side_too() -> None:

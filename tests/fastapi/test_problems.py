@@ -213,6 +213,34 @@ async def test_whose_session_is_over() -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("code", "first", "later"),
+    [
+        ("invalid_grant", 401, 401),
+        ("invalid_token", 401, 401),
+        ("interaction_required", 401, 401),
+        ("login_required", 401, 401),
+        ("invalid_request", 502, 401),
+        ("invalid_target", 502, 502),
+        ("invalid_client", 502, 502),
+    ],
+)
+async def test_what_servers_say_of_a_token_that_is_over(code: str, first: int, later: int) -> None:
+    """The codes that are about the caller's token are a 401; `invalid_request` once the exchange has worked before."""
+    world = World(faults=[httpx.Response(400, json={"error": code}) for _ in range(2)])
+    async with behind(whole(world)) as client:
+        told = [(await client.get("/on-behalf", headers=bearer(name))).status_code for name in ("in-ann", "in-bob")]
+        assert told == [first, first]
+        assert (await client.get("/on-behalf", headers=bearer("in-cid"))).status_code == 200
+        world.faults = [httpx.Response(400, json={"error": code, "error_description": "words of the server"})]
+        refused = await client.get("/on-behalf", headers=bearer("in-dot"))
+        assert refused.status_code == later
+        assert (refused.headers.get("WWW-Authenticate") == 'Bearer error="invalid_token"') == (later == 401)
+        world.faults = [httpx.Response(400, json={"error": code})]
+        assert (await client.get("/own")).status_code == 502
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("path", ["/on-behalf", "/forwarding", "/own"])
 async def test_an_upstreams_401_is_never_ours(path: str) -> None:
     """An upstream that refuses again and again gives the caller a 502, without a challenge."""
