@@ -4,12 +4,14 @@ Rules.
 
 1. The answer takes no I/O: it says what is known, from `TokenAuth.status`.
 2. An upstream is ready while it has a token that has not ended, however its renewals fare: an outage of the
-   authorization server is no reason to take a service out while its tokens are good. One that has no token, and has not
-   failed to get one, is ready as well: a service without traffic has no reason to renew, and would never get any.
-3. What has no token and has failed is not. But a service out of rotation gets no requests, which are what renews; so
-   after such an answer, once the pause that follows a failure is over, the probe has the token fetched: aside, where
-   nobody waits for it. It does so as a request would, and no more: the pauses grow however often one probes, and what
-   was given up (`TokenAuth.revoke`) stays given up. Whoever asks may be anybody.
+   authorization server is no reason to take a service out while its tokens are good. One that has none any more, and
+   has not failed to get another, is ready as well: a service without traffic has no reason to renew, and would never
+   get any.
+3. What has no token and has failed is not, nor what has never had one because the start ran out of patience. But a
+   service out of rotation gets no requests, which are what renews; so after such an answer, once the pause that follows
+   a failure is over, the probe has the token fetched: aside, where nobody waits for it. It does so as a request would,
+   and no more: the pauses grow however often one probes, and what was given up (`TokenAuth.revoke`) stays given up.
+   Whoever asks may be anybody.
 4. No secret, no host, no client, no server's words: names, states and classes of errors.
 """
 
@@ -71,10 +73,12 @@ def readiness(
         )
 
     async def ready(request: Request) -> Response:
-        auths = {name: auth for name, auth in upstreams.opened(request).auths.items() if isinstance(auth, TokenAuth)}
+        run = upstreams.opened(request)
+        auths = {name: auth for name, auth in run.auths.items() if isinstance(auth, TokenAuth)}
         states = {name: auth.status for name, auth in auths.items()}
-        failed = {name for name, status in states.items() if not _is_ready(status)}
-        said = {name: _told(status) for name, status in sorted(states.items())}
+        run.cold -= {name for name, auth in auths.items() if auth._source.held is not None}  # noqa: SLF001 - ended or not
+        failed = {name for name, status in states.items() if not _is_ready(status, is_cold=name in run.cold)}
+        said = {name: _told(status, is_ready=name not in failed) for name, status in sorted(states.items())}
         is_ready = not failed & needed
         headers = {"Cache-Control": "no-store"}
         if not is_ready:
@@ -87,16 +91,16 @@ def readiness(
     return ready
 
 
-def _is_ready(status: Status) -> bool:
-    """Rule 2."""
-    return status.expires_in is not None or status.last_error is None
+def _is_ready(status: Status, *, is_cold: bool) -> bool:
+    """Rules 2 and 3."""
+    return status.expires_in is not None or (status.last_error is None and not is_cold)
 
 
-def _told(status: Status) -> dict[str, object]:
+def _told(status: Status, *, is_ready: bool) -> dict[str, object]:
     """Rule 4."""
     left, error = status.expires_in, status.last_error
     return {
-        "ready": _is_ready(status),
+        "ready": is_ready,
         "state": str(status.state),
         "expires_in": None if left is None else int(left),
         "last_error": None if error is None else type(error).__name__,

@@ -220,6 +220,7 @@ class Upstreams:
                     wrong[name] = error
                     return
             if not has_token:
+                run.cold.add(name)
                 logger.warning("upstream %s: no token yet; requests will try again", name)
 
         async with anyio.create_task_group() as tasks:
@@ -245,6 +246,7 @@ class _Run:
         self.app = app
         self.clients: dict[str, Any] = {}
         self.auths: dict[str, Any] = {}
+        self.cold: set[str] = set()  # whose tokens the start could not get
         self.closers: dict[str, Callable[[], Awaitable[None]]] = {}
 
     async def aclose(self) -> None:

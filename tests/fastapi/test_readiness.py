@@ -127,6 +127,36 @@ async def test_a_service_without_traffic_comes_back() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_start_that_ran_out_of_patience_is_not_ready() -> None:
+    """Who has never had a token, because the server does not answer at all, is not ready until there is one."""
+    stage = Stage()
+    stage.upstreams = Upstreams(auths=stage.auths, patience=0.02)
+    stage.app.add_api_route("/ready-at-all", readiness(stage.upstreams))
+    gate, answer = asyncio.Event(), stage.worlds["a"].answer
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return await answer(request)
+
+    stage.worlds["a"].transport.handler = slow
+    async with stage.upstreams.lifespan(stage.app), behind(stage.app) as client:
+        probe = asyncio.create_task(client.get("/ready-at-all"))
+        async with asyncio.timeout(5):
+            while stage.auths["a"].status.waiting < 1:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+            gate.set()
+            told = await probe
+        assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
+        one = told.json()["upstreams"]["a"]
+        assert (one["ready"], one["last_error"]) == (False, None)
+        assert told.json()["upstreams"]["b"]["ready"] is True
+        assert (await client.get("/ready-at-all")).status_code == 200
+        stage.later(2 * HOUR)  # and now it is like any other that nobody has used for long
+        assert (await client.get("/ready-at-all")).status_code == 200
+    assert stage.asked == 2
+
+
+@pytest.mark.asyncio
 async def test_probes_ask_no_more_than_requests_would() -> None:
     """However often one probes in an outage, the pauses between token requests grow as they do without probes."""
     stage = Stage()
