@@ -2,8 +2,8 @@
 
 Rules.
 
-1. Nothing is looked up per request whether anybody watches: an auth that is watched has other flows, its own with the
-   telling around them. One that is not has its class's.
+1. Nothing is looked up per request whether anybody watches: an auth that is watched is of a subclass of its class,
+   whose flows have the telling around them. One that is not is of its class, with that one's flows.
 2. What is told is told when the request's flow is over, whatever ended it, in its thread or on its loop.
 3. What is seen changes nothing: the same requests go out, and the same errors come back.
 """
@@ -14,7 +14,6 @@ import functools
 import logging
 import math
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import ref
 
 from ._errors import TokenFlowError
 from ._handlers import tell_one
@@ -36,15 +35,38 @@ logger = logging.getLogger("httpx_tokenflow")
 
 def watch(auth: Any, on_event: Callable[[Event], object]) -> None:
     """Have `on_event` told of every request that `auth` puts its credential on."""
-    # By a weak reference: an auth that held itself would outlive whoever lets it go. Its client holds it meanwhile.
-    auth.sync_auth_flow = functools.partial(_flow, ref(auth), on_event)
-    auth.async_auth_flow = functools.partial(_aflow, ref(auth), on_event)
+    auth._watcher = on_event  # noqa: SLF001 - the other half
+    # Not by flows on the auth itself, which would have to hold it: it would outlive whoever lets it go. What a class
+    # has is bound when it is asked for, and holds the auth for as long as the flow lasts, and no longer.
+    kind: Any = type(auth)
+    object.__dict__["__class__"].__set__(auth, _watched(kind))  # since ours is a property
 
 
-def _flow(this: ref[Any], on_event: Callable[[Event], object], request: Any) -> Generator[Any, Any, None]:
-    auth: Any = this()
+@functools.cache
+def _watched(kind: Any) -> Any:
+    """`kind` with other flows (rule 1); itself, if it has them: an auth may make others of its own type."""
+    if getattr(kind, "_is_watched", False):
+        return kind
+
+    def sync_auth_flow(self: Any, request: Any) -> Generator[Any, Any, None]:
+        on_event = vars(self).get("_watcher")
+        flow: Generator[Any, Any, None] = kind.sync_auth_flow(self, request)
+        return flow if on_event is None else _flow(self, on_event, request, flow)
+
+    def async_auth_flow(self: Any, request: Any) -> AsyncGenerator[Any, Any]:
+        on_event = vars(self).get("_watcher")
+        flow: AsyncGenerator[Any, Any] = kind.async_auth_flow(self, request)
+        return flow if on_event is None else _aflow(self, on_event, request, flow)
+
+    names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
+    flows = {"sync_auth_flow": sync_auth_flow, "async_auth_flow": async_auth_flow}
+    return type(kind)(kind.__name__, (kind,), {**names, **flows, "__slots__": (), "_is_watched": True})
+
+
+def _flow(
+    auth: Any, on_event: Callable[[Event], object], request: Any, flow: Generator[Any, Any, None]
+) -> Generator[Any, Any, None]:
     seen = _Seen(auth, request)
-    flow = type(auth).sync_auth_flow(auth, request)
     try:
         asked = next(flow)
         while True:
@@ -61,10 +83,10 @@ def _flow(this: ref[Any], on_event: Callable[[Event], object], request: Any) -> 
         seen.tell(on_event)
 
 
-async def _aflow(this: ref[Any], on_event: Callable[[Event], object], request: Any) -> AsyncGenerator[Any, Any]:
-    auth: Any = this()
+async def _aflow(
+    auth: Any, on_event: Callable[[Event], object], request: Any, flow: AsyncGenerator[Any, Any]
+) -> AsyncGenerator[Any, Any]:
     seen = _Seen(auth, request)
-    flow = type(auth).async_auth_flow(auth, request)
     try:
         asked = await anext(flow)
         while True:
@@ -84,12 +106,13 @@ async def _aflow(this: ref[Any], on_event: Callable[[Event], object], request: A
 class _Seen:
     """What there is to tell of one request."""
 
-    __slots__ = ("clock", "expires_in", "has_failed", "is_ours", "is_over", "is_refusal", "response", "sends",
-                 "source", "url", "was_refused")  # fmt: skip
+    __slots__ = ("clock", "expires_in", "has_failed", "is_ours", "is_over", "is_refusal", "is_sealed", "request",
+                 "response", "sends", "source", "was_refused")  # fmt: skip
 
     def __init__(self, auth: Any, request: Any) -> None:
         self.source: TokenSource = auth._source  # noqa: SLF001 - the other half
         self.clock: Clock = auth._policy.clock  # noqa: SLF001 - likewise
+        self.is_sealed: bool = auth._placement.sealed  # noqa: SLF001 - likewise
         should_renew = auth._should_renew  # noqa: SLF001 - likewise
         self.is_refusal: Callable[[int], bool] = _REFUSALS.__contains__ if should_renew is None else _any_status
         try:
@@ -97,7 +120,7 @@ class _Seen:
             self.is_ours: bool = auth._is_ours(request)  # noqa: SLF001 - likewise
         except TokenFlowError:
             self.is_ours = True  # the flow comes upon the same, and fails in its own words
-        self.url = request.url
+        self.request: Any = request
         self.expires_in: float | None = None
         self.response: Any = None
         self.sends = 0
@@ -110,7 +133,7 @@ class _Seen:
         # Without a refusal it is a redirect that is followed with the credential that it had lost.
         self.was_refused |= self.response is not None and self.is_refusal(self.response.status_code)
         self.response = None
-        self.url = request.url
+        self.request = request
         self.sends += 1
         self.expires_in = _left(self.source.held, self.clock)
 
@@ -131,7 +154,7 @@ class _Seen:
         status = self.response.status_code if self.is_over else None
         return RequestDone(
             source=self.source.name,
-            origin=str(origin_of(self.response.request.url if self.is_over else self.url)),
+            origin=str(origin_of(self.response.request.url if self.is_over else self.request.url)),
             outcome=self._outcome(status),
             status=status,
             sends=self.sends,
@@ -141,9 +164,19 @@ class _Seen:
     def _outcome(self, status: int | None) -> Literal["accepted", "absorbed", "refused", "failed", "broken"]:
         if not self.is_over:
             return "failed" if self.has_failed else "broken"
-        if status == 401:
+        if status == 401 and self._is_answered():
             return "refused"
         return "absorbed" if self.was_refused else "accepted"
+
+    def _is_answered(self) -> bool:
+        """Whether it is our credential that was answered: where a redirect leaves the origin it does not go along."""
+        sent, answered = self.request, self.response.request
+        if answered is sent:
+            return True
+        ours = sent.headers.get("Authorization")
+        if self.is_sealed or ours is None:
+            return not self.is_sealed and origin_of(answered.url) == origin_of(sent.url)
+        return bool(answered.headers.get("Authorization") == ours)
 
 
 _REFUSALS = frozenset({401, 403})

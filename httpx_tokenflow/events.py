@@ -153,8 +153,9 @@ class RequestDone(Event):
     Attributes:
         origin: whose answer it is; where it was to go, if there was none.
         outcome: "accepted", at once, whatever else the answer says; "absorbed", after it was refused and sent again;
-            "refused": the caller got a 401; "failed": the caller got an error of ours; "broken": the connection failed,
-            the caller went away, or code of the program's raised.
+            "refused": the caller got a 401, and not from where a redirect led without the credential; "failed": the
+            caller got an error of ours; "broken": the connection failed, the caller went away, or code of the program's
+            raised.
         status: of the answer that the caller got; None: there was none.
         sends: how often it was sent.
         expires_in: seconds that the token had left when it was sent last; None: there was none, or nobody knows when it

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import pickle
 import subprocess
 import sys
 import time
@@ -78,6 +80,23 @@ def get(library: Any, is_async: bool, auth: Any, answer: Callable[[Any], Any], u
             return await client.get(url)
 
     return anyio.run(ask)
+
+
+class Wraps(httpx.Auth, httpx2.Auth):
+    """Has the auth that `make` makes do each request, and holds on to nothing."""
+
+    def __init__(self, make: Callable[[], TokenAuth]) -> None:
+        self.make = make
+
+    def sync_auth_flow(self, request: Any) -> Any:
+        yield from self.make().sync_auth_flow(request)
+
+    async def async_auth_flow(self, request: Any) -> Any:
+        flow = self.make().async_auth_flow(request)
+        with contextlib.suppress(StopAsyncIteration):
+            asked = await anext(flow)
+            while True:
+                asked = await flow.asend((yield asked))
 
 
 @pytest.fixture(params=LIBRARIES, ids=lambda library: library.__name__)
@@ -197,8 +216,31 @@ def test_redirects(library: Any, is_async: bool) -> None:
 
     heard = Heard()
     get(library, is_async, token_auth(heard), answer, follow_redirects=True)
-    assert heard.one == ("refused", 401, 1)
+    assert heard.one == ("accepted", 401, 1)  # whoever it is did not get our credential
     assert heard.done[0].origin == "https://elsewhere.example:8443"
+    heard = Heard()
+    get(library, is_async, APIKeyAuth("key", on_event=heard), answer, follow_redirects=True)
+    assert heard.one == ("accepted", 401, 1)
+
+
+def test_a_refusal_behind_a_redirect(library: Any, is_async: bool) -> None:
+    """A 401 behind a redirect that the credential went along with is a refusal: within the origin, or http to https."""
+
+    def answer(request: Any) -> Any:
+        if request.url.path == "/thing":
+            return library.Response(302, headers={"Location": f"https://{request.url.host}/there"})
+        return library.Response(401)
+
+    heard = Heard()
+    auths = [
+        (token_auth(heard), "http://localhost/thing"),
+        (token_auth(heard), URL),
+        (APIKeyAuth("key", on_event=heard), URL),
+    ]
+    for auth, url in auths:
+        heard.all.clear()
+        get(library, is_async, auth, answer, url, follow_redirects=True)
+        assert heard.one[:2] == ("refused", 401)
 
 
 def test_a_redirect_with_a_sealed_credential(library: Any, is_async: bool) -> None:
@@ -371,7 +413,7 @@ def test_what_cannot_be_told(library: Any, caplog: pytest.LogCaptureFixture) -> 
     flow = auth.sync_auth_flow(library.Request("GET", URL))
     asked = next(flow)
     seen = flow.gi_frame.f_locals["seen"]
-    seen.url = None
+    seen.request = None
     with pytest.raises(Odd):
         flow.throw(Odd())
     assert asked.url == URL
@@ -388,8 +430,8 @@ def test_who_does_not_ask_is_not_called(library: Any, is_async: bool) -> None:
     plain: list[events.Event] = []
     for handler in (None, plain.append, OpenTelemetryTraces()):
         auth = token_auth(handler, token=Token("good", expires_at=time.time() + 1000))
-        assert "sync_auth_flow" not in vars(auth)
-        assert "async_auth_flow" not in vars(auth)
+        assert type(auth) is TokenAuth
+        assert not {"sync_auth_flow", "async_auth_flow"} & vars(auth).keys()
         called: set[str] = set()
 
         def profile(frame: Any, _event: str, _arg: Any, called: set[str] = called) -> None:
@@ -470,6 +512,64 @@ def test_a_watched_auth_is_gone_at_once(library: Any) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_an_auth_that_nobody_holds(library: Any, is_async: bool) -> None:
+    """An auth that another makes inline for one request does it, and is told of, as if nobody watched."""
+    heard = Heard()
+    auth = Wraps(lambda: token_auth(heard, token=Token("good", expires_at=time.time() + 1000)))
+    assert get(library, is_async, auth, lambda _: library.Response(200)).status_code == 200
+    assert heard.one == ("accepted", 200, 1)
+
+
+def test_a_watched_auth_is_what_it_was(library: Any, is_async: bool) -> None:
+    """Name, repr, bases and the refusal to be pickled are as without a watcher; a subclass's own flows are run."""
+
+    class Mine(TokenAuth):
+        """A program's."""
+
+        def sync_auth_flow(self, request: Any) -> Any:
+            request.headers["X-Mine"] = "1"
+            yield from super().sync_auth_flow(request)
+
+        async def async_auth_flow(self, request: Any) -> Any:
+            request.headers["X-Mine"] = "1"
+            flow = super().async_auth_flow(request)
+            with contextlib.suppress(StopAsyncIteration):
+                asked = await anext(flow)
+                while True:
+                    asked = await flow.asend((yield asked))
+
+    heard = Heard()
+    grant = ClientCredentials("https://as.example/token", client_id="client", client_secret="secret")
+    auth, plain = [Mine(grant, client=httpx.Client(transport=Sandbox().transport()), on_event=one)
+                   for one in (heard, None)]  # fmt: skip
+    for one in (auth, auth.using(scope="a")):
+        heard.all.clear()
+        assert repr(one).startswith("<Mine <TokenSource client@as.example")
+        assert isinstance(one, Mine)
+        assert isinstance(one, library.Auth)
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            assert getattr(type(one), name) == getattr(Mine, name)
+        answers = get(library, is_async, one, lambda asked: library.Response(200, headers=asked.headers))
+        assert answers.headers["X-Mine"] == "1"
+        assert heard.one == ("accepted", 200, 1)
+        with pytest.raises(TypeError, match="Mine is not pickled"):
+            pickle.dumps(one)
+    assert type(auth.using(scope="a")) is type(auth)
+    assert type(plain) is Mine
+
+
+def test_an_auth_made_by_a_watched_one(library: Any) -> None:
+    """Whoever makes another of a watched auth's own type, with another handler or none, has that one told alone."""
+    heard, plain = Heard(), []
+    auth = token_auth(heard)
+    grant, token = auth._own.grant, Token("good", expires_at=time.time() + 1000)
+    for handler in (None, plain.append):
+        other = type(auth)(grant, token=token, on_event=handler)
+        assert get(library, False, other, lambda _: library.Response(200)).status_code == 200
+    assert heard.done == []
+    assert not [event for event in plain if isinstance(event, events.RequestDone)]
 
 
 def test_the_module_is_loaded_for_watchers_alone() -> None:
