@@ -1,6 +1,7 @@
 """The pytest plugin, as its users have it: their tests are run, all of them in one process, and what became of them."""
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -138,8 +139,113 @@ def test_fine(tokenflow_leaks, tokenflow_sandbox):
 def test_another_reason(tokenflow_leaks, tokenflow_sandbox):
     assert 1 == 2
 
-def test_not_watched(tokenflow_sandbox):
+def test_taken(tokenflow_leaks, tokenflow_sandbox, capsys):
+    print("taken", secret(tokenflow_sandbox))
+    capsys.readouterr()
+
+def test_taken_as_bytes(tokenflow_leaks, tokenflow_sandbox, capfdbinary):
+    print("taken", secret(tokenflow_sandbox), flush=True)
+    capfdbinary.readouterr()
+
+def test_expected_warning(tokenflow_leaks, tokenflow_sandbox):
+    with pytest.warns(UserWarning):
+        warnings.warn("expected " + secret(tokenflow_sandbox))
+
+def test_not_watched(tokenflow_sandbox, capsys):
+    print(secret(tokenflow_sandbox))
+    capsys.readouterr()
     logging.getLogger("app").debug("log %s", secret(tokenflow_sandbox))
+"""
+
+SUBTESTS = """
+import unittest
+import httpx
+import pytest
+from httpx_tokenflow.testing import Status
+
+def use(sandbox):
+    httpx.Client(transport=sandbox.transport()).post("https://sandbox/token")
+
+def test_healthy(tokenflow_sandbox, tokenflow_leaks, subtests):
+    tokenflow_sandbox.script(Status(503), Status(503))
+    for number in range(2):
+        with subtests.test(number=number):
+            use(tokenflow_sandbox)
+
+def test_unused(tokenflow_sandbox, subtests):
+    tokenflow_sandbox.script(Status(503), Status(503))
+    with subtests.test():
+        use(tokenflow_sandbox)
+
+def test_printed_in_one(tokenflow_sandbox, tokenflow_leaks, subtests):
+    with subtests.test():
+        print(tokenflow_sandbox.clients["client"])
+
+@pytest.mark.usefixtures("tokenflow_leaks")
+class TestUnits(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def have(self, tokenflow_sandbox):
+        self.sandbox = tokenflow_sandbox
+
+    def test_healthy(self):
+        self.sandbox.script(Status(503), Status(503))
+        for number in range(2):
+            with self.subTest(number=number):
+                use(self.sandbox)
+
+    def test_unused(self):
+        self.sandbox.script(Status(503))
+
+    def test_own_reason(self):
+        self.sandbox.script(Status(503))
+        assert 1 == 2
+"""
+
+EXPECTED = """
+import pytest
+
+@pytest.mark.xfail(strict=True)
+def test_leak(tokenflow_sandbox, tokenflow_leaks):
+    print(tokenflow_sandbox.clients["client"])
+
+@pytest.mark.xfail(strict=True)
+def test_none(tokenflow_sandbox, tokenflow_leaks): ...
+"""
+
+# What pytest-rerunfailures does, for the tests of one module.
+AGAIN = """
+import pytest
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    if item.path.name != "test_again.py":
+        return None
+    for _ in range(2):
+        item._initrequest()
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+AGAIN_TESTS = """
+import logging
+import httpx
+from httpx_tokenflow.testing import Status
+
+runs = []
+
+def test_passes(tokenflow_sandbox, tokenflow_leaks):
+    tokenflow_sandbox.script(Status(503))
+    runs.append(1)
+    if len(runs) == 1:
+        logging.getLogger("app").info(tokenflow_sandbox.clients["client"])
+        assert 1 == 2
+    httpx.Client(transport=tokenflow_sandbox.transport()).post("https://sandbox/token")
+
+def test_leaks_again(tokenflow_sandbox, tokenflow_leaks):
+    logging.getLogger("app").info(tokenflow_sandbox.clients["client"])
 """
 
 (STORY,) = re.findall(r"(?ms)^    import .*?(?=^\S)", testing.__doc__)
@@ -150,7 +256,9 @@ def outcomes(tmp_path_factory):
     """What became of each test above: a word, and what was said of it."""
     folder = tmp_path_factory.mktemp("theirs")
     (folder / "pytest.ini").write_text(INI)
+    (folder / "conftest.py").write_text(AGAIN)
     modules = {"options": OPTIONS, "wrong": WRONG, "faults": FAULTS, "leaks": LEAKS, "story": textwrap.dedent(STORY)}
+    modules |= {"subtests": SUBTESTS, "expected": EXPECTED, "again": AGAIN_TESTS}
     for name, text in modules.items():
         (folder / f"test_{name}.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "--strict-markers", "--strict-config", "--junitxml=out.xml", *QUICK]
@@ -208,6 +316,9 @@ def test_leaks(outcomes):
         "err": "the captured output: an access token: ",
         "warning": "a UserWarning: the secret of client 'client': warned [here]",
         "teardown": "the log of 'app' at INFO: the secret of client 'client': closing [here]",
+        "taken": "the captured output: the secret of client 'client': taken [here]",
+        "taken_as_bytes": "the captured output: the secret of client 'client': taken [here]",
+        "expected_warning": "a UserWarning: the secret of client 'client': expected [here]",
         "another_reason": "assert 1 == 2",
     }
     passed = {"checked", "fine", "not_watched"}
@@ -218,6 +329,33 @@ def test_leaks(outcomes):
     assert "does not belong" not in outcomes["leaks:another_reason"][1]
 
 
+def test_subtests(outcomes):
+    """Subtests use up what the test scripted; what is wrong in the end, and what one of them prints, fails the test."""
+    found = {name: verdict for name, (verdict, _) in outcomes.items() if name.startswith("subtests")}
+    assert found == {
+        "subtests:healthy": "passed",
+        "subtests:unused": "failure",
+        "subtests:printed_in_one": "failure",
+        "subtests.TestUnits:healthy": "passed",
+        "subtests.TestUnits:unused": "failure",
+        "subtests.TestUnits:own_reason": "failure",
+    }, outcomes
+    assert 'on="token": Status(code=503' in outcomes["subtests:unused"][1]
+    assert "the captured output" in outcomes["subtests:printed_in_one"][1]
+    assert "have not happened" in outcomes["subtests.TestUnits:unused"][1]
+    assert "have not happened" not in outcomes["subtests.TestUnits:own_reason"][1]
+
+
+def test_expected_to_fail(outcomes):
+    """A test that is expected to fail may do so by a leak, and must do so by something."""
+    assert verdicts(outcomes, "expected") == {"leak": "skipped", "none": "failure"}, outcomes
+
+
+def test_run_again(outcomes):
+    """A test that is run again is judged by its last run."""
+    assert verdicts(outcomes, "again") == {"passes": "passed", "leaks_again": "failure"}, outcomes
+
+
 def test_the_story_that_is_told(outcomes):
     """The example in the docstring of `httpx_tokenflow.testing` is a test module of its own, and its tests pass."""
     assert verdicts(outcomes, "story") == dict.fromkeys(
@@ -226,25 +364,36 @@ def test_the_story_that_is_told(outcomes):
     assert len(STORY.splitlines()) <= 45
 
 
-@pytest.mark.parametrize(
-    "options", [[], pytest.param(["-p", "no:tokenflow"], marks=pytest.mark.slow)], ids=["with", "without"]
-)
-def test_who_does_not_ask_has_nothing_of_it(tmp_path, options):
-    """Tests that use no fixture of ours run without the package being imported; without the plugin there are none."""
-    code = "import sys, pytest; pytest.main(sys.argv[1:]); print('loaded', 'httpx_tokenflow' in sys.modules)"
-    text = "def test_one(): ...\n" + ("def test_two(tokenflow_sandbox): ...\n" if options else "")
+def run_small(tmp_path, text, *options, alone):
+    """Start pytest from Python, with our plugin and no other if `alone`, and give back all that it said."""
+    code = (
+        "import sys, pytest; had = set(sys.modules); import pytest_tokenflow; "
+        "print('new', sorted(set(sys.modules) - had)); pytest.main(sys.argv[1:]); "
+        "print('loaded', 'httpx_tokenflow' in sys.modules)"
+    )
     (tmp_path / "test_small.py").write_text(text)
     command = [sys.executable, "-c", code, "test_small.py", *QUICK, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120)
-    assert "loaded False" in done.stdout
-    assert ("1 passed, 1 error" if options else "1 passed") in done.stdout, done.stdout
+    environment = os.environ | ({"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} if alone else {})
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=120, env=environment
+    ).stdout
 
 
-def test_importing_the_plugin_imports_nothing_else():
-    """What pytest imports at each start is one small module: not the package, no HTTP library."""
-    code = "import sys, pytest; had = set(sys.modules); import pytest_tokenflow; print(sorted(set(sys.modules) - had))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['pytest_tokenflow']"
+def test_who_does_not_ask_has_nothing_of_it(tmp_path):
+    """The plugin is one small module, and tests that use no fixture of it run without the package being imported."""
+    said = run_small(tmp_path, "def test_one(): ...\n", "-p", "pytest_tokenflow", alone=True)
+    assert "new ['pytest_tokenflow']" in said
+    assert "1 passed" in said
+    assert "loaded False" in said
+
+
+@pytest.mark.slow
+def test_it_can_be_left_out(tmp_path):
+    """Without the plugin there are no fixtures."""
+    text = "def test_one(): ...\ndef test_two(tokenflow_sandbox): ...\n"
+    said = run_small(tmp_path, text, "-p", "no:tokenflow", alone=False)
+    assert "1 passed, 1 error" in said
+    assert "loaded False" in said
 
 
 def test_the_plugin_is_announced():

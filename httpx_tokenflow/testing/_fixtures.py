@@ -4,13 +4,14 @@ Rules.
 
 1. The secrets of a sandbox are made for one test, so that a leak of one cannot be mistaken for a word.
 2. The sandbox goes by the test's clock if the test has one.
-3. What is wrong in the end, a leak or a fault that never happened, fails a test that has passed; one that has failed
-   keeps its own reason.
+3. What is wrong in the end, a leak or a fault that never happened, is a failure of the test's own, as if its last line
+   had failed: one that is expected to fail does so by it. A test that has failed keeps its own reason.
 """
 
 from __future__ import annotations
 
 import secrets
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,7 @@ from ._watch import LeakWatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Check = Callable[[pytest.TestReport], str | None]
+    Check = Callable[[str], str | None]  # what is wrong in the end of a test that printed so much
 
 
 def make_sandbox(request: pytest.FixtureRequest, checks: list[Check]) -> Sandbox:
@@ -44,7 +45,7 @@ def make_sandbox(request: pytest.FixtureRequest, checks: list[Check]) -> Sandbox
         ) from None
     sandbox.api_keys = _renamed(sandbox.api_keys)
 
-    def check(_report: pytest.TestReport) -> str | None:
+    def check(_output: str) -> str | None:
         try:
             assert_faults_used(sandbox)
         except AssertionError as unused:
@@ -59,25 +60,40 @@ def make_sandbox(request: pytest.FixtureRequest, checks: list[Check]) -> Sandbox
 def watch(sandbox: Sandbox, checks: list[Check]) -> Iterator[LeakWatch]:
     """Watch a test from here to its end."""
     leaks = LeakWatch(sandbox)
-    passed = True
+    passed = False
 
-    def check(report: pytest.TestReport) -> str | None:
+    def check(output: str) -> str | None:
         nonlocal passed
-        passed = report.passed
-        if not passed:
-            return None
-        leaks.hear("the captured output", report.capstdout + report.capstderr)
+        passed = True
+        leaks.hear("the captured output", output)
         return leaks.problem()
 
     checks.append(check)
     leaks.start()
     try:
-        yield leaks
+        with _hearing_what_is_taken(leaks):
+            yield leaks
     finally:
         leaks.stop()
     problem = leaks.problem() if passed else None
     if problem is not None:
         pytest.fail(problem, pytrace=False)
+
+
+@contextmanager
+def _hearing_what_is_taken(leaks: LeakWatch) -> Iterator[None]:
+    """Hear what is taken out of the captured output, by the test (``capsys.readouterr()``) or for subtests."""
+    take = pytest.CaptureFixture.readouterr
+
+    def readouterr(capture: pytest.CaptureFixture[Any]) -> Any:
+        taken = take(capture)
+        for text in taken:
+            leaks.hear("the captured output", text if isinstance(text, str) else text.decode("utf-8", "replace"))
+        return taken
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pytest.CaptureFixture, "readouterr", readouterr)
+        yield
 
 
 def _made() -> str:

@@ -34,15 +34,27 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-@pytest.hookimpl(hookwrapper=True)  # which every pytest knows: a plugin that is there for all must start with any
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
-    """Fail a test in whose end something is wrong that its fixtures look at."""
+# Old-style hook wrappers, which every pytest knows: a plugin that is there for all must start with any.
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Forget the fixtures of an earlier run of this test: a test may be run again."""
+    _checks.pop(item, None)
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)  # outermost: what the test has printed has been captured by then
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any]:
+    """Fail a test in whose end something is wrong that its fixtures look at; once, however many subtests it has."""
     outcome = yield
-    if call.when == "call" and item in _checks:
-        report = outcome.get_result()
-        problems = [problem for check in _checks[item] if (problem := check(report))]
-        if problems and report.passed:
-            report.outcome, report.longrepr = "failed", "\n".join(problems)
+    checks = _checks.pop(item, [])
+    if checks and outcome.excinfo is None:
+        sections = getattr(item, "_report_sections", ())  # what a report is made of; public only in the report
+        output = "".join(content for _, key, content in sections if key in {"stdout", "stderr"})
+        problems = [problem for check in checks if (problem := check(output))]
+        if problems:
+            outcome.force_exception(pytest.fail.Exception("\n".join(problems), pytrace=False))
 
 
 @pytest.fixture
