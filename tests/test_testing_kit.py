@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import logging.config
 import ssl
 import threading
 import warnings
@@ -469,33 +470,160 @@ def watching(sandbox):
     watch.stop()
 
 
-def quiet_logger():
-    logger = logging.getLogger("kit.alone")
-    logger.propagate = False
-    return logger
+class Untouched:
+    """What a watch must leave as it was."""
+
+    METHODS = ("isEnabledFor", "makeRecord", "handle", "callHandlers")
+
+    def __init__(self):
+        self.wrapped = [getattr(logging.Logger, name) for name in self.METHODS] + [warnings._showwarnmsg]
+
+    def check(self):
+        assert Untouched().wrapped == self.wrapped
 
 
-@pytest.mark.parametrize("name", ["kit", "kit.strict", "kit.alone", "kit.new"])
-def test_every_logger_is_heard(sandbox, name):
-    """A record at DEBUG is heard of any logger: strict, alone, or made later; and afterwards all is as it was."""
-    strict, alone = logging.getLogger("kit.strict"), quiet_logger()
-    strict.setLevel(logging.ERROR)
-    logging.disable(logging.WARNING)
+@pytest.fixture
+def as_it_was():
+    """Logging as it was, after a test that configures it."""
+    root, strict = logging.root, logging.getLogger("kit.strict")
+    before = root.handlers[:], root.level
+    yield
+    logging.disable(logging.NOTSET)
+    strict.setLevel(logging.NOTSET)
+    strict.disabled, strict.propagate = False, True
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+
+
+QUIET = {"version": 1, "handlers": {"no": {"class": "logging.NullHandler"}}, "root": {"handlers": ["no"], "level": 30}}
+RECONFIGURED = {
+    "nothing": lambda _: None,
+    "a level": lambda logger: logger.setLevel(logging.ERROR),
+    "the root's level": lambda _: logging.root.setLevel(logging.ERROR),
+    "disable": lambda _: logging.disable(logging.CRITICAL),
+    "disabled": lambda logger: setattr(logger, "disabled", True),
+    "propagate": lambda logger: setattr(logger, "propagate", False),
+    "basicConfig": lambda _: logging.basicConfig(force=True, handlers=[logging.NullHandler()]),
+    "dictConfig": lambda _: logging.config.dictConfig(QUIET),  # disables existing loggers
+}
+
+
+@pytest.mark.usefixtures("as_it_was")
+@pytest.mark.parametrize("when", ["before", "within"])
+@pytest.mark.parametrize("how", RECONFIGURED)
+def test_every_logger_is_heard(sandbox, how, when):
+    """A record at DEBUG is heard whatever is configured, before the watch or within; afterwards all is as it was."""
+    logger, untouched = logging.getLogger("kit.strict"), Untouched()
     watch = LeakWatch(sandbox)
-    watch.start()
-    logging.getLogger(name).debug("token %s", SECRET)
+    if when == "within":
+        watch.start()
+    RECONFIGURED[how](logger)
+    watch.start() if when == "before" else None
+    logger.debug("token %s", SECRET)
     watch.stop()
-    try:
-        assert (logging.root.manager.disable, strict.level) == (logging.WARNING, logging.ERROR)
-    finally:
-        logging.disable(logging.NOTSET)
-    logging.getLogger(name).error("token %s", SECRET + "later")
-    assert watch._handler not in [*alone.handlers, *logging.root.handlers]
+    untouched.check()
+    logger.error("token %s", SECRET + "later")
     problem = watch.problem()
     assert problem is not None
-    assert f"the log of '{name}' at DEBUG" in problem
+    assert "the log of 'kit.strict' at DEBUG" in problem
     assert "ERROR" not in problem
     assert SECRET not in problem
+
+
+@pytest.mark.usefixtures("as_it_was")
+def test_handlers_get_what_they_always_get(sandbox):
+    """A watch lets no record reach a handler that its logger's level keeps from it, and loses none."""
+    logger, got = logging.getLogger("kit.strict"), []
+    logger.setLevel(logging.WARNING)
+    handler = logging.Handler()
+    handler.emit = lambda record: got.append(record.getMessage())
+    logger.addHandler(handler)
+    watch = LeakWatch(sandbox)
+    watch.start()
+    try:
+        logger.info("below")
+        logger.warning("above")
+        logger.handle(logging.makeLogRecord({"name": "kit.strict", "levelno": logging.DEBUG, "msg": "handed over"}))
+        logger.log(5, "far below")
+    finally:
+        watch.stop()
+        logger.removeHandler(handler)
+    assert got == ["above", "handed over"]
+
+
+def test_a_logger_class_of_its_own(sandbox):
+    """A logger with an isEnabledFor of its class is heard, and its handlers get what they always get."""
+    got = []
+
+    class Own(logging.Logger):
+        def isEnabledFor(self, level):  # noqa: N802 - logging's name
+            return super().isEnabledFor(level)
+
+        def emit(self, record):
+            got.append(record.getMessage())
+
+    logger, handler = Own("own", logging.WARNING), logging.Handler()
+    handler.emit = logger.emit
+    logger.addHandler(handler)
+    watch = LeakWatch(sandbox)
+    watch.start()
+    logger.debug(SECRET)
+    logger.warning("fine")
+    watch.stop()
+    assert got == ["fine"]
+    assert "the log of 'own' at DEBUG" in watch.problem()
+
+
+@pytest.mark.usefixtures("as_it_was")
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.ERROR])
+def test_a_redacting_filter_redacts(sandbox, level):
+    """What a logger's own filter takes out, or keeps back, is not heard, whether the record is handed on or not."""
+    logger = logging.getLogger("kit.strict")
+    logger.setLevel(level)
+
+    def redact(record):
+        record.args = ("[redacted]",)
+        return record.msg != "kept back"
+
+    logger.addFilter(redact)
+    watch = LeakWatch(sandbox)
+    watch.start()
+    try:
+        logger.info("token %s", SECRET)
+        logger.info("kept back", extra={"body": SECRET})
+    finally:
+        watch.stop()
+        logger.removeFilter(redact)
+    assert watch.problem() is None
+
+
+def test_watches_of_one_time(sandbox):
+    """Two watches hear the same, and each stops by itself; one that has not begun may be stopped."""
+    untouched, one, two = Untouched(), LeakWatch(sandbox), LeakWatch(sandbox)
+    one.stop()
+    one.start()
+    two.start()
+    logging.getLogger("kit").debug(SECRET)
+    one.stop()
+    logging.getLogger("kit").error(SECRET)
+    two.stop()
+    untouched.check()
+    assert "ERROR" not in one.problem()
+    assert "ERROR" in two.problem()
+
+
+def test_a_wrapper_around_the_watch(sandbox, monkeypatch):
+    """Who wraps a method of logging within a watch keeps the wrapper, and the watch hears nothing after its end."""
+    watch = LeakWatch(sandbox)
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.Logger, "handle", logging.Logger.handle)  # so that it is put back in any case
+        watch.start()
+        inner = logging.Logger.handle
+        logging.Logger.handle = lambda self, record: inner(self, record)  # noqa: PLW0108 - a wrapper
+        logging.getLogger("kit").debug("x")
+        watch.stop()
+        logging.getLogger("kit").error(SECRET)
+    assert watch.problem() is None
 
 
 def test_a_record_counts_with_all_that_it_has(watching):
@@ -530,16 +658,21 @@ def test_loggers_can_be_passed_over(watching):
 
 
 def test_warnings_are_heard(sandbox):
-    """A warning is heard, and goes where it would have gone."""
+    """A warning is heard, also one that somebody records, and goes where it would have gone."""
     with warnings.catch_warnings(record=True) as gone:
         warnings.simplefilter("always")
         watch = LeakWatch(sandbox)
         watch.start()
+        with warnings.catch_warnings(record=True) as recorded:
+            warnings.simplefilter("always")
+            warnings.warn(f"recorded {SECRET}", UserWarning, stacklevel=1)
         warnings.warn(f"old {SECRET}", UserWarning, stacklevel=1)
         watch.stop()
         warnings.warn(f"later {SECRET}", UserWarning, stacklevel=1)
-    assert watch.problem().splitlines()[1:] == ["  a UserWarning: the secret of client 'client': old [here]"]
-    assert len(gone) == 2
+    assert watch.problem().splitlines()[1:] == [
+        f"  a UserWarning: the secret of client 'client': {word} [here]" for word in ("recorded", "old")
+    ]
+    assert (len(gone), len(recorded)) == (2, 1)
 
 
 def test_a_watch_checks_when_asked(watching):

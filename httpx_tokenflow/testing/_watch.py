@@ -2,7 +2,8 @@
 
 Rules.
 
-1. Every logger is heard at DEBUG while the watch lasts, also one that passes nothing on; afterwards all is as before.
+1. Every logger is heard at DEBUG while the watch lasts, whatever is configured meanwhile; afterwards all is as before
+   (see `_hearing`).
 2. What is heard is kept as text and looked at in the end: only then all secrets are known.
 3. A log record counts with its traceback and with what `extra=` put into it.
 """
@@ -10,10 +11,10 @@ Rules.
 from __future__ import annotations
 
 import logging
-import warnings
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from ._checks import told
+from ._hearing import Listener, leave, listen
 from ._leaks import LEAST, Finder, secrets_of, texts_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 class LeakWatch:
     """Hears what a test says, and knows the secrets of its sandboxes.
 
+    From `start` to `stop` it hears the log records of every logger from DEBUG on, whatever their levels and handlers
+    are, with the values of ``extra=`` and tracebacks, and every warning that is shown or recorded (``pytest.warns``).
+    What a program prints is heard by the fixture ``tokenflow_leaks``, with what the test takes by
+    ``capsys.readouterr()``; else hand it to `check`. It does not hear other processes, beside what they print, nor
+    warnings that a filter ignores.
+
     Args:
         sandbox: the server, which knows what it issued and what it was sent.
     """
@@ -37,8 +44,7 @@ class LeakWatch:
         self._heard: list[tuple[str, str]] = []
         self._ignored: tuple[str, ...] = ()
         self._handler = _Handler(self._hear_record)
-        self._before: list[tuple[logging.Logger, int]] = []
-        self._showwarning: Any = None
+        self._listener = Listener(self._handler.emit, self._hear_warning)
 
     def __repr__(self) -> str:
         return f"<LeakWatch {len(self._sandboxes)} sandboxes, {len(self._heard)} texts>"
@@ -94,26 +100,11 @@ class LeakWatch:
 
     def start(self) -> None:
         """Begin to listen."""
-        loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
-        for logger in (logging.root, *loggers):
-            self._before.append((logger, logger.level))
-            if logger is logging.root or not logger.propagate:
-                logger.addHandler(self._handler)
-            if logger is logging.root or logger.level > logging.DEBUG:
-                logger.setLevel(logging.DEBUG)
-        self._disabled = logging.root.manager.disable
-        logging.disable(logging.NOTSET)
-        self._showwarning, warnings.showwarning = warnings.showwarning, self._hear_warning
+        listen(self._listener)
 
     def stop(self) -> None:
         """Listen no more."""
-        if warnings.showwarning == self._hear_warning:
-            warnings.showwarning = self._showwarning
-        logging.disable(self._disabled)
-        for logger, level in self._before:
-            logger.removeHandler(self._handler)
-            logger.setLevel(level)
-        self._before.clear()
+        leave(self._listener)
 
     def _hear_record(self, record: logging.LogRecord) -> None:
         if record.name.startswith(tuple(f"{name}." for name in self._ignored)) or record.name in self._ignored:
@@ -122,17 +113,8 @@ class LeakWatch:
         text = self._handler.format(record) + (f" {extra}" if extra else "")
         self._heard.append((f"the log of {record.name!r} at {record.levelname}", text))
 
-    def _hear_warning(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        self._heard.append((f"a {category.__name__}", str(message)))
-        self._showwarning(message, category, filename, lineno, file, line)
+    def _hear_warning(self, text: str, category: type[Warning]) -> None:
+        self._heard.append((f"a {category.__name__}", text))
 
 
 class _Handler(logging.Handler):
