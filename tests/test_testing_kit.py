@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import logging.config
+import re
 import ssl
 import threading
 import warnings
@@ -318,6 +319,37 @@ def test_an_awkward_secret_is_found(secret, form):
         assert_nothing_leaked(Sandbox(clients={"client": secret}), form(secret))
 
 
+SIGNS = 'vEry/sec+ret=ch&rs<12"34\\5'
+
+
+def small_percents(secret):
+    return "".join(part if len(part) == 1 else part.lower() for part in re.findall("%..|.", quote(secret, safe="")))
+
+
+def all_escaped(secret):
+    return "".join(letter if letter.isalnum() else f"\\u{ord(letter):04x}" for letter in secret)
+
+
+SPELLINGS = {
+    "percent, small": small_percents,
+    "percent, without the slash": lambda secret: quote(secret, safe="/").lower().replace("very", "vEry"),
+    "JSON of PHP": lambda secret: json.dumps(secret).replace("/", "\\/"),
+    "JSON of .NET": lambda secret: re.sub(
+        r"\\\\|\\.|[+<&]", lambda found: f"\\u{ord(found[0][-1]):04X}", json.dumps(secret)
+    ),
+    "JSON, all escaped": all_escaped,
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_secret_is_found_however_others_write_it(spelling):
+    """Percent-encoding with small letters and JSON that escapes more than it must hide no secret, nor any part."""
+    written = SPELLINGS[spelling](SIGNS)
+    assert SIGNS not in written
+    (leak,) = Finder({SIGNS: "it"}).find(f"a {written} z")
+    assert re.fullmatch(r'it( \([a-z-]+\))?: a "?\[here\]"? z', leak)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=40), st.data())
 def test_any_part_in_base64_is_found(secret, data):
@@ -331,6 +363,9 @@ def test_any_part_in_base64_is_found(secret, data):
 def test_words_are_no_leak():
     """Names, words, public things and the header of a JWT are no leak, and neither are short secrets."""
     sandbox = Sandbox()
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        client.post("/session/login", json={"username": "user", "password": "password"})
+    assert_nothing_leaked(sandbox, "POST /session/login with username and password")
     token = sandbox.mint("ann")
     header = token.partition(".")[0]
     keys = json.dumps(sandbox._keys.jwks())
@@ -345,11 +380,11 @@ def secrets_sent(sandbox):
         names = ["assertion", "client_assertion", "code", "code_verifier", "subject_token", "actor_token", "password"]
         sent = {name: f"{name[:4].upper()}-{number}-4fR7tYh2Kq" for number, name in enumerate(names)}
         client.post("/token", data=sent)
-        client.post("/open/x", json={"password": "JSON-4fR7tYh2Kq"}, headers={"X-API-Key": "HEAD-4fR7tYh2Kq"})
+        client.post("/session/login", json={"password": "JSON-4fR7tYh2Kq"}, headers={"X-API-Key": "HEAD-4fR7tYh2Kq"})
         client.get("/open/x?api_key=QUERY-4fR7tYh2Kq", headers={"Authorization": "Bearer BEARER-4fR7tYh2Kq"})
-        client.get("/open/x", headers={"Cookie": "a=COOKIE-4fR7tYh2Kq; b=2", "DPoP": "PROOF-4fR7tYh2Kq"})
+        client.get("/open/x", headers={"DPoP": "PROOF-4fR7tYh2Kq"})
         client.post("/token", data=FORM, auth=("other", "BASIC-4fR7tYh2Kq"))
-        others = ["JSON", "HEAD", "QUERY", "BEARER", "COOKIE", "PROOF", "BASIC"]
+        others = ["JSON", "HEAD", "QUERY", "BEARER", "PROOF", "BASIC"]
         return [*sent.values(), *(f"{name}-4fR7tYh2Kq" for name in others)]
 
 
@@ -358,6 +393,36 @@ def test_what_was_sent_is_known(sandbox):
     for secret in secrets_sent(sandbox):
         with pytest.raises(AssertionError):
             assert_nothing_leaked(sandbox, f"x {secret} y")
+
+
+def test_what_others_call_a_code_is_none(sandbox):
+    """A voucher's code, a password for something else and a cookie of another server are no secrets of the sandbox."""
+    words = {"code": "SUMMER-SALE-2024", "token": "reading-token-7", "password": "correct horse battery"}
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        client.post("/api/vouchers", json=words, headers={"Cookie": "theme=darkmode2; lang=nl"})
+        client.get("/open/countries", params=words)
+        client.get("/jwks", params=words)
+    assert_nothing_leaked(sandbox, *words.values(), "darkmode2")
+
+
+def test_the_cookies_of_a_session_are_known(sandbox):
+    """What the sandbox set as a cookie is looked for."""
+    with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
+        client.post("/session/login?cookies=both", json={"username": "user", "password": "password"})
+        values = list(dict(client.cookies).values())
+    assert len(values) == 2
+    for value in values:
+        with pytest.raises(AssertionError):
+            assert_nothing_leaked(sandbox, value)
+
+
+def test_what_was_sent_elsewhere_by_a_handler_is_known(sandbox):
+    """A password that is sent to an endpoint is looked for, wherever a handler has the endpoint."""
+    with httpx.Client(transport=httpx.MockTransport(sandbox.handler("login"))) as client:
+        client.post("https://x.example/sign-in", json={"username": "x", "password": "HANDLER-4fR7"})
+    assert [seen.endpoint for seen in sandbox.seen] == ["login"]
+    with pytest.raises(AssertionError):
+        assert_nothing_leaked(sandbox, "x HANDLER-4fR7")
 
 
 def test_what_was_issued_is_known(sandbox):

@@ -392,7 +392,7 @@ def test_it_can_be_left_out(tmp_path):
     """Without the plugin there are no fixtures."""
     text = "def test_one(): ...\ndef test_two(tokenflow_sandbox): ...\n"
     said = run_small(tmp_path, text, "-p", "no:tokenflow", alone=False)
-    assert "1 passed, 1 error" in said
+    assert re.search(r"1 passed,.* 1 error", said), said
     assert "loaded False" in said
 
 

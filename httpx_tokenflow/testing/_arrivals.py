@@ -80,14 +80,15 @@ class Arrivals:
             else:
                 delivery = Delivery(process(), wait=wait, at=now)
             status = None if delivery.reply is None else delivery.reply.status
-            self.record.add(counted, Seen(method, path, headers, body, status, now, query))
+            self.record.add(counted, Seen(method, path, headers, body, status, now, query, endpoint))
             self.record.keep(counted, delivery.reply)
         return delivery
 
     def broke_off(self, method: str, path: str, query: str, headers: dict[str, str], body: bytes) -> None:
         """Record one request, by rule 2."""
         with self._lock:
-            self.record.seen.append(Seen(method, path, headers, body, None, self._clock(), query))
+            seen = Seen(method, path, headers, body, None, self._clock(), query, endpoint_of(path))
+            self.record.seen.append(seen)
 
 
 class Keeper(Protocol):

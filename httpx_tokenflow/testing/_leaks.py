@@ -1,13 +1,16 @@
-"""Secrets where they do not belong: what to look for, and how to find it.
+r"""Secrets where they do not belong: what to look for, and how to find it.
 
 Rules.
 
 1. A secret is what a sandbox issued or was sent: tokens, codes, assertions, client secrets, passwords, API keys, its
-   private keys; and what the test adds.
-2. One of fewer than 8 characters is not looked for: it may be a word. One of fewer than 12 is looked for as a whole, a
-   longer one in parts as well: any 12 characters of it in a row are a leak.
+   private keys; and what the test adds. What is called ``code``, ``token`` or ``password`` is one where it is sent to
+   an endpoint of OAuth or of ``/session/``: elsewhere it may be a voucher. Cookies of others are none of ours.
+2. One of fewer than 8 characters is not looked for: it may be a word; nor is a default of the `Sandbox`, which is one.
+   One of fewer than 12 is looked for as a whole, a longer one in parts as well: any 12 characters of it in a row are a
+   leak.
 3. It is looked for as it is, percent-encoded, in base64 (of either alphabet, wherever in a longer text it begins), in
-   hexadecimal, and as Python and JSON write strings.
+   hexadecimal, and as Python and JSON write strings. Percent-encoding may have small letters, and JSON may write any
+   character as ``\u002b`` or ``\/``: texts and secrets are brought into one form (`_even`) before they are compared.
 4. The header of a JWT is no secret: it says the same in all of them.
 5. What is reported says which kind of secret was where, and never what it is.
 """
@@ -26,6 +29,7 @@ from urllib.parse import parse_qsl, quote, unquote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from ._record import Seen
     from ._sandbox import Sandbox
 
 LEAST = 8  # characters of a secret that is looked for
@@ -34,6 +38,9 @@ PART = 12  # characters of it that are a leak
 _AROUND = 40  # characters of the text around a leak that are shown
 _JWT = re.compile(r"eyJ[\w-]*\.([\w-]+\.[\w-]*)\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}\Z")
+_PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
+_JSON = re.compile(r"\\(?:u00([2-7][0-9A-Fa-f])|/)")
+_ESCAPED = {'"': r"\"", "\\": r"\\"}  # these two JSON must escape
 _KINDS = {
     "access_token": "an access token",
     "accessToken": "an access token",
@@ -52,6 +59,9 @@ _KINDS = {
     "password": "a password",
     "api_key": "an API key",
 }
+_OF_A_PROTOCOL = frozenset({"code", "token", "password"})  # names that have other meanings elsewhere (rule 1)
+_PROTOCOLS = frozenset({"token", "introspect", "revoke", "login", "refresh", "logout"})  # endpoints
+_WORDS = frozenset({"secret", "password", "key"})  # what a sandbox has unless told (rule 2)
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi"})
 
 
@@ -72,14 +82,16 @@ def secrets_of(sandbox: Sandbox) -> dict[str | bytes, str]:
     for body in list(record.told):
         found.update(_named(_members(body)))
     for seen in sandbox.seen:
-        found.update(_sent(seen.headers, seen.query, seen.body))
-    return found
+        found.update(_sent(seen))
+    return {secret: kind for secret, kind in found.items() if secret not in _WORDS}
 
 
-def _sent(headers: Mapping[str, str], query: str, body: bytes) -> dict[str, str]:
+def _sent(seen: Seen) -> dict[str, str]:
     """List the secrets of one request."""
-    text = body.decode("utf-8", "replace")
-    found = _named([*parse_qsl(query), *parse_qsl(text), *_members(body)])
+    headers, text = seen.headers, seen.body.decode("utf-8", "replace")
+    pairs = [*parse_qsl(seen.query), *parse_qsl(text), *_members(seen.body)]
+    elsewhere = frozenset() if seen.endpoint in _PROTOCOLS else _OF_A_PROTOCOL
+    found = _named((name, value) for name, value in pairs if name not in elsewhere)
     scheme, _, credential = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic" and _BASE64.match(credential):
         found[credential] = "Basic credentials"
@@ -91,8 +103,7 @@ def _sent(headers: Mapping[str, str], query: str, body: bytes) -> dict[str, str]
     for name in ("dpop", "x-api-key"):
         if name in headers:
             found[headers[name]] = "a DPoP proof" if name == "dpop" else "an API key"
-    cookies = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
-    return found | {value.strip(): f"the cookie {name.strip()!r}" for name, _, value in cookies if value}
+    return found
 
 
 def _members(body: bytes) -> list[tuple[str, Any]]:
@@ -119,7 +130,7 @@ class Finder:
         self._wholes: dict[str, str] = {}
         for secret, kind in secrets.items():
             for form, how in _forms(secret):
-                self._add(form, f"{kind} ({how})" if how else kind, whole=len(secret) < PART)
+                self._add(_even(form), f"{kind} ({how})" if how else kind, whole=len(secret) < PART)
 
     @property
     def is_empty(self) -> bool:
@@ -128,6 +139,7 @@ class Finder:
 
     def find(self, text: str) -> list[str]:
         """Describe each leak in `text`, with a little of the text around it, and itself cut out."""
+        text = _even(text)
         spans = sorted(self._spans(text))
         merged: list[tuple[int, int, str]] = []
         for start, end, kind in spans:
@@ -191,8 +203,14 @@ def _written(secret: str) -> Iterator[tuple[str, str]]:
         yield written, "escaped"
     percent = quote(secret, safe="")
     everything = "".join(f"%{byte:02X}" for byte in secret.encode("utf-8", "surrogatepass"))
-    for written in {percent, percent.replace("%20", "+"), everything, everything.lower()} - {secret}:
+    for written in {percent, percent.replace("%20", "+"), quote(secret), everything} - {secret}:
         yield written, "percent-encoded"
+
+
+def _even(text: str) -> str:
+    """Write percent-encoding in capitals, and what JSON need not escape as it is (rule 3)."""
+    text = _PERCENT.sub(lambda found: found[0].upper(), text)
+    return _JSON.sub(lambda found: _ESCAPED.get(letter := chr(int(found[1] or "2f", 16)), letter), text)
 
 
 def texts_of(thing: Any) -> Iterator[tuple[str, str]]:

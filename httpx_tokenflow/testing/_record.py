@@ -27,6 +27,7 @@ class Seen:
         status: of the answer, as far as it got; None when the connection was closed without one.
         at: Unix seconds by the server's clock.
         query: as it was sent, without the question mark.
+        endpoint: what it was for, by its name as for `Sandbox.script`; None: for none of these.
     """
 
     method: str
@@ -36,6 +37,7 @@ class Seen:
     status: int | None
     at: float
     query: str = field(default="", repr=False)
+    endpoint: str | None = None
 
 
 class Record:
