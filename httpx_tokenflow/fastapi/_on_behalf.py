@@ -8,13 +8,15 @@ Rules.
 2. Nobody is served without an incoming token that is good now. What it was exchanged for may live longer, but there is
    no way to it but through the guard. So the end of the one is no end for the other: a cap would make renewals more and
    more frequent while the end comes near, and keep nobody out.
-3. What has ended goes: each request sweeps away a few of what ended before it, the auth and, in a store of our own, the
-   token. A shared store forgets by itself.
+3. What has ended goes: each request sweeps away a few of what ended before it, the auth and, out of a `MemoryStore`,
+   the token. From another store it goes when that forgets it, which a `FileStore` never does by itself.
 4. No more than `limit` are kept. Beyond that the one that was used least recently goes, and is exchanged again when it
-   comes back, unless the store still has it. Whoever has an auth in hand goes on with it.
+   comes back, unless a store that was given still has it. Whoever has an auth in hand goes on with it.
 5. Requests of one caller share one exchange, and replicas that share a store do too. It is not torn where one of them,
    or all, hang up.
-6. A grant that needs a person, or that uses up a refresh token, has no place here.
+6. Without a store that was given, a caller's tokens live in their auth, and nowhere else: whatever lets go of the one
+   lets go of the others, those of `using`, and what an exchange in the air has yet to bring.
+7. A grant that needs a person, or that uses up a refresh token, has no place here.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow import DPoP, TokenAuth
     from httpx_tokenflow._grants import Grant
+    from httpx_tokenflow._sources import TokenSource
     from httpx_tokenflow.events import Event
     from httpx_tokenflow.stores import AsyncStore, Store
 
@@ -79,7 +82,9 @@ class OnBehalfOf:
             `JWTBearer.for_subject`; or an object that has that. Not async, and quick.
         origins: where the tokens may go, such as ``("https://billing.example.com",)``. They are other people's: there
             is no default.
-        store: where they live, shared with replicas. None: in memory, `limit` at most.
+        store: where they live, shared with replicas; best one that forgets, such as a `RedisStore`: a `FileStore` keeps
+            the file of each token that has ended, and a `MemoryStore` needs a `limit` for what `using` brings. None: in
+            memory, for `limit` callers at most.
         limit: how many callers' auths are kept at most. Default 10,000.
         policy: as for `TokenAuth`; its clock says when an incoming token has ended.
         client: as for `TokenAuth`; it keeps no cookies from then on, or those of one caller's exchange would go with
@@ -90,7 +95,7 @@ class OnBehalfOf:
 
     Raises:
         ConfigurationError: an argument is missing or is none; later, as an answer to a request: `make_grant` gave what
-            is no grant for a caller (rules 1 and 6).
+            is no grant for a caller (rules 1 and 7).
     """
 
     def __init__(
@@ -122,8 +127,7 @@ class OnBehalfOf:
         self._policy = policy or RenewalPolicy()
         self._auths = AuthCache(self._make, limit=limit)
         self._limit = limit
-        self._own = MemoryStore(limit) if store is None else None
-        self._store = store if self._own is None else self._own
+        self._store = store
         if client is not None:
             keep_no_cookies(client)
         self._worked = Worked()
@@ -151,13 +155,43 @@ class OnBehalfOf:
         return self._auths[_Incoming(caller.token, caller.expires_at)]
 
     def discard(self, caller: Caller) -> None:
-        """Let go of what `caller`'s token was exchanged for, at a logout; what is in a shared store ends by itself."""
+        """Let go of what `caller`'s token was exchanged for, at a logout: another request with it is another exchange.
+
+        A request that waits for an exchange in the air may still be served by that. In a store that was given, and that
+        is no `MemoryStore`, it stays until it ends: `adiscard` takes it out of there.
+        """
+        self._discard(_Incoming(caller.token, caller.expires_at))
+
+    async def adiscard(self, caller: Caller) -> bool:
+        """As `discard`, out of any store, and revoked at the server, where the grant can (RFC 7009).
+
+        What `TokenAuth.using` brought is not looked for in a store that was given.
+
+        Returns:
+            Whether the server agreed, as `TokenAuth.revoke`.
+
+        Raises:
+            ConfigurationError: `make_grant` gave what is no grant for a caller.
+        """
         incoming = _Incoming(caller.token, caller.expires_at)
-        with self._lock:
-            ends = [end for end in self._ends if end.incoming == incoming]
-        for end in ends:
-            self._let_go(end)
+        auth = self._auths[incoming]
         self._auths.discard(incoming)
+        agreed = await auth.arevoke()
+        self._discard(incoming)
+        return agreed
+
+    def _discard(self, incoming: _Incoming) -> None:
+        self._auths.discard(incoming)
+        if self._store is not None:
+            self._forget(self._built(incoming)._source)  # noqa: SLF001 - the one that all auths of this caller share
+
+    def _forget(self, source: TokenSource) -> None:
+        """Forget what `source` has, and what it is about to get."""
+        flight = source.flight
+        source.leave()
+        self._delete(source.fingerprint)
+        if flight is not None:  # it saves first, and lands then
+            flight.future.add_done_callback(lambda _: self._forget(source))
 
     async def aclose(self) -> None:
         """Wait for exchanges in the air, 10 s at most for all, and let all auths go; a later use makes them anew."""
@@ -174,9 +208,16 @@ class OnBehalfOf:
 
     def _make(self, incoming: _Incoming) -> TokenAuth:
         """The auth of a token that is seen for the first time."""
+        auth = self._built(incoming)
+        if incoming.expires_at is not None:
+            fingerprint = auth._source.fingerprint  # noqa: SLF001 - to reckon it again would cost as much as the rest
+            self._note(_End(incoming.expires_at, incoming.digest, incoming, fingerprint))
+        return auth
+
+    def _built(self, incoming: _Incoming) -> TokenAuth:
         grant = self._make_grant(incoming.token)
         _check_grant(grant, incoming)
-        auth = CallersTokenAuth(
+        return CallersTokenAuth(
             grant,
             store=self._store,
             policy=self._policy,
@@ -187,10 +228,6 @@ class OnBehalfOf:
             on_event=self._on_event,
             worked=self._worked,
         )
-        if incoming.expires_at is not None:
-            fingerprint = auth._source.fingerprint  # noqa: SLF001 - to reckon it again would cost as much as the rest
-            self._note(_End(incoming.expires_at, incoming.digest, incoming, fingerprint))
-        return auth
 
     def _note(self, end: _End) -> None:
         """Have `end` swept in time; and what is kept no more, forgotten."""
@@ -204,17 +241,17 @@ class OnBehalfOf:
     def _sweep(self, now: float) -> None:
         """Let go of what has ended (rule 3)."""
         over: list[_End] = []
-        if self._ends and self._ends[0].at <= now:
-            with self._lock:
-                while self._ends and self._ends[0].at <= now and len(over) < _SWEPT:
-                    over.append(heapq.heappop(self._ends))
+        with self._lock:
+            while self._ends and self._ends[0].at <= now and len(over) < _SWEPT:
+                over.append(heapq.heappop(self._ends))
         for end in over:
-            self._let_go(end)
+            self._auths.discard(end.incoming)
+            self._delete(end.fingerprint)
 
-    def _let_go(self, end: _End) -> None:
-        self._auths.discard(end.incoming)
-        if self._own is not None and (entry := self._own.load(end.fingerprint)) is not None:
-            self._own.delete(end.fingerprint, fence=entry.fence)
+    def _delete(self, fingerprint: str) -> None:
+        store = self._store
+        if isinstance(store, MemoryStore) and (entry := store.load(fingerprint)) is not None:
+            store.delete(fingerprint, fence=entry.fence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +276,7 @@ class _End(NamedTuple):
 
 
 def _check_grant(grant: Any, incoming: _Incoming) -> None:
-    """Nothing, if `grant` is one for this caller alone, and needs nothing but the token (rules 1 and 6)."""
+    """Nothing, if `grant` is one for this caller alone, and needs nothing but the token (rules 1 and 7)."""
     if not callable(getattr(grant, "obtain", None)) or not callable(getattr(grant, "identity", None)):
         raise ConfigurationError(f"make_grant must return a grant, and not be async; not {type(grant).__name__}")
     name = type(grant).__name__

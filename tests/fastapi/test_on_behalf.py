@@ -200,9 +200,9 @@ async def test_requests_of_one_caller_share_one_exchange() -> None:
 
 @pytest.mark.asyncio
 async def test_an_auth_that_was_let_go_and_is_in_use_shares_with_its_successor() -> None:
-    """Where there is no room for a caller whose request still runs, the next one of theirs shares what that got."""
+    """Where somebody still has the auth of a caller who was pushed out, a given store joins it with the new one."""
     world = World()
-    on_behalf = behalf(world, limit=2)
+    on_behalf = behalf(world, store=MemoryStore(), limit=2)
     ann = await on_behalf(caller("ann"))
     await ann.atoken()
     for name in ("bob", "cid", "dan"):
@@ -324,14 +324,14 @@ async def test_an_ended_caller_is_never_served() -> None:
 async def test_what_has_ended_is_swept() -> None:
     """The next request, whoever's, lets the auth go, and the token out of memory; what has not ended stays."""
     world, hands = World(), Hands()
-    on_behalf = behalf(world, policy=hands.policy)
+    given = MemoryStore()
+    on_behalf = behalf(world, policy=hands.policy, store=given)
     now = time.time()
     auths = {name: await on_behalf(caller(name, ends=now + ends)) for name, ends in (("ann", 100), ("bob", 200))}
     forever = await on_behalf(caller("cid"))
     for auth in (*auths.values(), forever):
         await auth.atoken()
-    assert on_behalf._own is not None
-    ann, store = weakref.ref(auths.pop("ann")), on_behalf._own._entries
+    ann, store = weakref.ref(auths.pop("ann")), given._entries
     assert len(store) == 3
     hands.ahead = 100.0
     assert await on_behalf(caller("cid")) is forever
@@ -384,13 +384,88 @@ async def test_a_logout_is_an_end() -> None:
     for one in (ann, bob):
         await (await on_behalf(one)).atoken()
     on_behalf.discard(ann)
-    assert on_behalf._own is not None
-    assert len(on_behalf._auths) == len(on_behalf._own._entries) == 1
+    assert len(on_behalf._auths) == 1
     await (await on_behalf(bob)).atoken()
     assert len(world.requests) == 2
     async with on_behalf:
         assert repr(on_behalf) == "<OnBehalfOf 1 callers, 10000 at most>"
     assert len(on_behalf._auths) == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ends", [None, 1000.0])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("verb", ["discard", "adiscard"])
+async def test_what_was_discarded_is_not_found_again(*, ends: float | None, given: bool, verb: str) -> None:
+    """After a logout another request with the same token is another exchange, whoever still has the auth in hand."""
+    world, store = World(), MemoryStore() if given else None
+    on_behalf, ann = behalf(world, store=store), caller("ann", ends=None if ends is None else time.time() + ends)
+    in_use = await on_behalf(ann)
+    await in_use.atoken()
+    if not given:
+        await in_use.using(audience="x").atoken()
+    if verb == "discard":
+        on_behalf.discard(ann)
+    else:
+        assert not await on_behalf.adiscard(ann)  # this server has nobody to be told
+    assert store is None or store._entries == {}
+    world.requests.clear()
+    await (await on_behalf(ann)).atoken()
+    assert len(world.requests) == 1
+    if not given:
+        await (await on_behalf(ann)).using(audience="x").atoken()
+        assert len(world.requests) == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("given", [False, True])
+async def test_a_logout_in_the_middle_of_an_exchange(*, given: bool) -> None:
+    """What an exchange in the air brings after the logout is not found by the next request."""
+    world, store = World(), MemoryStore() if given else None
+    on_behalf, gate = behalf(world, store=store), asyncio.Event()
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        await gate.wait()
+        return await World.answer(world, request)
+
+    world.transport.handler = slow
+    flight = asyncio.create_task((await on_behalf(caller("ann"))).atoken())
+    async with asyncio.timeout(5):
+        while not (await on_behalf(caller("ann"))).status.waiting:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+    on_behalf.discard(caller("ann"))
+    gate.set()
+    await flight  # by a second exchange, if need be
+    assert store is None or all(one.token.access_token != "for.in-ann.1" for one in store._entries.values())
+    assert (await (await on_behalf(caller("ann"))).atoken()).access_token == "for.in-ann.2"
+
+
+@pytest.mark.asyncio
+async def test_a_logout_out_of_a_store_of_files(tmp_path: Path) -> None:
+    """`adiscard` takes what was exchanged out of any store; what others have there stays."""
+    world = World()
+    on_behalf = behalf(world, store=FileStore(tmp_path))
+    for name in ("ann", "bob"):
+        await (await on_behalf(caller(name))).atoken()
+    await on_behalf.adiscard(caller("ann"))
+    for name in ("ann", "bob"):
+        await (await on_behalf(caller(name))).atoken()
+    assert [request["subject_token"] for request in world.requests] == ["in-ann", "in-bob", "in-ann"]
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_left_of_what_was_closed() -> None:
+    """After the end a caller is exchanged anew, and what an exchange in the air was to bring has been waited for."""
+    world = World(latency=0.05)
+    async with behalf(world) as on_behalf:
+        flight = asyncio.create_task((await on_behalf(caller("ann", ends=time.time() + 9))).atoken())
+        async with asyncio.timeout(5):
+            while not world.requests:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+    assert world.issued == 1
+    assert on_behalf._ends == []
+    await flight
+    assert (await (await on_behalf(caller("ann"))).atoken()).access_token == "for.in-ann.2"
 
 
 @pytest.mark.asyncio
@@ -424,8 +499,7 @@ async def test_many_tokens_through_little_room() -> None:
             await auth.atoken()
     del auth
     gc.collect()
-    assert on_behalf._own is not None
-    assert len(on_behalf._auths) == len(on_behalf._own._entries) == limit
+    assert len(on_behalf._auths) == limit
     assert len(_registry.sources) - sources <= limit
     assert len(on_behalf._ends) <= 2 * limit + 65
 
@@ -632,7 +706,6 @@ async def test_a_hundred_thousand_tokens() -> None:
         await (await on_behalf(caller(f"v{number}", ends=ends))).atoken()
     del auth
     gc.collect()
-    assert on_behalf._own is not None
-    assert len(on_behalf._auths) == len(on_behalf._own._entries) == limit
+    assert len(on_behalf._auths) == limit
     assert len(_registry.sources) - sources <= limit
     assert len(on_behalf._ends) <= 2 * limit + 65
