@@ -215,7 +215,7 @@ def test_an_exchange_keeps_the_subject(sandbox, client, kind, ask_for):
 
 def test_an_exchange_for_a_jwt(sandbox, memory):
     """A JWT that is asked for says subject, client, audience, scope, and who acts, and who acted before."""
-    user, actor = sandbox.mint("ann", scope="read"), sandbox.login("service")["access_token"]
+    user, actor = sandbox.mint("ann", scope="read write"), sandbox.login("service")["access_token"]
     more = {"requested_token_type": JWT, "audience": "orders", "scope": "write"}
     acting = {"actor_token": actor, "actor_token_type": ACCESS_TOKEN}
     first = exchange(memory, user, subject_token_type=JWT, **more, **acting).json()
@@ -264,6 +264,7 @@ def test_a_wrong_exchange_is_refused(sandbox, memory):
         exchange(memory, token, subject_token_type="urn:ietf:params:oauth:token-type:refresh_token"),
         exchange(memory, token, requested_token_type="urn:ietf:params:oauth:token-type:saml2"),
         exchange(memory, token, actor_token=token),
+        exchange(memory, token, actor_token_type=ACCESS_TOKEN),
         exchange(memory, token, actor_token="at-unknown", actor_token_type=ACCESS_TOKEN),
         exchange(memory, "", subject_token_type=""),
         exchange(memory, token, auth=None, client_id="app"),
@@ -271,9 +272,19 @@ def test_a_wrong_exchange_is_refused(sandbox, memory):
         on_behalf_of(memory, token, requested_token_use="other"),
         on_behalf_of(memory, ""),
     ]
-    errors = ["invalid_request"] * 5 + ["unauthorized_client", "invalid_client"] + ["invalid_request"] * 2
+    errors = ["invalid_request"] * 6 + ["unauthorized_client", "invalid_client"] + ["invalid_request"] * 2
     assert [answer.json()["error"] for answer in wrong] == errors
     assert sandbox.exchanges == {}
+
+
+def test_the_scope_of_an_exchange(sandbox, memory):
+    """An exchange may narrow the subject token's scope, never widen it; a token that names none sets no bound."""
+    scopes = [("read write", "read"), ("read", "read write"), ("", "admin")]
+    answers = [exchange(memory, sandbox.mint("ann", scope=had), scope=wanted).json() for had, wanted in scopes]
+    found = [answer.get("scope") or answer["error"] for answer in answers]
+    assert found == ["read", "invalid_scope", "admin"]
+    assert on_behalf_of(memory, sandbox.mint("ann", scope="read"), scope="downstream").status_code == 200
+    assert sandbox.exchanges == {"ann": 3}
 
 
 def test_an_exchange_lost_is_counted(sandbox, memory):
@@ -315,6 +326,8 @@ def test_introspection(sandbox, client, time, kind):
     assert (facts["sub"], facts["client_id"], facts["scope"], facts["iss"]) == ("ann", "client", "read", sandbox.issuer)
     assert facts["exp"] >= time.now + 3600
     assert facts["token_type"] == "Bearer"
+    assert (type(facts["exp"]), type(facts["iat"])) == (int, int)
+    assert facts["iat"] <= time.now
     time.now += 3601
     assert introspect(client, token).json() == introspect(client, "x").json() == {"active": False}
     assert sandbox.introspections == 3

@@ -6,14 +6,17 @@ The rules:
    bearer. Errors by §5.2; no answer may be stored (§5.1).
 2. Client credentials (§4.4) and exchanges are for confidential clients.
 3. A token exchange (RFC 8693) takes an access token or a JWT for its subject and its actor, and gives an access token;
-   a JWT when that is asked for. What is wrong with a subject token is an ``invalid_request`` there (§2.2.2).
+   a JWT when that is asked for. What is wrong with a subject token is an ``invalid_request`` there (§2.2.2). A scope
+   beyond that of the subject token is an ``invalid_scope``; one that names no scope sets no bound.
 4. JWT bearer (RFC 7523 §2.1) is for ``requested_token_use=on_behalf_of`` only, its assertion an access token of this
    server. What is wrong with that is an ``invalid_grant`` (RFC 7521 §4.1.1).
-5. ``POST /introspect`` (RFC 7662) tells a confidential client what a token says; what is not good is "not active".
+5. ``POST /introspect`` (RFC 7662) tells a confidential client what a token says, its times in whole seconds (§2.2, its
+   end rounded up); what is not good is "not active".
 6. ``POST /revoke`` (RFC 7009): a token of the client's; an unknown one is gone already.
 7. Each endpoint is named after the server's own address, whatever its issuer is called.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,11 +90,15 @@ class AuthorizationServer:
         requested = form.get("requested_token_type")
         if requested not in {None, _ACCESS_TOKEN, _JWT}:
             raise Rejected("invalid_request", "this server issues access tokens and JWTs")
+        if "actor_token_type" in form and "actor_token" not in form:
+            raise Rejected("invalid_request", "there is an actor_token_type and no actor_token")  # RFC 8693 §2.1
         try:
             subject = self._tokens.verify(_typed(form, "subject_token"), now)
             actor = self._tokens.verify(_typed(form, "actor_token"), now) if "actor_token" in form else None
         except Rejected as no:
             raise Rejected("invalid_request", no.description) from None
+        if subject.scope and not set(form.get("scope", "").split()) <= set(subject.scope.split()):
+            raise Rejected("invalid_scope", "the scope goes beyond that of the subject token")
         before = {"act": subject.claims["act"]} if "act" in subject.claims else {}
         claims = before if actor is None else {"act": {"sub": actor.subject, **before}}
         scope, signed = form.get("scope") or subject.scope, True if requested == _JWT else None
@@ -124,7 +131,7 @@ class AuthorizationServer:
             active = not family.revoked and token == family.current
         else:
             try:
-                facts, active = {**self._tokens.verify(token, now).claims, "token_type": "Bearer"}, True
+                facts, active = _facts(self._tokens.verify(token, now).claims), True
             except Rejected:
                 active = False
         return {"active": True, **{name: fact for name, fact in facts.items() if fact}} if active else {"active": False}
@@ -163,6 +170,14 @@ def metadata(issuer: str, address: str) -> dict[str, Any]:
         "introspection_endpoint_auth_methods_supported": _METHODS[:2],
         "revocation_endpoint_auth_methods_supported": _METHODS,
     }
+
+
+def _facts(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell what a token says as introspection does, by rule 5."""
+    whole = {name: math.ceil(claims[name]) for name in ("exp", "iat", "nbf") if isinstance(claims.get(name), float)}
+    if "iat" in whole:
+        whole["iat"] = math.floor(claims["iat"])
+    return {**claims, **whole, "token_type": "Bearer"}
 
 
 def _needed(form: Mapping[str, str], name: str) -> str:
