@@ -11,6 +11,7 @@ import warnings
 from urllib.parse import quote
 
 import anyio
+import anyio.lowlevel
 import httpx
 import httpx2
 import pytest
@@ -160,6 +161,18 @@ def test_a_handler_with_an_async_body(sandbox):
     assert anyio.run(main) == 3
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@LIBRARIES
+def test_a_request_of_a_class_of_its_own(sandbox, library, kind):
+    """A subclass of a library's Request is answered with that library's response; anything else is an error."""
+    own = type("OwnRequest", (library.Request,), {"__module__": __name__})
+    request = own("GET", "https://x.example/open/x")
+    answer = sandbox.handler()(request) if kind == "sync" else anyio.run(sandbox.ahandler(), request)
+    assert isinstance(answer, library.Response)
+    with pytest.raises(TypeError, match="requests of httpx or httpx2, not OwnAnswer"):
+        sandbox.handler()(type("OwnAnswer", (), {"__module__": library.__name__})())
+
+
 def test_a_handler_for_nothing_there(sandbox):
     """An endpoint that does not exist is an error when the handler is made."""
     for make in (sandbox.handler, sandbox.ahandler):
@@ -203,6 +216,40 @@ def test_a_sleep_moves_the_clock(backend):
 
     assert anyio.run(main, backend=backend) == ["ran"]
     assert (clock(), clock.slept) == (10800, [3600, *[72] * 100])
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_sleeps_of_one_moment_run_side_by_side(backend):
+    """Tasks that begin to sleep at one moment, or a turn later, move the clock to the end of the longest."""
+    clock = ManualClock(100)
+
+    async def sleep(number):
+        for _ in range(number % 4):
+            await anyio.lowlevel.checkpoint()
+        await clock.clock.asleep(0.2 if number else 0.5)
+
+    async def main():
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(sleep, number)
+        await clock.clock.asleep(1)
+
+    anyio.run(main, backend=backend)
+    assert (clock(), len(clock.slept)) == (101.5, 21)
+
+
+def test_a_sleep_that_is_over():
+    """Who sleeps while the test advances the clock beyond the end of it moves it no further."""
+    clock = ManualClock(0)
+
+    async def main():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(clock.clock.asleep, 5)
+            await anyio.lowlevel.checkpoint()
+            clock.advance(60)
+
+    anyio.run(main)
+    assert clock() == 60
 
 
 def test_threads_move_the_clock():

@@ -4,7 +4,10 @@ Rules.
 
 1. Time passes when somebody says so: the test by `ManualClock.advance`, or whoever sleeps by this clock. A sleep takes
    no time; it moves the clock and lets others run.
-2. It starts at the real time, to the second: what was signed by it is good for who has another clock.
+2. A sleep moves the clock to its own end, and not at all if that has passed: sleeps that begin at one moment run side
+   by side. On an event loop the others are let run first, so that they may begin theirs; a thread cannot wait for
+   others that may never come, and moves the clock at once.
+3. It starts at the real time, to the second: what was signed by it is good for who has another clock.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from httpx_tokenflow import Clock
 
 
+_TURNS = 10  # of the event loop, for others on their way to a sleep that begins now
+
+
 class ManualClock:
     """A clock to move by hand, for `RenewalPolicy` and for a `Sandbox`, from any thread and any event loop.
 
@@ -25,7 +31,8 @@ class ManualClock:
         sandbox = Sandbox(clock=clock)
         clock.advance(3600)
 
-    Calling it gives Unix seconds.
+    Calling it gives Unix seconds. Twenty tasks that sleep 0.2 seconds at once move it by 0.2 seconds; twenty threads
+    may each begin where the one before has ended, and move it by up to 4.
 
     Args:
         start: Unix seconds; None: now.
@@ -64,11 +71,18 @@ class ManualClock:
         return Clock(monotonic=self, wall=self, sleep=self._sleep, asleep=self._asleep)
 
     def _sleep(self, seconds: float) -> None:
-        self.advance(max(0.0, seconds))
         self.slept.append(seconds)
+        self._wake_at(self._now + seconds)
 
     async def _asleep(self, seconds: float) -> None:
         from anyio.lowlevel import checkpoint
 
-        self._sleep(seconds)
-        await checkpoint()
+        self.slept.append(seconds)
+        end = self._now + seconds
+        for _ in range(_TURNS):
+            await checkpoint()
+        self._wake_at(end)
+
+    def _wake_at(self, end: float) -> None:
+        with self._lock:
+            self._now = max(self._now, end)

@@ -150,5 +150,10 @@ async def aanswer(sandbox: "Sandbox", request: Any, on: str | None) -> Any:
     return await transport_class(_library_of(request))(sandbox, on).handle_async_request(request)
 
 
-def _library_of(request: Any) -> ModuleType:
-    return sys.modules[type(request).__module__.partition(".")[0]]
+def _library_of(request: Any) -> Any:
+    """Find the library whose request it is, or whose request its class is made of."""
+    for kind in type(request).__mro__:
+        library: Any = sys.modules.get(kind.__module__.partition(".")[0])
+        if kind is getattr(library, "Request", None) and hasattr(library, "AsyncBaseTransport"):
+            return library
+    raise TypeError(f"a handler answers requests of httpx or httpx2, not {type(request).__name__}")
