@@ -129,6 +129,16 @@ class Guard(SecurityBase):
     def __repr__(self) -> str:
         return f"<Guard {self._realm} {self._verifier!r}>"
 
+    @property
+    def realm(self) -> str:
+        """The name of what is guarded, as challenges say it."""
+        return self._realm
+
+    @property
+    def resource_metadata(self) -> str | None:
+        """The URL of the metadata that challenges name, or None."""
+        return self._metadata
+
     async def __call__(self, connection: HTTPConnection, security_scopes: SecurityScopes) -> Caller:
         """Whoever sent this request: for FastAPI, which fills in both arguments.
 
