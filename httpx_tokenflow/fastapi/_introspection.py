@@ -3,34 +3,28 @@
 Rules.
 
 1. A token is good if the answer says `active`: true, and the rest of it is what is wanted, as in a JWT (`_claims`).
-2. One question per token at a time, for everybody who has sent it, and `MOST_AT_ONCE` questions in all.
+2. Tokens that were good when they were last asked about have questions, turns and pauses of their own (`_questions`): a
+   flood of made-up ones, or one that the endpoint stumbles over, does not lock out whoever was let in before.
 3. A good answer is believed for `cache` seconds, and never longer than the token lasts: for so long a token that has
    been revoked still gets in, which is what a cache costs (RFC 7662 §4). A bad one is believed for a few seconds, so
    that a client with a dead token does not have the issuer asked each time.
-4. An endpoint that cannot be asked says nothing of a token: that is no refusal, and it is not remembered.
+4. An endpoint that cannot be asked says nothing of a token: that is no refusal, and no token is remembered for it.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
-
-import anyio
 
 from httpx_tokenflow._errors import ConfigurationError
-from httpx_tokenflow._forks import renew_after_fork
-from httpx_tokenflow._loops import running_loop
 from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
 from httpx_tokenflow._token_auth import TokenAuth
 
 from ._claims import Wanted, as_names, as_seconds
-from ._once import Once
+from ._questions import Questions
 from ._refusals import InvalidToken, Reason
 
 if TYPE_CHECKING:
@@ -42,9 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["IntrospectionVerifier"]
 
-MOST_AT_ONCE = 20  # questions
+MOST_LET_IN = 10_000  # names of tokens that were good when they were last asked about
 MOST_NEGATIVE = 5.0  # seconds for which a refusal is remembered
-PATIENCE = 35.0  # seconds for which anybody waits for an answer: the budget of a question, and its turn
 
 _NO_BEARER = frozenset({"dpop", "pop", "mac", "refresh", "refresh_token", "n_a"})
 
@@ -121,13 +114,9 @@ class IntrospectionVerifier:
         self._clock = clock
         self._good: OrderedDict[bytes, _Answer] = OrderedDict()
         self._bad: OrderedDict[bytes, _Answer] = OrderedDict()  # apart, so that made-up ones push out no good one
-        self._after_fork()
-        renew_after_fork(self)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
-        self._asking: dict[bytes, tuple[Once[_Answer], float]] = {}
-        self._turns: WeakKeyDictionary[Any, anyio.Semaphore] = WeakKeyDictionary()
+        self._let_in: OrderedDict[bytes, None] = OrderedDict()
+        self._of_known: Questions[_Answer] = Questions(self._asked, clock)
+        self._of_others: Questions[_Answer] = Questions(self._asked, clock)
 
     def __repr__(self) -> str:
         return f"<IntrospectionVerifier {self._auth!r}>"
@@ -147,7 +136,8 @@ class IntrospectionVerifier:
         name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         answer = self._known(self._good, name) or self._known(self._bad, name)
         if answer is None:
-            answer = await self._ask(name, token).result()
+            questions = self._of_known if name in self._let_in else self._of_others
+            answer = await questions.answer(name, token)
         if isinstance(answer.found, Reason):
             raise InvalidToken(answer.found)
         return replace(answer.found, claims=copy.deepcopy(answer.found.claims))
@@ -162,44 +152,19 @@ class IntrospectionVerifier:
             return None
         return answer
 
-    def _ask(self, name: bytes, token: str) -> Once[_Answer]:
-        """The question under way about this token, or a new one (rule 2)."""
-        now, lost = self._clock.monotonic(), None
-        with self._lock:
-            asking, until = self._asking.get(name, (None, 0.0))
-            if asking is not None and not asking.is_over:
-                if now < until:
-                    return asking
-                lost = asking
-            asking = Once(partial(self._asked, name, token), "introspecting a token", PATIENCE)
-            self._asking[name] = asking, now + PATIENCE
-        if lost is not None:
-            lost.give_up()
-        asking.begin(partial(self._over, name, asking))
-        return asking
-
-    def _over(self, name: bytes, asking: Once[_Answer]) -> None:
-        with self._lock:
-            if self._asking.get(name, (None,))[0] is asking:
-                del self._asking[name]
-
     async def _asked(self, name: bytes, token: str) -> _Answer:
-        async with self._turn():
-            said = await self._auth.aintrospect(token)
+        said = await self._auth.aintrospect(token)
         now, now_wall = self._clock.monotonic(), self._clock.wall()
         try:
             caller = self._caller(said, token, now_wall)
         except InvalidToken as no:
+            self._let_in.pop(name, None)
             return self._kept(self._bad, name, _Answer(no.reason, now + min(MOST_NEGATIVE, self._cache), None))
+        self._let_in[name] = None
+        self._let_in.move_to_end(name)
+        while len(self._let_in) > MOST_LET_IN:
+            self._let_in.popitem(last=False)
         return self._kept(self._good, name, _Answer(caller, now + self._cache, caller.expires_at))
-
-    def _turn(self) -> anyio.Semaphore:
-        loop = running_loop()
-        with self._lock:
-            turn = self._turns.get(loop)
-            if turn is None:
-                turn = self._turns[loop] = anyio.Semaphore(MOST_AT_ONCE)
-            return turn
 
     def _caller(self, said: dict[str, Any], token: str, now: float) -> Caller:
         if said.get("active") is not True:

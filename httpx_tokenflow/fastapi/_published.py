@@ -14,7 +14,6 @@ Rules.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ from httpx_tokenflow._token_client import TokenClient
 
 from ._keys import KeySet, read_keys
 from ._once import Once
+from ._pauses import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,13 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PublishedKeys"]
 
-logger = logging.getLogger("httpx_tokenflow")
-
 AHEAD = 0.75  # of max_age, after which the set is read again aside
 STALE = 86_400.0  # seconds beyond max_age for which the last set serves
 READING = 10.0  # seconds for finding and reading the set, all in all: each request gets half of what is left
 PATIENCE = 15.0  # seconds for which anybody waits for that
-MOST_PAUSE = 300.0  # seconds, whatever the server asks for
 
 
 class PublishedKeys:
@@ -75,9 +72,7 @@ class PublishedKeys:
         self._set: KeySet | None = None
         self._read_at = -math.inf
         self._begun_at = -math.inf
-        self._idle_until = -math.inf  # after a failure
-        self._failures = 0
-        self._error: TokenFlowError | None = None
+        self._pauses = Pauses(cooldown, clock)
         self._after_fork()
         renew_after_fork(self)
 
@@ -112,7 +107,7 @@ class PublishedKeys:
                 raise
         if self._set is not None and self._serves_on():
             return self._set
-        raise self._pause()
+        raise self._pauses.error("the issuer's keys cannot be read now")
 
     async def newer(self, seen: KeySet) -> KeySet:
         """The keys, read again unless that has been done a moment ago (rule 2)."""
@@ -129,18 +124,6 @@ class PublishedKeys:
     def _serves_on(self) -> bool:
         return self._clock.monotonic() - self._read_at < self._max_age + STALE
 
-    def _pause(self) -> TokenFlowError:
-        """The error of the last time, with the time that is left until the next."""
-        left = max(0.0, self._idle_until - self._clock.monotonic())
-        cause = self._error
-        error = TokenEndpointUnavailable(
-            str(cause) if cause is not None else "the issuer's keys cannot be read now",
-            outcome="not sent",
-            retry_after=left,
-        )
-        error.__cause__ = cause
-        return error
-
     def _read(self, *, for_unknown: bool = False) -> Once[KeySet] | None:
         """The reading under way, or a new one; None where there must be none now (rules 2 and 3)."""
         now = self._clock.monotonic()
@@ -150,7 +133,7 @@ class PublishedKeys:
                 if now < self._begun_at + PATIENCE:
                     return reading
                 lost = reading
-            if lost is None and (now < self._idle_until or (for_unknown and now < self._begun_at + self._cooldown)):
+            if lost is None and (self._pauses.is_on or (for_unknown and now < self._begun_at + self._cooldown)):
                 return None
             self._begun_at = now
             reading = self._reading = Once(self._fetched, "reading the issuer's keys", PATIENCE)
@@ -160,22 +143,16 @@ class PublishedKeys:
         return reading
 
     async def _fetched(self) -> KeySet:
+        row = self._pauses.row
         try:
             found = await self._perform(self._find())
         except TokenFlowError as error:
-            self._failed(error)
+            then = "there are no older ones" if self._set is None else "the older ones serve on"
+            self._pauses.failed(error, row, then)
             raise
         self._set, self._read_at = found, self._clock.monotonic()
-        self._failures, self._error = 0, None
+        self._pauses.over()
         return found
-
-    def _failed(self, error: TokenFlowError) -> None:
-        logger.warning("%s; %s", error, "there are no older ones" if self._set is None else "the older ones serve on")
-        pause = min(2.0**self._failures, self._cooldown)
-        asked = min(getattr(error, "retry_after", None) or 0.0, MOST_PAUSE)
-        self._idle_until = self._clock.monotonic() + max(pause, asked)
-        self._failures = min(self._failures + 1, 16)
-        self._error = error
 
     def _find(self) -> Generator[Step, Any, KeySet]:
         attempt = Attempt(None, self._clock.monotonic() + READING, self._clock)

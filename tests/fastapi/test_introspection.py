@@ -11,10 +11,9 @@ import guarding
 import pytest
 from guarding import AUDIENCE, ISSUER, NOW, Issuer, Time, ask, claims
 
-from httpx_tokenflow import ClientCredentials, ConfigurationError, TokenAuth
+from httpx_tokenflow import ClientCredentials, ConfigurationError, TokenAuth, TokenEndpointUnavailable, TokenFlowError
 from httpx_tokenflow._challenges import parse_challenges
 from httpx_tokenflow.fastapi import Guard, IntrospectionVerifier, InvalidToken, Reason
-from httpx_tokenflow.fastapi._once import Once
 
 TOKEN = "opaque-token-of-ada"
 
@@ -180,7 +179,7 @@ async def test_one_question_per_token_at_a_time() -> None:
         issuer.gate.set()
     assert found == ["ada"] * 51
     assert questions(issuer) == 3
-    assert it._asking == {}
+    assert it._of_others._open == it._of_known._open == {}
 
 
 @pytest.mark.anyio
@@ -214,13 +213,15 @@ async def _settle() -> None:
 async def test_an_endpoint_that_does_not_answer_is_an_outage(status: int) -> None:
     """Where the issuer cannot be asked the answer is 503, without a challenge, and nothing is remembered."""
     issuer = Issuer(answer=active(), status=status, headers={"Retry-After": "7"})
-    app = guarding.app_of(Guard(made(issuer, Time())))
+    time = Time()
+    app = guarding.app_of(Guard(made(issuer, time)))
     reply = await ask(app, f"Bearer {TOKEN}")
     assert (reply.status, reply.challenge) == (503, None)
     assert int(reply.field("retry-after") or 0) >= 1
     assert TOKEN.encode() not in reply.body
     issuer.status = 200
     issuer.headers = {}
+    time.now += 7
     assert (await ask(app, f"Bearer {TOKEN}")).status == 200
 
 
@@ -240,12 +241,226 @@ async def test_a_question_that_says_nothing_is_asked_again() -> None:
     """A question of which nothing is heard any more is given up for the next one."""
     issuer, time = Issuer(answer=active()), Time()
     it = made(issuer, time)
-    name = hashlib.sha256(TOKEN.encode()).digest()
-    silent: Any = Once(anyio.sleep_forever, "asking", 10.0)
-    it._asking[name] = silent, time.now + 35
-    time.now += 36
+    await verdict(it, "metadata are read")
+    issuer.gate = anyio.Event()
+    errors: list[Any] = []
+
+    async def waits() -> None:
+        try:
+            await it.verify(TOKEN)
+        except TokenEndpointUnavailable as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waits)
+        await _settle()
+        time.now += 36
+        silent, issuer.gate = issuer.gate, None
+        assert await verdict(it) == "ada"
+        await _settle()
+        assert len(errors) == 1
+        silent.set()
+    assert it._of_others._open == {}
+
+
+async def _leaves(it: IntrospectionVerifier, token: str, scope: anyio.CancelScope) -> None:
+    with scope:
+        await verdict(it, token)
+
+
+async def _flood(it: IntrospectionVerifier, many: int, scope: anyio.CancelScope) -> None:
+    with scope:
+        async with anyio.create_task_group() as tasks:
+            for at in range(many):
+                tasks.start_soon(verdict, it, f"made-up-{at}")
+
+
+def _waiting(questions: Any) -> list[int]:
+    return [one.waiting for one in questions._turns.values()]
+
+
+@pytest.mark.anyio
+async def test_nobody_is_asked_for_who_has_left() -> None:
+    """Made-up tokens whose senders hang up are dropped: what was not sent is never sent, and nobody waits for it."""
+    issuer, time = Issuer(answer={"active": False}), Time()
+    it = made(issuer, time)
+    await verdict(it, "metadata are read")
+    issuer.gate, all_leave = anyio.Event(), anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_flood, it, 200, all_leave)
+        await _settle()
+        assert _waiting(it._of_others) == [180]
+        all_leave.cancel()
+        await _settle()
+        assert _waiting(it._of_others) == [0]
+        assert len(it._of_others._open) == 20
+        tasks.start_soon(verdict, it, TOKEN)
+        await _settle()
+        assert questions(issuer) == 21
+        issuer.gate.set()
+    assert questions(issuer) == 22
+
+
+@pytest.mark.anyio
+async def test_a_question_goes_on_for_who_has_joined() -> None:
+    """Of two who wait for one turn the first may leave: the other has the answer."""
+    issuer = Issuer(answer=active())
+    it = made(issuer, Time())
+    await verdict(it, "metadata are read")
+    issuer.gate, leader, found = anyio.Event(), anyio.CancelScope(), []
+
+    async def second() -> None:
+        found.append(await verdict(it))
+
+    async with anyio.create_task_group() as tasks:
+        for at in range(20):
+            tasks.start_soon(verdict, it, f"token-{at}")
+        await _settle()
+        tasks.start_soon(_leaves, it, TOKEN, leader)
+        await _settle()
+        tasks.start_soon(second)
+        await _settle()
+        leader.cancel()
+        await _settle()
+        issuer.gate.set()
+    assert found == ["ada"]
+
+
+@pytest.mark.anyio
+async def test_a_flood_does_not_lock_out_who_was_let_in() -> None:
+    """While as many made-up tokens wait as may, a token that was good before is asked about; a new one is a 503."""
+    issuer, time = Issuer(answer=active()), Time()
+    it = made(issuer, time, cache=60.0)
     assert await verdict(it) == "ada"
-    assert silent.is_over
+    time.now += 61
+    issuer.gate, flood = anyio.Event(), anyio.CancelScope()
+
+    async def good() -> None:
+        assert await verdict(it) == "ada"
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_flood, it, 220, flood)
+        await _settle()
+        with pytest.raises(TokenEndpointUnavailable, match="too many"):
+            await it.verify("one-more")
+        asked = questions(issuer)
+        tasks.start_soon(good)
+        await _settle()
+        assert questions(issuer) == asked + 1
+        flood.cancel()
+        issuer.gate.set()
+
+
+@pytest.mark.anyio
+async def test_who_is_revoked_is_a_stranger() -> None:
+    """A token has turns of its own only while the last answer about it was good; how many is bounded."""
+    issuer, time = Issuer(answer=active()), Time()
+    it = made(issuer, time, cache=1.0)
+    assert await verdict(it) == "ada"
+    assert len(it._let_in) == 1
+    issuer.answer = {"active": False}
+    time.now += 2
+    assert await verdict(it) is Reason.INACTIVE
+    assert len(it._let_in) == 0
+
+
+def test_places_of_those_who_were_let_in_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tokens were good, no more are known than there is room for: those that were asked about last."""
+    monkeypatch.setattr("httpx_tokenflow.fastapi._introspection.MOST_LET_IN", 3)
+    it = made(Issuer(answer=active()), Time(), cache=0)
+
+    async def many() -> None:
+        for at in (1, 2, 3, 1, 4):
+            await verdict(it, f"token-{at}")
+
+    anyio.run(many)
+    assert list(it._let_in) == [hashlib.sha256(f"token-{at}".encode()).digest() for at in (3, 1, 4)]
+
+
+@pytest.mark.parametrize(("headers", "pause"), [({}, 1), ({"Retry-After": "60"}, 60), ({"Retry-After": "9999"}, 300)])
+@pytest.mark.anyio
+async def test_an_endpoint_that_fails_is_left_alone(headers: dict[str, str], pause: int, caplog: Any) -> None:
+    """After a failure nothing is asked for a second, then two, or as long as is asked for; the first is warned of."""
+    caplog.set_level("INFO", "httpx_tokenflow")
+    issuer, time = Issuer(answer={"error": "no"}, status=503, headers=headers), Time()
+    it = made(issuer, time)
+    for _ in range(50):
+        with pytest.raises(TokenEndpointUnavailable) as caught:
+            await it.verify(TOKEN)
+    assert questions(issuer) == 1
+    assert caught.value.retry_after == pause
+    time.now += pause
+    with pytest.raises(TokenEndpointUnavailable):
+        await it.verify(TOKEN)
+    assert questions(issuer) == 2
+    levels = [one.levelname for one in caplog.records if "cannot be introspected" in one.getMessage()]
+    assert levels == ["WARNING", "INFO"]
+    issuer.status, issuer.answer = 200, active()
+    time.now += max(pause, 2)
+    assert await verdict(it) == "ada"
+    issuer.status = 503
+    time.now += 61
+    with pytest.raises(TokenEndpointUnavailable):
+        await it.verify(TOKEN)
+    assert questions(issuer) == 4
+    issuer.headers = {}
+    time.now += pause
+    with pytest.raises(TokenEndpointUnavailable) as caught:
+        await it.verify(TOKEN)
+    assert (questions(issuer), caught.value.retry_after) == (5, None)
+    with pytest.raises(TokenEndpointUnavailable) as caught:
+        await it.verify(TOKEN)
+    assert (questions(issuer), caught.value.retry_after) == (5, 2)
+
+
+@pytest.mark.anyio
+async def test_questions_that_fail_together_are_one_failure() -> None:
+    """Twenty that fail at once make a pause of a second, and those that wait for their turn are not sent."""
+    issuer, time = Issuer(answer=active()), Time()
+    it = made(issuer, time)
+    assert await verdict(it, "metadata are read") == "ada"
+    issuer.gate, issuer.status = anyio.Event(), 500
+    async with anyio.create_task_group() as tasks:
+        for at in range(60):
+            tasks.start_soon(_fails, it, f"token-{at}")
+        await _settle()
+        issuer.gate.set()
+    assert questions(issuer) == 21
+    time.now += 1
+    await _fails(it, TOKEN)
+    assert questions(issuer) == 22
+    issuer.status = 200
+    time.now += 2
+    assert await verdict(it) == "ada"
+
+
+async def _fails(it: IntrospectionVerifier, token: str) -> None:
+    with pytest.raises(TokenEndpointUnavailable):
+        await it.verify(token)
+
+
+@pytest.mark.anyio
+async def test_a_wrong_secret_is_no_secret(caplog: Any) -> None:
+    """That the endpoint refuses us is a warning, which does not tell the token; and no flood of warnings."""
+    issuer, time = Issuer(answer={"error": "invalid_client", "error_description": f"not {TOKEN}"}, status=401), Time()
+    it = made(issuer, time)
+    for _ in range(2):
+        assert (await ask(guarding.app_of(Guard(it)), f"Bearer {TOKEN}")).status == 503
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "invalid_client" in warnings[0]
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.anyio
+async def test_one_token_that_the_endpoint_cannot_read_stops_no_other() -> None:
+    """A 400 is about the one token: the next one is asked about at once, so that nobody can shut the others out."""
+    issuer = Issuer(answer={"error": "invalid_request"}, status=400)
+    it = made(issuer, Time())
+    with pytest.raises(TokenFlowError):
+        await it.verify("strange")
+    issuer.status, issuer.answer = 200, active()
+    assert await verdict(it) == "ada"
 
 
 @pytest.mark.anyio
