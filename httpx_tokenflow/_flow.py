@@ -49,6 +49,7 @@ __all__ = ["Sending", "Verdict", "authorize", "current", "verdict"]
 
 MAX_SENDS = 3
 PATIENCE = 2.0  # seconds for which those whose token has not ended wait for a renewal
+NO_WAIT = 0.01  # seconds that a look into the store may take, while renewals pause, and be no wait
 
 _POINTLESS = frozenset({"invalid_request", "insufficient_scope"})
 
@@ -232,6 +233,7 @@ def _stronger(
     source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held, demand: Demand
 ) -> Generator[Step, Any, tuple[Held, bool]]:
     """A token that may meet `demand`, and whether it was got for that; others go on with the one at hand."""
+    began = policy.clock.monotonic()
     while True:
         ticket = source.step_up(policy, refused, demand)
         flight = ticket.flight
@@ -243,9 +245,11 @@ def _stronger(
             held: Held | None = yield Wait(flight, renewals.lead(flight) if ticket.leads else None)
         except TokenFlowError:
             if is_ours:
+                _tell_wait(source, ticket, policy.clock.monotonic() - began, served=False)
                 raise
             continue  # it was about something else
         if is_ours and held is not None and not source.is_outdated(flight):
+            _tell_wait(source, ticket, policy.clock.monotonic() - began, served=True)
             return held, True
 
 
@@ -370,5 +374,7 @@ def _tell(source: TokenSource, held: Held | None, answer: Answer, challenge: Cha
 def _tell_wait(source: TokenSource, ticket: Ticket, seconds: float, *, served: bool) -> None:
     flight = ticket.flight
     assert flight is not None  # noqa: S101 - or there was nothing to wait for
+    if flight.why is Why.BACKED_OFF and not served and seconds < NO_WAIT:
+        return  # it got the error of a renewal before at once
     facts = {"renewal": flight.number, "why": flight.why, "leads": ticket.leads}
     source.tell("Waited", logging.DEBUG, seconds=seconds, served=served, **facts)

@@ -401,11 +401,13 @@ class TokenSource(Teller):
         land(flight, error, current)
         if flight.fell_back is not None:
             self.tell("SecretFellBack", logging.WARNING, what=flight.fell_back)
-        if current is held and flight.why is not Why.ERRAND:
+        is_news = had is None or had.stamp != held.stamp
+        # Where nobody was asked and nothing has changed nothing was renewed: another try to save, say.
+        if current is held and flight.why is not Why.ERRAND and (is_news or flight.minted):
             self.tell(
                 "TokenObtained" if had is None else "TokenRenewed",
                 # To have looked into a file in which nothing has changed is no news.
-                logging.INFO if had is None or had.stamp != held.stamp else logging.DEBUG,
+                logging.INFO if is_news else logging.DEBUG,
                 minted=flight.minted,
                 expires_in=held.left(flight.policy.clock),
                 **flight.facts(),
