@@ -17,6 +17,7 @@ import httpx
 from fastapi import Depends, FastAPI, Security
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio import Redis
 
 from httpx_tokenflow import RefreshToken, Token, TokenAuth, TokenExchange
 from httpx_tokenflow.fastapi import Caller, Guard, JWTVerifier, OnBehalfOf, Upstreams, install_problems, readiness
@@ -26,7 +27,8 @@ from httpx_tokenflow.stores import RedisStore
 ISSUER, UPSTREAM = os.environ["ISSUER"], os.environ["UPSTREAM"]
 SERVER = {"issuer": ISSUER, "client_id": "client", "client_secret": "secret"}
 
-store = RedisStore(os.environ["REDIS"])
+redis = Redis.from_url(os.environ["REDIS"])
+store = RedisStore(redis, timeout=5.0)  # seconds: a worker that is very busy is no outage of Redis
 metrics = PrometheusMetrics()
 
 guard = Guard(JWTVerifier(ISSUER, "backend"), scopes=["read"])
@@ -53,7 +55,7 @@ upstreams = Upstreams(
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with upstreams.lifespan(app), on_behalf:
         yield
-    await store.aclose()
+    await redis.aclose()
 
 
 app = FastAPI(lifespan=lifespan)

@@ -112,7 +112,7 @@ def running(app: str = "backend:app") -> Iterator[Service]:
 def _workers(app: str, environment: dict[str, str]) -> Iterator[str]:
     uvicorn = [
         sys.executable, "-m", "uvicorn", "--app-dir", str(HERE), app, "--workers", str(WORKERS), "--port", "0",
-        "--no-access-log", "--timeout-graceful-shutdown", "5", "--backlog", "4096",
+        "--no-access-log", "--timeout-graceful-shutdown", "5", "--timeout-keep-alive", "60", "--backlog", "4096",
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-S", "-E", "-c", _RUN, str(LIVES), *uvicorn],
