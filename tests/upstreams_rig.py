@@ -86,13 +86,17 @@ class Hands:
 
     ahead: float = 0.0
     wall_alone: bool = False
+    stopped_at: float | None = None  # Unix seconds
 
     @property
     def clock(self) -> Clock:
         def monotonic() -> float:
             return time.monotonic() + (0.0 if self.wall_alone else self.ahead)
 
-        return Clock(monotonic, lambda: time.time() + self.ahead, asleep=_at_once)
+        def wall() -> float:
+            return (time.time() if self.stopped_at is None else self.stopped_at) + self.ahead
+
+        return Clock(monotonic, wall, asleep=_at_once)
 
     @property
     def policy(self) -> RenewalPolicy:

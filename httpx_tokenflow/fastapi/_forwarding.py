@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from httpx_tokenflow import ConfigurationError
+from httpx_tokenflow import BearerAuth, Clock, ConfigurationError
 from httpx_tokenflow._origins import Origins
 from httpx_tokenflow._times import SYSTEM_CLOCK
 
@@ -25,7 +25,6 @@ from ._of_caller import CallersBearerAuth, check_caller, signature_behind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from httpx_tokenflow import BearerAuth, Clock
     from httpx_tokenflow.events import Event
 
     from ._caller import Caller
@@ -69,7 +68,11 @@ class Forwarding:
             raise ConfigurationError("origins is missing: say where the tokens of other people may go")
         self._origins = given if isinstance(given, str) else tuple(given)
         Origins(self._origins, httpx.URL)
+        if not isinstance(clock, Clock):
+            raise ConfigurationError("clock= must be a Clock")
+        BearerAuth("trial", origins=self._origins, on_event=on_event)  # what it says of them is said now
         self.__signature__ = signature_behind(guard)
+        self._guard = guard
         self._on_event = on_event
         self._clock = clock
 
@@ -83,5 +86,5 @@ class Forwarding:
             RefusedToken: the caller's token has ended: 401 invalid_token.
             ConfigurationError: there is no Caller.
         """
-        caller = check_caller(caller, self._clock.wall())
+        caller = check_caller(caller, self._clock.wall(), self._guard)
         return CallersBearerAuth(caller.token, origins=self._origins, on_event=self._on_event)

@@ -31,6 +31,7 @@ from httpx_tokenflow import (
 from httpx_tokenflow._extras import need_extra
 
 from ._caller import Caller
+from ._guard import Guard
 from ._refusals import Reason, RefusedToken, challenge_of
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class CallersBearerAuth(BearerAuth):
             yield from super()._talk(request, held, response)
 
 
-def signature_behind(guard: Callable[..., Any]) -> inspect.Signature:
+def signature_behind(guard: Any) -> inspect.Signature:
     """What FastAPI is to read: a dependency that is given the `Caller` of `guard`.
 
     Raises:
@@ -156,14 +157,14 @@ def signature_behind(guard: Callable[..., Any]) -> inspect.Signature:
     """
     with need_extra("fastapi", "httpx_tokenflow.fastapi"):
         from fastapi import Depends
-    if not callable(guard):
+    if not callable(guard) or guard is Guard:
         raise ConfigurationError("guard must be a Guard, or another dependency that gives a Caller")
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return inspect.Signature([inspect.Parameter("caller", kind, default=Depends(guard), annotation=Caller)])
 
 
-def check_caller(caller: Any, now: float) -> Caller:
-    """`caller`, if it is one whose token has not ended at `now` (rule 4).
+def check_caller(caller: Any, now: float, guard: Any) -> Caller:
+    """`caller`, if it is one whose token has not ended at `now` (rule 4); refused as `guard` refuses.
 
     Raises:
         RefusedToken: it has: 401 invalid_token.
@@ -174,6 +175,11 @@ def check_caller(caller: Any, now: float) -> Caller:
             f"the guard gave no Caller but {type(caller).__name__}: nobody can be acted for who is not known"
         )
     if caller.expires_at is not None and caller.expires_at <= now:
-        told = (("error", "invalid_token"), ("error_description", str(Reason.EXPIRED)))
+        told = (
+            ("realm", getattr(guard, "realm", None)),
+            ("error", "invalid_token"),
+            ("error_description", str(Reason.EXPIRED)),
+            ("resource_metadata", getattr(guard, "resource_metadata", None)),
+        )
         raise RefusedToken(Reason.EXPIRED, challenge_of(told))
     return caller

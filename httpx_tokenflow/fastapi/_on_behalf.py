@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import anyio
 import httpx
 
-from httpx_tokenflow import AuthCache, ConfigurationError, RenewalPolicy
+from httpx_tokenflow import AuthCache, ConfigurationError, RenewalPolicy, TokenAuth
 from httpx_tokenflow._forks import renew_after_fork
 from httpx_tokenflow._origins import Origins
 from httpx_tokenflow.stores import MemoryStore
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable
 
-    from httpx_tokenflow import DPoP, TokenAuth
+    from httpx_tokenflow import DPoP
     from httpx_tokenflow._grants import Grant
     from httpx_tokenflow._sources import TokenSource
     from httpx_tokenflow.events import Event
@@ -123,9 +123,13 @@ class OnBehalfOf:
         self._origins = given if isinstance(given, str) else tuple(given)
         Origins(self._origins, httpx.URL)
         self.__signature__ = signature_behind(guard)
+        self._guard = guard
         self._make_grant = make_grant
         self._policy = policy or RenewalPolicy()
         self._auths = AuthCache(self._make, limit=limit)
+        # What TokenAuth says of its arguments is said now, not to the first caller.
+        TokenAuth(_Trial(), store=store, policy=self._policy, origins=self._origins, dpop=dpop, client=client,
+                  verify=verify, on_event=on_event)  # fmt: skip
         self._limit = limit
         self._store = store
         if client is not None:
@@ -151,7 +155,7 @@ class OnBehalfOf:
         """
         now = self._policy.clock.wall()
         self._sweep(now)
-        caller = check_caller(caller, now)
+        caller = check_caller(caller, now, self._guard)
         return self._auths[_Incoming(caller.token, caller.expires_at)]
 
     def discard(self, caller: Caller) -> None:
@@ -264,6 +268,18 @@ class _Incoming:
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.token.encode()).hexdigest()
+
+
+class _Trial:
+    """A grant that is never asked, to try arguments with."""
+
+    spends = False
+
+    def identity(self) -> dict[str, Any]:
+        return {"trial": True}
+
+    def obtain(self, attempt: Any) -> Any:
+        raise NotImplementedError
 
 
 class _End(NamedTuple):

@@ -39,6 +39,7 @@ from httpx_tokenflow._extras import need_extra
 from httpx_tokenflow._origins import origin_of
 from httpx_tokenflow._times import MAX_RETRY_AFTER, parse_date, parse_retry_after
 
+from ._guard import Guard
 from ._refusals import RETRY_AFTER, Refusal, challenge_of
 
 with need_extra("fastapi", "httpx_tokenflow.fastapi"):
@@ -107,12 +108,14 @@ def install_problems(
             connections), whatever client they come from. Default True; False leaves them to the app: 500, if to nobody.
 
     Raises:
-        ConfigurationError: `app` takes no handlers.
+        ConfigurationError: `app` takes no handlers, or `guard` is none.
     """
     if not callable(getattr(app, "add_exception_handler", None)):
         raise ConfigurationError("install_problems needs an app of FastAPI or Starlette")
-    metadata = resource_metadata or getattr(guard, "_metadata", None)
-    challenge = (("realm", realm or getattr(guard, "_realm", None)),), (("resource_metadata", metadata),)
+    if guard is not None and not isinstance(guard, Guard):
+        raise ConfigurationError("guard= must be a Guard; for a dependency of your own give realm= in its place")
+    metadata = resource_metadata or getattr(guard, "resource_metadata", None)
+    challenge = (("realm", realm or getattr(guard, "realm", None)),), (("resource_metadata", metadata),)
     libraries = _libraries() if upstream else ()
     ours: tuple[type[Exception], ...] = (TokenFlowError, *libraries)
     before = app.exception_handlers.get(HTTPException, _plain)

@@ -27,6 +27,7 @@ from httpx_tokenflow import ConfigurationError, State, TokenAuth, TokenFlowError
 from httpx_tokenflow._extras import need_extra
 
 from ._refusals import RETRY_AFTER
+from ._upstreams import Upstreams
 
 with need_extra("fastapi", "httpx_tokenflow.fastapi"):
     from starlette.background import BackgroundTask
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
     from httpx_tokenflow import Status
-
-    from ._upstreams import Upstreams
 
 __all__ = ["readiness"]
 
@@ -64,8 +63,10 @@ def readiness(
         required: names of those that the service cannot do without; None: all. The others are told of all the same.
 
     Raises:
-        ConfigurationError: `required` names what there is not.
+        ConfigurationError: `required` names what there is not, or `upstreams` is no `Upstreams`.
     """
+    if not isinstance(upstreams, Upstreams):
+        raise ConfigurationError("readiness needs the Upstreams of the service, an object and not its class")
     needed = set(upstreams.names if required is None else (required,) if isinstance(required, str) else required)
     if unknown := sorted(needed - set(upstreams.names)):
         raise ConfigurationError(

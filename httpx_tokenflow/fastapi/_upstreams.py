@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ with need_extra("fastapi", "httpx_tokenflow.fastapi"):
     from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 __all__ = ["Upstreams"]
 
@@ -90,6 +91,13 @@ class Upstreams:
         patience: float = 10.0,
         cookies: Iterable[str] = (),
     ) -> None:
+        for given in (clients, auths):
+            if given is not None and not isinstance(given, Mapping):
+                raise ConfigurationError("clients= and auths= must be mappings: a name for each")
+        seconds: Any = patience
+        # "not … >= 0", since NaN is no number of seconds either
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+            raise ConfigurationError("patience= must be seconds, 0 or more")
         self._makers, self._auths = dict(clients or {}), dict(auths or {})
         self._patience = patience
         if twice := sorted(self._makers.keys() & self._auths.keys()):

@@ -94,6 +94,16 @@ def test_origins_are_a_choice_in_words(origins: Any, why: str) -> None:
         Forwarding(straw_guard, origins=origins)
 
 
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [({"on_event": "x"}, "on_event="), ({"clock": time.time}, "clock="), ({"guard": None}, "guard must be")],
+)
+def test_arguments_are_looked_at_when_it_is_made(option: Any, why: str) -> None:
+    """What cannot work is an error where it is written, not an answer to the first caller."""
+    with pytest.raises(ConfigurationError, match=why):
+        Forwarding(**{"guard": straw_guard, "origins": (API,), **option})
+
+
 def test_loopback_will_do() -> None:
     """A sidecar on the same machine may be reached by plain http; a repr says where tokens go, and shows none."""
     assert repr(Forwarding(straw_guard, origins=("http://127.0.0.1:8000",))) == "<Forwarding to http://127.0.0.1:8000>"

@@ -37,13 +37,20 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._registry import _registry
-from httpx_tokenflow.fastapi import Caller, Guard, OnBehalfOf
+from httpx_tokenflow.fastapi import Caller, Forwarding, Guard, OnBehalfOf
 from httpx_tokenflow.stores import FileStore, MemoryStore
 
 
 def behalf(world: World, make_grant: Any = None, guard: Any = straw_guard, **options: Any) -> OnBehalfOf:
     options = {"origins": (API,), "policy": HASTY, "client": httpx.AsyncClient(transport=world.transport), **options}
     return OnBehalfOf(guard, make_grant or world.exchange().for_subject, **options)
+
+
+class Anybody:
+    """A verifier that takes everybody for whom they say."""
+
+    async def verify(self, token: str) -> Caller:
+        return caller(token.removeprefix("in-"), token=token)
 
 
 def service(world: World, on_behalf: OnBehalfOf) -> FastAPI:
@@ -316,8 +323,28 @@ async def test_an_ended_caller_is_never_served() -> None:
     with pytest.raises(HTTPException) as caught:
         await on_behalf(ann)
     assert caught.value.status_code == 401
-    assert (caught.value.headers or {})["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
+    fields = caught.value.headers or {}
+    assert fields["WWW-Authenticate"] == 'Bearer error="invalid_token", error_description="the token has expired"'
+    assert fields["Cache-Control"] == "no-store"
     assert len(world.requests) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", [OnBehalfOf, Forwarding])
+async def test_an_ended_caller_is_told_what_the_guard_would_say(kind: Any) -> None:
+    """The challenge names the realm and the metadata of the guard, and is cut short at the very second of the end."""
+    guard = Guard(Anybody(), realm="orders", resource_metadata="https://svc.example/meta")
+    hands = Hands(stopped_at=1_000.0)
+    options = {"policy": hands.policy} if kind is OnBehalfOf else {"clock": hands.clock}
+    make_grant = (World().exchange(),) if kind is OnBehalfOf else ()
+    dependency = kind(guard, *make_grant, origins=(API,), **options)
+    await dependency(caller("ann", ends=1_000.1))
+    with pytest.raises(HTTPException) as caught:
+        await dependency(caller("ann", ends=1_000.0))
+    assert (caught.value.headers or {})["WWW-Authenticate"] == (
+        'Bearer realm="orders", error="invalid_token", error_description="the token has expired", '
+        'resource_metadata="https://svc.example/meta"'
+    )
 
 
 @pytest.mark.asyncio
@@ -620,10 +647,6 @@ async def test_scopes_are_the_routes_to_say() -> None:
 async def test_with_a_real_guard() -> None:
     """Behind a `Guard` a request with a good token is acted for, and one without is not."""
 
-    class Anybody:
-        async def verify(self, token: str) -> Caller:
-            return caller(token.removeprefix("in-"), token=token)
-
     world = World()
     async with behind(service(world, behalf(world, guard=Guard(Anybody())))) as client:
         assert (await client.get("/invoices", headers=bearer("in-ann"))).json() == {"token": "for.in-ann.1"}
@@ -649,10 +672,6 @@ async def test_overridden_in_tests() -> None:
 async def test_plain_starlette() -> None:
     """Without FastAPI the guard is asked who called, and the auth is asked for in words."""
 
-    class Anybody:
-        async def verify(self, token: str) -> Caller:
-            return caller(token.removeprefix("in-"), token=token)
-
     world, guard = World(), Guard(Anybody())
     on_behalf, billing = behalf(world, guard=guard), world.client()
 
@@ -673,6 +692,27 @@ async def test_nothing_shows_a_token() -> None:
     await auth.atoken()
     for shown in (on_behalf, auth, on_behalf._auths, on_behalf._ends, list(on_behalf._auths._auths)):
         assert "s3cret-token" not in repr(shown)
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ({"policy": 3}, "policy="),
+        ({"on_event": "x"}, "on_event="),
+        ({"store": MemoryStore}, "store="),
+        ({"client": 5}, "client="),
+        ({"verify": False}, "contradict"),
+        ({"dpop": "x"}, "dpop="),
+        ({"limit": True}, "limit"),
+        ({"guard": Guard}, "guard must be"),
+        ({"guard": "x"}, "guard must be"),
+        ({"origins": ("x",)}, "origin"),
+    ],
+)
+def test_arguments_are_looked_at_when_it_is_made(option: Any, why: str) -> None:
+    """What cannot work is an error where it is written, not an answer to the first caller."""
+    with pytest.raises(ConfigurationError, match=why):
+        behalf(World(), **option)
 
 
 @pytest.mark.asyncio

@@ -401,6 +401,8 @@ def test_plain_starlette() -> None:
     assert client.get("/missing").text == "nothing here"
     with pytest.raises(ConfigurationError, match="needs an app"):
         install_problems(object())  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="guard= must be a Guard"):
+        install_problems(Starlette(), guard=straw_guard)
 
 
 @pytest.mark.asyncio

@@ -295,6 +295,9 @@ def test_what_cannot_be() -> None:
     """A name that is not there is an error at once."""
     with pytest.raises(ConfigurationError, match="required= names c, d; the upstreams are plain, a, b, key"):
         Stage(("d", "a", "c"))
+    for none in (None, Upstreams):
+        with pytest.raises(ConfigurationError, match="readiness needs the Upstreams"):
+            readiness(none)  # type: ignore[arg-type]
 
 
 @pytest.mark.asyncio

@@ -264,6 +264,12 @@ def test_what_cannot_be() -> None:
         Upstreams({"billing": world.client()})  # type: ignore[dict-item]
     with pytest.raises(ConfigurationError, match="auth 'queue' must be an auth of httpx_tokenflow"):
         Upstreams(auths={"queue": httpx.BasicAuth("a", "b")})  # type: ignore[dict-item]
+    for patience in ("10", -1.0, float("nan"), None, True):
+        with pytest.raises(ConfigurationError, match="patience= must be seconds"):
+            Upstreams(patience=patience)  # type: ignore[arg-type]
+    for one in ({"clients": [httpx.AsyncClient]}, {"auths": [world.auth()]}):
+        with pytest.raises(ConfigurationError, match="clients= and auths= must be mappings"):
+            Upstreams(**one)  # type: ignore[arg-type]
     assert repr(upstreams) == "<Upstreams billing, queue>"
 
 
