@@ -15,7 +15,6 @@ Rules.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -26,6 +25,7 @@ from ._credentials import InAuthorization, as_field
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, TokenFlowError
 from ._flow import authorize
+from ._handlers import checked
 from ._origins import Origins, origin_of
 from ._steps import Answer, Drain, Read, Send, Step
 from ._token_client import LIBRARIES, library_of
@@ -96,7 +96,7 @@ class CredentialAuth(_Base):
         self._client = client
         self._should_renew = should_renew
         if on_event is not None:
-            self._on_event = _checked(on_event)
+            self._on_event = checked(on_event)
             source.listen(self)
             if getattr(on_event, "every_request", False):
                 from ._watching import watch  # for those who have such a handler
@@ -300,14 +300,6 @@ class CredentialAuth(_Base):
 
     def _driver(self, kind: type[_D]) -> _D:
         return kind(self._source, self._policy, self._client, httpx)
-
-
-def _checked(on_event: Any) -> Callable[[Event], object]:
-    is_async = inspect.iscoroutinefunction(on_event) or inspect.iscoroutinefunction(type(on_event).__call__)
-    if not callable(on_event) or is_async:
-        raise ConfigurationError("on_event= must be a callable, and not async: it is called, not awaited")
-    handler: Callable[[Event], object] = on_event
-    return handler
 
 
 class _Sending:

@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ._forks import renew_after_fork
-from ._handlers import tell_one
+from ._handlers import leaves, tell_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,9 @@ class Teller:
         logger.log(level, "%s", event)
         with _locks.hearing:
             listeners = [listener._on_event for listener in self._listeners or ()]  # noqa: SLF001 - the protocol
-        for at, on_event in enumerate(listeners):
-            if on_event in listeners[:at]:
-                continue  # two objects that share this source have the same handler
-            tell_one(on_event, event)
+        told: list[object] = []
+        for on_event in listeners:
+            for one in leaves(on_event):
+                if one not in told:  # two objects that share this source may have the same handler
+                    told.append(one)
+                    tell_one(one, event)

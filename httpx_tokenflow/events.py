@@ -7,8 +7,8 @@ Rules.
 
 1. An event has no secret in it: names, numbers, origins, and errors of ours, which have none either.
 2. It is told when what it tells of is over, outside any lock, by whoever did it: in the thread, or on the event loop,
-   of a request or of a renewal. A handler that raises is logged and breaks nothing; one that is slow delays whoever
-   tells, so it should be quick, or hand over to a queue.
+   of a request or of a renewal. A handler that raises an Exception is logged and breaks nothing; one that is slow
+   delays whoever tells, so it should be quick, or hand over to a queue.
 3. Every single request is told of (`RequestDone`) to those handlers alone that say ``every_request = True``, an
    attribute of theirs: a request with a fresh token should cost no more than a static header.
 """
@@ -18,11 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ._handlers import tell_one
+from ._handlers import Joined, checked, tell_one
 from ._lifecycle import Why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ._errors import StoreError, TokenFlowError
 
@@ -316,26 +316,28 @@ class StoreFailed(Event):
 
 
 def to_all(*handlers: Callable[[Event], object]) -> Callable[[Event], object]:
-    """One ``on_event=`` for several handlers: each is told, whatever another raises.
+    """One ``on_event=`` for several handlers: each is told, and once, whatever Exception another raises.
 
     auth = TokenAuth(grant, on_event=to_all(PrometheusMetrics(), alert_somebody))
+
+    Raises:
+        ConfigurationError: one of them cannot be called, is async, or is a class of which no object has been made.
     """
-    return _ToAll(handlers)
+    return _ToAll([checked(one, "what to_all() joins") for one in handlers])
 
 
-class _ToAll:
-    def __init__(self, handlers: tuple[Callable[[Event], object], ...]) -> None:
-        self._handlers = handlers
-        self._of_requests = tuple(one for one in handlers if getattr(one, "every_request", False))
+class _ToAll(Joined):
+    def __init__(self, handlers: Iterable[Callable[[Event], object]]) -> None:
+        super().__init__(handlers)
+        self._of_requests = [one for one in self.leaves if getattr(one, "every_request", False)]
         self.every_request = bool(self._of_requests)
 
     def __eq__(self, other: object) -> bool:
-        """Who is equal is told once of what several auths share."""
-        return isinstance(other, _ToAll) and self._handlers == other._handlers
+        return isinstance(other, _ToAll) and self.leaves == other.leaves
 
     def __hash__(self) -> int:
         return hash(_ToAll)  # a handler need not have one
 
     def __call__(self, event: Event) -> None:
-        for one in self._of_requests if isinstance(event, RequestDone) else self._handlers:
+        for one in self._of_requests if isinstance(event, RequestDone) else self.leaves:
             tell_one(one, event)

@@ -34,6 +34,7 @@ from httpx_tokenflow.events import (
     TokenRenewed,
     Waited,
     Why,
+    to_all,
 )
 from httpx_tokenflow.stores import MemoryStore
 from httpx_tokenflow.testing import Status
@@ -529,16 +530,25 @@ def test_a_handler_that_uses_the_auth(driver: str, kind: str) -> None:
     assert stage.flight is None
 
 
-def test_a_handler_is_no_coroutine_function() -> None:
-    """An async `on_event` would never be awaited: that is an error when the auth is made."""
+def test_a_handler_that_is_none() -> None:
+    """Async, not to be called, or a class instead of an object of it: an error when it is given, joined or not."""
     stage = Stage("client", "threads")
 
     async def on_event(event: Event) -> None:
         """Never awaited."""
 
-    for handler in (on_event, "not callable"):
-        with pytest.raises(ConfigurationError, match="on_event"):
-            stage.make_auth(on_event=handler)
+    class Hears:
+        every_request = True
+
+        def __call__(self, event: Event) -> None:
+            """Never called: nobody has made an object."""
+
+    for handler, word in ((on_event, "async"), ("not callable", "callable"), (None, "callable"), (Hears, "class")):
+        with pytest.raises(ConfigurationError, match=word):
+            to_all(print, handler)  # type: ignore[arg-type]  # that is the point
+        if handler is not None:
+            with pytest.raises(ConfigurationError, match=f"on_event= .*{word}"):
+                stage.make_auth(on_event=handler)
 
 
 # Who hears
@@ -563,6 +573,16 @@ def test_who_shares_a_token_hears_of_it(driver: str) -> None:
     assert stage.at_once(1, auths=auths[:1]) == [200]
     assert [type(event) for event in shared] == [TokenRenewed, Waited]
     assert shared == own == program.heard
+
+
+def test_who_shares_a_token_and_joins_handlers() -> None:
+    """A handler alone for one auth, and joined with others for another that shares its token, hears once."""
+    stage = Stage("client", "threads", need="expired")
+    shared, own = Heard(), Heard()
+    handlers = [shared, to_all(shared, own), to_all(own, to_all(shared, shared))]
+    auths = [stage.make_auth(on_event=handler) for handler in handlers]
+    assert stage.at_once(1, auths=auths[:1]) == [200]
+    assert [type(event) for event in shared] == [type(event) for event in own] == [TokenRenewed, Waited]
 
 
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
