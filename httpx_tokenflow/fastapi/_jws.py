@@ -4,9 +4,9 @@ Rules.
 
 1. What changes the meaning of the rest and is not understood (`crit`, `zip`, …) has the token refused, and so does an
    algorithm or a type that is not allowed.
-2. A token has one spelling. Base64url is canonical, without padding (RFC 7515 §2), and the JSON of header and payload
-   has each member once and nothing that is no JSON: two parties that read one token in two ways are how tokens are
-   forged.
+2. Header and payload have one spelling each. Base64url is canonical, without padding (RFC 7515 §2), and JSON has each
+   member once and nothing that is no JSON: two parties that read one token in two ways are how tokens are forged. (A
+   signature may have two, as those of ECDSA do, and says the same in both.)
 3. JSON goes no deeper than `MOST_DEPTH`, in the tokens and in what is said of them.
 """
 

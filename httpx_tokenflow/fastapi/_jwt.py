@@ -7,7 +7,7 @@ Rules.
 2. All work is bounded by the size of a token, and what makes it dear is done last: size, form, header, key, signature,
    claims. A request to the issuer is never more than one for everybody and per cool-down (`_published`).
 3. No place that a token names is ever visited: `jku`, `x5u`, `jwk` and `x5c` are not looked at (RFC 8725 §3.10).
-4. A token has one spelling (`_jws`).
+4. The header and the payload of a token have one spelling each (`_jws`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class JWTVerifier:
     """Verifies access tokens that are JWTs (RFC 9068), for a `Guard`; or by itself, with `verify`.
 
     The issuer's keys are discovered (RFC 8414, OpenID Connect Discovery), read through a client of our own, and read
-    again when a token names a key that is new, once for everybody and once per `cooldown`.
+    again when a token's key is unknown or its signature is bad, once for everybody and once per `cooldown`.
 
     A token that was verified is remembered by its hash, for 5 minutes at most. That changes no answer: only the very
     same bytes are found again, which would be verified with the very same result as long as the token has not ended and
@@ -79,7 +79,8 @@ class JWTVerifier:
         token_types: which `typ` they may have (RFC 9068 §4); None: none. Default: at+jwt, JWT or none.
         leeway: seconds by which the issuer's clock may differ. Default 30.
         required: claims that must be there, besides `iss`, `aud` and `exp`.
-        max_age: seconds for which the keys are used before they are read again. Default one hour.
+        max_age: seconds for which the keys are used before they are read again. Default one hour. Where they are not to
+            be had then, the last ones serve for a day more.
         cooldown: seconds between two readings for keys that are unknown. Default 30.
         max_size: characters that a token may have. Default 16 KiB.
         cache_size: tokens that are remembered. Default 1,024; 0: none.
@@ -176,7 +177,7 @@ class JWTVerifier:
         signed = Signed.read(token, self._algorithms, self._types)
         keys = await self._keys.current() if keys is None else keys
         key = self._verify(signed, keys)
-        if key is None and not (signed.kid is not None and keys.candidates(signed.kid, signed.algorithm)):
+        if key is None:
             keys, seen = await self._keys.newer(keys), keys
             key = None if keys is seen else self._verify(signed, keys)
         if key is None:
@@ -192,6 +193,8 @@ class JWTVerifier:
         """The key that `signed` is signed with, if it is one of `keys`."""
         signer = self._how[signed.algorithm]
         for key in keys.candidates(signed.kid, signed.algorithm):
+            if key.length is not None and len(signed.signature) != key.length:
+                continue
             try:
                 if signer.verify(signed.message, key.material, signed.signature):
                     return key

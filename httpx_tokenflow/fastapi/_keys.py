@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +40,7 @@ _CURVES = {  # (kty, crv) -> what such a key can
     ("OKP", "Ed25519"): frozenset({"EdDSA"}),
     ("OKP", "Ed448"): frozenset({"EdDSA"}),
 }
+_PEM = re.compile(rb"-----BEGIN ")
 SYMMETRIC = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Algorithms of shared secrets, and the bytes that theirs must have (RFC 7518 §3.2)."""
 ASYMMETRIC = (*sorted(_RSA), "ES256", "ES384", "ES512", "EdDSA")
@@ -54,12 +56,14 @@ class Key:
         algorithms: what it may verify.
         identity: a hash of it, so that two sets can have the same key.
         material: itself, as pyjwt takes it.
+        length: bytes of a signature, where the library does not look at that itself (RFC 8017 §8.1.2, §8.2.2).
     """
 
     kid: str | None
     algorithms: frozenset[str]
     identity: str
     material: Any = field(repr=False, compare=False)
+    length: int | None = field(default=None, compare=False)
 
 
 class KeySet:
@@ -67,12 +71,14 @@ class KeySet:
 
     Args:
         keys: in the order to try.
-        named: a token that names a key is verified with a key of that name alone; else also with one that has none.
+        named: a token that names a key is verified with a key of that name alone, and `MOST_TRIED` are tried; else also
+            with those that have none, and all are tried.
     """
 
     def __init__(self, keys: Iterable[Key], *, named: bool) -> None:
         keys = tuple(keys)
         self.keys = frozenset(keys)
+        self._most = MOST_TRIED if named else None
         self._unnamed = () if named else tuple(one for one in keys if one.kid is None)
         self._by_kid: dict[str | None, tuple[Key, ...]] = {None: keys}
         for kid in {one.kid for one in keys} - {None}:
@@ -81,7 +87,7 @@ class KeySet:
     def candidates(self, kid: str | None, algorithm: str) -> list[Key]:
         """The keys that may have signed a token; `kid` is looked up, and used for nothing else."""
         found = self._by_kid.get(kid, self._unnamed)
-        return [one for one in found if algorithm in one.algorithms][:MOST_TRIED]
+        return [one for one in found if algorithm in one.algorithms][: self._most]
 
 
 class Keys(Protocol):
@@ -138,6 +144,7 @@ def read_key(jwk: Mapping[str, Any]) -> Key:
     """
     from jwt import algorithms
 
+    jwk = {name: value for name, value in jwk.items() if value is not None}
     kty, kid = jwk["kty"], jwk.get("kid")
     may_do = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(may_do, list) or "verify" not in may_do:
@@ -151,12 +158,15 @@ def read_key(jwk: Mapping[str, Any]) -> Key:
     if not may:
         raise ValueError("it is for an algorithm that it cannot be used with")
     reader: Any = {"RSA": algorithms.RSAAlgorithm, "EC": algorithms.ECAlgorithm, "OKP": algorithms.OKPAlgorithm}[kty]
-    material = reader.from_jwk(dict(jwk))
-    if kty == "RSA" and not LEAST_RSA <= material.key_size <= MOST_RSA:
-        raise ValueError("it has too few bits, or too many")
+    material = reader.from_jwk(jwk)
+    length = None
+    if kty == "RSA":
+        if not LEAST_RSA <= material.key_size <= MOST_RSA:
+            raise ValueError("it has too few bits, or too many")
+        length = (material.key_size + 7) // 8
     members = {name: jwk.get(name) for name in ("kty", "crv", "x", "y", "n", "e")}
     identity = hashlib.sha256(json.dumps(members, sort_keys=True).encode()).hexdigest()
-    return Key(kid, may, identity, material)
+    return Key(kid, may, identity, material, length)
 
 
 def given_keys(given: Any, algorithms: frozenset[str]) -> GivenKeys:
@@ -171,6 +181,8 @@ def given_keys(given: Any, algorithms: frozenset[str]) -> GivenKeys:
     if not several:
         raise ConfigurationError("keys= is empty: give at least one")
     is_shared = bool(algorithms & SYMMETRIC.keys())
+    if len(several) > MOST_KEYS:
+        raise ConfigurationError(f"keys= has more than {MOST_KEYS}: all of them are tried, so give fewer")
     read = _secret if is_shared else _public
     return GivenKeys([read(one, algorithms) for one in several])
 
@@ -195,6 +207,8 @@ def _secret(given: Any, algorithms: frozenset[str]) -> Key:
 
 
 def _public(given: Any, algorithms: frozenset[str]) -> Key:
+    if isinstance(given, str | bytes) and len(_PEM.findall(given.encode() if isinstance(given, str) else given)) > 1:
+        raise ConfigurationError("keys= has a string with several keys or certificates in it: give a list of them")
     hint = "keys= must be public keys, each a PEM or a JWK (for a shared secret, say algorithms=('HS256',))"
     try:
         jwk = given if isinstance(given, dict) else _jwk_of_pem(given)

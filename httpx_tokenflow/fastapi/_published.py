@@ -3,13 +3,14 @@
 Rules.
 
 1. The set is read when it is first needed, once for everybody, and again when three quarters of `max_age` are over:
-   that is done aside, so that nobody waits. A key that is not in the new set verifies nothing from then on. Where the
-   set is not to be had, the last one serves for a day beyond `max_age`, and no longer.
-2. A token whose key is unknown may have been signed with a new one, so the set is read again for it; but tokens are
-   easy to make up, so that is done at most once per `cooldown`, counted from the last time it was read for whatever
-   reason. Who comes in between is refused at once.
-3. After a failure the set is left alone for a second, then two, up to `cooldown`, and for as long as the server asks
-   for (five minutes at most). Who needs it meanwhile, and has no older one, gets the same error without a request.
+   that is done aside, and nobody waits for it, also where the issuer takes its time. A key that is not in the new set
+   verifies nothing from then on. Where the set is not to be had, the last one serves for a day beyond `max_age`, and no
+   longer; its age is what the clock says that says more, since one of them stands still while a machine sleeps.
+2. A token whose key is unknown may have been signed with a new one, and so may one whose signature is bad, since some
+   issuers use a name again: so the set is read again for it. But tokens are easy to make up: that is done at most once
+   per `cooldown`, counted from the last time it was read for whatever reason. Who comes in between is refused at once.
+3. After a failure the set is left alone for a while (`_pauses`), up to `cooldown`. Who needs it meanwhile, and has no
+   older one, gets the same error without a request. A set without a single key of use is a failure, too.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class PublishedKeys:
         self._client = TokenClient.of(client, verify, RenewalPolicy(), None)
         self._clock = clock
         self._set: KeySet | None = None
-        self._read_at = -math.inf
+        self._read_at = -math.inf, -math.inf  # by both clocks
         self._begun_at = -math.inf
         self._pauses = Pauses(cooldown, clock)
         self._after_fork()
@@ -81,16 +82,16 @@ class PublishedKeys:
         self._reading: Once[KeySet] | None = None
 
     def ready(self) -> KeySet | None:
-        """The keys, if they are at hand and need not be read again before they are used (rule 1)."""
-        age = self._clock.monotonic() - self._read_at
-        if self._set is None or age >= self._max_age:
+        """The keys, if they are at hand; it may be that they are read again meanwhile (rule 1)."""
+        age = self._age()
+        if self._set is None or age >= self._max_age + STALE:
             return None
         if age >= self._max_age * AHEAD:
             self._read()
         return self._set
 
     async def current(self) -> KeySet:
-        """The keys; read first if there are none, or they are too old.
+        """The keys; read first if there are none that may serve.
 
         Raises:
             TokenFlowError: there are none, and none are to be had now.
@@ -99,15 +100,9 @@ class PublishedKeys:
         if found is not None:
             return found
         reading = self._read()
-        try:
-            if reading is not None:
-                return await reading.result()
-        except TokenFlowError:
-            if not self._serves_on():
-                raise
-        if self._set is not None and self._serves_on():
-            return self._set
-        raise self._pauses.error("the issuer's keys cannot be read now")
+        if reading is None:
+            raise self._pauses.error("the issuer's keys cannot be read now")
+        return await reading.result()
 
     async def newer(self, seen: KeySet) -> KeySet:
         """The keys, read again unless that has been done a moment ago (rule 2)."""
@@ -121,8 +116,10 @@ class PublishedKeys:
         except TokenFlowError:
             return seen
 
-    def _serves_on(self) -> bool:
-        return self._clock.monotonic() - self._read_at < self._max_age + STALE
+    def _age(self) -> float:
+        """Seconds since the set was read, by whichever clock says more (rule 1)."""
+        monotonic, wall = self._read_at
+        return max(self._clock.monotonic() - monotonic, self._clock.wall() - wall)
 
     def _read(self, *, for_unknown: bool = False) -> Once[KeySet] | None:
         """The reading under way, or a new one; None where there must be none now (rules 2 and 3)."""
@@ -150,7 +147,7 @@ class PublishedKeys:
             then = "there are no older ones" if self._set is None else "the older ones serve on"
             self._pauses.failed(error, row, then)
             raise
-        self._set, self._read_at = found, self._clock.monotonic()
+        self._set, self._read_at = found, (self._clock.monotonic(), self._clock.wall())
         self._pauses.over()
         return found
 
@@ -163,15 +160,17 @@ class PublishedKeys:
         assert uri is not None  # noqa: S101 - one of the two is there
         status, document = yield from read_document(uri, "the issuer's key set", attempt)
         listed = None if document is None else document.get("keys")
-        if not isinstance(listed, list):
+        keys = read_keys(listed) if isinstance(listed, list) else []
+        if not keys:
             if self._server is not None:
                 self._server.doubt(metadata)
+            what = "is none" if listed is None else "has no key that could verify a token"
             raise TokenEndpointUnavailable(
-                f"the issuer's key set is none ({status}; RFC 7517 §5): check jwks_uri= and issuer=",
+                f"the issuer's key set {what} ({status}; RFC 7517 §5): check jwks_uri= and issuer=",
                 outcome="not sent",
                 status=status,
             )
-        return KeySet(read_keys(listed), named=True)
+        return KeySet(keys, named=True)
 
     async def _perform(self, flow: Generator[Step, Any, KeySet]) -> KeySet:
         answer: Any = None

@@ -401,15 +401,15 @@ async def test_an_endpoint_that_fails_is_left_alone(headers: dict[str, str], pau
     issuer.status = 503
     time.now += 61
     with pytest.raises(TokenEndpointUnavailable):
-        await it.verify(TOKEN)
+        await it.verify("another")
     assert questions(issuer) == 4
     issuer.headers = {}
     time.now += pause
     with pytest.raises(TokenEndpointUnavailable) as caught:
-        await it.verify(TOKEN)
+        await it.verify("another")
     assert (questions(issuer), caught.value.retry_after) == (5, None)
     with pytest.raises(TokenEndpointUnavailable) as caught:
-        await it.verify(TOKEN)
+        await it.verify("another")
     assert (questions(issuer), caught.value.retry_after) == (5, 2)
 
 

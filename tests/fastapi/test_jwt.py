@@ -201,6 +201,16 @@ async def test_given_keys_of_all_kinds() -> None:
 
 
 @pytest.mark.anyio
+async def test_all_given_keys_are_tried() -> None:
+    """However many keys a program gives, the last one verifies as the first one does."""
+    it = verifier(keys=[*(pem(f"ec256-{at}") for at in range(12)), pem("rsa-1"), pem("rsa-new")])
+    for at in (0, 11):
+        given = sign(header(alg="ES256", kid=None), claims(), f"ec256-{at}", algorithm="ES256")
+        assert await verdict(it, given) == "ada"
+    assert await verdict(it, GOOD) == "ada"
+
+
+@pytest.mark.anyio
 async def test_a_certificate_is_a_public_key() -> None:
     """A certificate stands for the key in it; whether it has ended is for whoever gave it to know."""
     private, name = guarding.private_key("rsa-1"), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "as")])
@@ -274,6 +284,9 @@ PRIVATE = guarding.private_key("rsa-1").private_bytes(Encoding.PEM, PrivateForma
         ({"algorithms": ("HS256",), "keys": json.dumps(jwk("rsa-1"))}, "no secret|cannot"),
         ({"algorithms": ("HS256",), "keys": {"kty": "oct"}}, "must be a secret"),
         ({"keys": SECRET}, "HS256"),
+        ({"keys": [pem("rsa-1")] * 101}, "more than 100"),
+        ({"keys": pem("rsa-1") + pem("rsa-new")}, "list"),
+        ({"keys": [(pem("rsa-1") + pem("rsa-new")).decode()]}, "list"),
         ({"keys": PRIVATE}, "private"),
         ({"keys": jwk("rsa1024-1")}, "weak"),
         ({"keys": jwk("rsa-1", use="enc")}, "something else"),

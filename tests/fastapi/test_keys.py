@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import os
 import threading
+from base64 import urlsafe_b64decode
 from typing import Any
 
 import anyio
@@ -15,8 +18,8 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from guarding import AUDIENCE, ISSUER, Issuer, Time, ask, claims, header, jwk, sign
 
-from httpx_tokenflow import ConfigurationError, TokenEndpointUnavailable
-from httpx_tokenflow.fastapi import Guard, InvalidToken, JWTVerifier, Reason
+from httpx_tokenflow import ClientCredentials, ConfigurationError, TokenEndpointUnavailable
+from httpx_tokenflow.fastapi import Guard, IntrospectionVerifier, InvalidToken, JWTVerifier, Reason
 from httpx_tokenflow.fastapi._once import Once
 
 GOOD = guarding.token()
@@ -129,7 +132,155 @@ async def test_a_key_of_the_same_name_is_another() -> None:
     assert await verdict(verifier, GOOD) == "ada"
     issuer.keys[:] = [jwk("rsa-new", kid="rsa-1")]
     time.now += 101
+    assert await verdict(verifier, GOOD) == "ada"  # the set is read again aside, by this one
+    await settled(issuer, 2)
     assert await verdict(verifier, GOOD) is Reason.SIGNATURE
+
+
+@pytest.mark.anyio
+async def test_a_key_that_takes_the_name_of_another_is_found() -> None:
+    """Where an issuer uses a key's name again, a token by the new key gets in once the cool-down is over."""
+    issuer, time = Issuer(), Time()
+    verifier = issuer.verifier(time)
+    by_new = sign(header(), claims(), "rsa-new")
+    assert await verdict(verifier, GOOD) == "ada"
+    issuer.keys[:] = [jwk("rsa-new", kid="rsa-1")]
+    for _ in range(5):
+        assert await verdict(verifier, by_new) is Reason.SIGNATURE
+    assert issuer.fetches == 1
+    time.now += 30
+    assert await verdict(verifier, by_new) == "ada"
+    assert await verdict(verifier, GOOD) is Reason.SIGNATURE
+    for _ in range(5):
+        assert await verdict(verifier, GOOD) is Reason.SIGNATURE
+    assert issuer.fetches == 2
+
+
+@pytest.mark.anyio
+async def test_nobody_waits_for_an_issuer_that_hangs() -> None:
+    """While the issuer does not answer, the older keys serve at once, also beyond their age; for a day, no longer."""
+    issuer, time = Issuer(), Time()
+    verifier = issuer.verifier(time, max_age=100.0)
+    assert await verdict(verifier, GOOD) == "ada"
+    issuer.gate = anyio.Event()
+    for pause in (101, 16, 3600):
+        time.now += pause
+        good = guarding.token(exp=time.now + 100)
+        with anyio.fail_after(5):
+            for _ in range(3):
+                assert await verdict(verifier, good) == "ada"
+    await settled(issuer, 2)
+    time.now += 86_400
+    issuer.keys[:] = [jwk("rsa-new")]
+    issuer.gate.set()
+    issuer.gate = None
+    assert await verdict(verifier, guarding.token(exp=time.now + 100)) is Reason.KEY
+
+
+@pytest.mark.parametrize("stands_still", ["monotonic", "wall"])
+@pytest.mark.anyio
+async def test_the_age_of_keys_is_what_either_clock_says(stands_still: str) -> None:
+    """A machine that slept for a week, or whose clock was set back, does not believe the keys of before."""
+    issuer, time = Issuer(), Time()
+    start = time.now
+    clock = dataclasses.replace(time.clock, **{stands_still: lambda: start})
+    verifier = issuer.verifier(time, clock=clock)
+    assert await verdict(verifier, GOOD) == "ada"
+    issuer.keys[:] = [jwk("rsa-new")]
+    time.now += 7 * 86_400
+    assert await verdict(verifier, guarding.token(exp=time.now + 100, iat=None)) is Reason.KEY
+    assert issuer.fetches == 2
+
+
+@pytest.mark.parametrize("keys", [[], [{"kty": "oct", "k": "AAAA"}], ["junk", jwk("rsa1024-1")]], ids=str)
+@pytest.mark.anyio
+async def test_a_set_without_keys_of_use_is_a_failure(keys: list[Any], caplog: Any) -> None:
+    """A set with no key that verifies is an outage, and no refusal; where there are older keys, these serve on."""
+    cold = guarding.app_of(Guard(Issuer(keys=keys).verifier(Time())))
+    assert (await ask(cold, f"Bearer {GOOD}")).status == 503
+    issuer, time = Issuer(), Time()
+    verifier = issuer.verifier(time, max_age=100.0)
+    assert await verdict(verifier, GOOD) == "ada"
+    issuer.keys = keys
+    caplog.clear()
+    for fetches in (2, 3):
+        time.now += 101
+        assert await verdict(verifier, GOOD) == "ada"
+        await settled(issuer, fetches)
+    assert await verdict(verifier, GOOD) == "ada"
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert "no key that could verify" in warned[0]
+    assert "the older ones serve on" in warned[0]
+    issuer.keys = [jwk("rsa-new")]
+    time.now += 101
+    await verdict(verifier, GOOD)
+    await settled(issuer, 4)
+    assert await verdict(verifier, NEW) == "ada"
+
+
+@pytest.mark.anyio
+async def test_what_has_been_read_meanwhile_is_not_read_again() -> None:
+    """Who looked at an older set than there is now gets the one there is, without a request."""
+    issuer, time = Issuer(), Time()
+    verifier = issuer.verifier(time)
+    keys = verifier._keys
+    older = await keys.current()
+    time.now += 31
+    newer = await keys.newer(older)
+    time.now += 31
+    assert newer is not older
+    assert await keys.newer(older) is newer
+    assert issuer.fetches == 2
+
+
+@pytest.mark.anyio
+async def test_an_issuer_that_moves_its_keys_is_asked_where() -> None:
+    """Where the place of the keys has none any more, the metadata are read again, and name the new one."""
+    place = "/jwks"
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/.well-known/openid-configuration":
+            facts = {"issuer": ISSUER, "token_endpoint": f"{ISSUER}/token", "jwks_uri": f"{ISSUER}{place}"}
+            return httpx.Response(200, json=facts)
+        return httpx.Response(200 if request.url.path == place else 404, json={"keys": [jwk("rsa-1"), jwk("rsa-new")]})
+
+    time = Time()
+    client = httpx.AsyncClient(transport=httpx.MockTransport(handle))
+    verifier = JWTVerifier(ISSUER, AUDIENCE, client=client, clock=time.clock)
+    assert await verdict(verifier, GOOD) == "ada"
+    place = "/elsewhere"
+    for _ in range(4):
+        time.now += 31
+        assert await verdict(verifier, made_up(1)) is Reason.KEY
+    assert verifier._keys._pauses.row == 0
+
+
+@pytest.mark.anyio
+async def test_only_so_many_published_keys_are_tried() -> None:
+    """For a token that names no key eight of the issuer's are tried, and no ninth."""
+    issuer = Issuer(keys=[*(jwk(f"ec256-{at}") for at in range(8)), jwk("ec256-8")])
+    verifier = issuer.verifier(Time())
+    for key, expected in (("ec256-7", "ada"), ("ec256-8", Reason.SIGNATURE)):
+        given = sign(header(alg="ES256", kid=None), claims(), key, algorithm="ES256")
+        assert await verdict(verifier, given) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are forks on POSIX only")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_has_locks_of_its_own() -> None:
+    """A child that was forked while another thread held the lock can read keys, and ask about tokens."""
+    grant = ClientCredentials(issuer=ISSUER, client_id="api", client_secret="its secret")
+    asks = IntrospectionVerifier(grant)
+    held = [Issuer().verifier(Time())._keys, asks._of_known, asks._of_others]
+    for one in held:
+        one._lock.acquire()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if all(one._lock.acquire(timeout=5) for one in held) else 1)
+    for one in held:
+        one._lock.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.anyio
@@ -353,8 +504,31 @@ async def test_a_key_may_say_what_it_is_for() -> None:
         ({"x5u": "https://attacker.example/", "x5c": ["!"]}, True),
         (private, False),
     ):
-        verifier = Issuer(keys=[jwk("rsa-1", **changes)]).verifier(Time())
+        verifier = Issuer(keys=[jwk("rsa-1", **changes), jwk("rsa-new")]).verifier(Time())
         assert await verdict(verifier, GOOD) == ("ada" if is_good else Reason.KEY), changes
+
+
+@pytest.mark.anyio
+async def test_null_is_nothing_in_a_key() -> None:
+    """A member of a key that is null is not there."""
+    nothing = dict.fromkeys(("alg", "use", "key_ops", "d", "k", "x5u"))
+    verifier = Issuer(keys=[{**jwk("rsa-1"), **nothing, "kid": None}]).verifier(Time())
+    assert await verdict(verifier, sign(header(kid=None), claims())) == "ada"
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
+@pytest.mark.anyio
+async def test_a_signature_is_as_long_as_its_key(algorithm: str) -> None:
+    """A signature of RSA without its leading zero, or with one more, is none (RFC 8017 §8.1.2, §8.2.2)."""
+    verifier = Issuer().verifier(Time())
+    for at in range(5000):  # one in 256 begins with a zero
+        message, _, signature = sign(header(alg=algorithm), claims(jti=str(at)), algorithm=algorithm).rpartition(".")
+        raw = urlsafe_b64decode(signature + "==")
+        if raw[0] == 0:
+            break
+    assert await verdict(verifier, f"{message}.{signature}") == "ada"
+    for other in (raw[1:], b"\0" + raw):
+        assert await verdict(verifier, f"{message}.{guarding.b64(other)}") is Reason.SIGNATURE
 
 
 @pytest.mark.parametrize(
