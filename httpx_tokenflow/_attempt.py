@@ -30,6 +30,10 @@ _TRANSPORT = _NOT_SENT | {
 }  # fmt: skip
 
 
+_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_STAYING = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")  # in the names that OpenSSL has for reasons, and alerts
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What a grant may go by when it gets a token.
@@ -83,7 +87,7 @@ def unavailable(error: Exception, what: str = "the token endpoint", *, sent: boo
         sent: False where the request presents nothing, so that it is as good as not sent whatever became of it.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
-    if "ConnectError" in names and _is_about_tls(error):
+    if "ConnectError" in names and _is_about_certificates(error):
         return TokenEndpointUnavailable(
             f"the TLS connection to {what} failed: check its certificate, or pass verify=",
             outcome="not sent",
@@ -103,13 +107,25 @@ def unavailable(error: Exception, what: str = "the token endpoint", *, sent: boo
     )
 
 
-def _is_about_tls(error: BaseException) -> bool:
-    """Whether an error came of one of TLS; causes may go in a circle, as those that respx raises do."""
+def _is_about_certificates(error: BaseException) -> bool:
+    """Whether an error came of TLS that no waiting mends; causes may go in a circle, as those that respx raises do."""
     passed: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and not any(cause is one for one in passed):
         if isinstance(cause, ssl.SSLError):
-            return True
+            return _stays(cause)
         passed.append(cause)
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def _stays(error: ssl.SSLError) -> bool:
+    """Whether an error of TLS is there to stay.
+
+    A balancer whose backends are down hangs up in the middle of a handshake, sends `internal_error`, or answers in
+    plain HTTP: that is an outage like any other.
+    """
+    if isinstance(error, _CUT_OFF):
+        return False
+    reason = getattr(error, "reason", None)
+    return not reason or any(word in reason for word in _STAYING)
