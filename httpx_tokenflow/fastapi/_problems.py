@@ -64,6 +64,7 @@ _DETAILS = {
     503: "a service that this one needs is not available now; try again later",
     504: "a service that this one needs did not answer in time",
 }
+_OF_A_BODY = frozenset({"content-type", "content-length", "content-encoding"})
 _STRONGER = "log in again, in a stronger or fresher way: this service can not act for you as it is"
 _BUSY = frozenset({429, 503})  # of an upstream: it will pass
 _RANK = (500, 502, 504, 503, 403, 401)  # the worst first: no login mends what else is wrong
@@ -92,9 +93,10 @@ def install_problems(
 ) -> None:
     """Have what goes wrong behind `app` (FastAPI or Starlette) answered with problem documents (RFC 9457).
 
-    The errors of `httpx_tokenflow` are; so are the guard's refusals, and any `HTTPException` that has a challenge, with
-    the same status and header fields; all other `HTTPException` go on to whoever had them before. A handler of the
-    app's own for one of these classes, or for a class below it, goes before ours if it is there already.
+    The errors of `httpx_tokenflow` are; so are the guard's refusals, and any `HTTPException` that has a challenge and
+    says why in words, with the same status and header fields; all other `HTTPException` go on to whoever had them
+    before. A handler of the app's own for one of these classes, or for a class below it, goes before ours if it is
+    there already.
 
     Handlers work inside of all middleware: CORS headers are added, and an error that middleware itself raises, such as
     one of an auth that it uses, does not come here.
@@ -131,11 +133,13 @@ def install_problems(
         return _document(worst)
 
     async def on_http_exception(connection: HTTPConnection, error: Any) -> Any:
-        is_refusal = isinstance(error, Refusal) or "www-authenticate" in {name.lower() for name in error.headers or {}}
-        if not is_refusal or connection.scope["type"] != "http":
+        fields = {name.lower(): value for name, value in (error.headers or {}).items()}
+        is_refusal = isinstance(error, Refusal) or "www-authenticate" in fields
+        is_in_words = isinstance(error.detail, str)  # or else a client may go by what is in it
+        if not is_refusal or not is_in_words or connection.scope["type"] != "http":
             return await _ask(before, connection, error)
-        detail = error.detail if isinstance(error.detail, str) else _phrase(error.status_code)
-        return _document(_Problem(error.status_code, detail, error.headers or {}))
+        kept = {name: value for name, value in fields.items() if name not in _OF_A_BODY}
+        return _document(_Problem(error.status_code, error.detail, kept))
 
     for kind in (*ours, ExceptionGroup):
         if kind not in app.exception_handlers:

@@ -51,8 +51,8 @@ def readiness(
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     """An endpoint that says whether the service is ready: 200, or 503 with Retry-After.
 
-        app.add_api_route("/ready", readiness(upstreams), include_in_schema=False)     # FastAPI
-        Route("/ready", readiness(upstreams))                                          # Starlette
+        app.add_api_route("/ready", readiness(upstreams), methods=["GET", "HEAD"], include_in_schema=False)  # FastAPI
+        Route("/ready", readiness(upstreams))  # Starlette
 
     The answer is JSON: ``{"ready": true, "upstreams": {"billing": {"ready": true, "state": "fresh", "expires_in": 3540,
     "last_error": null, "waiting": 0}}}``; `expires_in` in seconds. It is a probe of readiness, not of liveness: a

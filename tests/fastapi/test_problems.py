@@ -314,9 +314,9 @@ async def test_other_http_exceptions_stay_as_they_are() -> None:
     """An HTTPException of the app's own without a challenge is answered as before, by whoever did."""
     plain = await answer_to(lambda: HTTPException(404, "no such invoice"))
     assert (plain.status_code, plain.json()) == (404, {"detail": "no such invoice"})
-    challenged = await answer_to(lambda: HTTPException(401, {"a": 1}, {"www-authenticate": "Basic"}))
-    assert challenged.json()["detail"] == "Unauthorized"
-    assert challenged.headers["www-authenticate"] == "Basic"
+    coded = await answer_to(lambda: HTTPException(401, {"code": "otp"}, {"www-authenticate": "Basic"}))
+    assert coded.json() == {"detail": {"code": "otp"}}
+    assert coded.headers["www-authenticate"] == "Basic"
 
     async def own(_: Any, error: Any) -> PlainTextResponse:
         return PlainTextResponse("own", error.status_code)
@@ -325,6 +325,16 @@ async def test_other_http_exceptions_stay_as_they_are() -> None:
     install_problems(app)
     async with behind(app) as client:
         assert (await client.get("/nowhere")).text == "own"
+
+
+@pytest.mark.asyncio
+async def test_a_challenge_of_the_apps_own() -> None:
+    """It becomes a document with its fields, but for those that are about the body that it would have had."""
+    fields = {"Www-Authenticate": "Basic", "Content-Type": "text/x", "content-Length": "3", "X-A": "b"}
+    answer = await answer_to(lambda: HTTPException(401, "who?", fields))
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {"type": "about:blank", "title": "Unauthorized", "status": 401, "detail": "who?"}
+    assert (answer.headers["www-authenticate"], answer.headers["x-a"]) == ("Basic", "b")
 
 
 @pytest.mark.asyncio

@@ -33,7 +33,8 @@ class Stage:
         self.auths = {name: world.auth(policy=self.hands.policy) for name, world in self.worlds.items()}
         self.upstreams = Upstreams({"plain": httpx.AsyncClient}, {**self.auths, "key": BearerAuth("k")})
         self.app = FastAPI()
-        self.app.add_api_route("/ready", readiness(self.upstreams, required=required), include_in_schema=False)
+        endpoint = readiness(self.upstreams, required=required)
+        self.app.add_api_route("/ready", endpoint, methods=["GET", "HEAD"], include_in_schema=False)
 
     async def ask(self) -> httpx.Response:
         async with behind(self.app) as client:
@@ -56,6 +57,8 @@ async def test_ready() -> None:
     stage = Stage()
     async with stage.upstreams.lifespan(stage.app):
         answer = await stage.ask()
+        async with behind(stage.app) as client:
+            assert (await client.head("/ready")).status_code == 200
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     told = answer.json()
