@@ -99,7 +99,8 @@ def install_problems(
     there already.
 
     Handlers work inside of all middleware: CORS headers are added, and an error that middleware itself raises, such as
-    one of an auth that it uses, does not come here.
+    one of an auth that it uses, does not come here. Nor does that of an app that is mounted, which has handlers of its
+    own: call this for each. It comes before the first request, and not in a lifespan.
 
     Args:
         app: where to.
@@ -107,15 +108,15 @@ def install_problems(
         realm: instead of the guard's (RFC 9110 §11.5).
         resource_metadata: instead of the guard's: the URL of the service's metadata (RFC 9728 §5.1).
         upstream: answer errors of httpx, and of httpx2 if that is loaded, as well (``raise_for_status``, timeouts,
-            connections), whatever client they come from. Default True; False leaves them to the app: 500, if to nobody.
+            connections), whatever client they come from: an upstream's 4xx, such as 404, becomes 502, since what it
+            refuses is this service's request. Where it is the caller's own, catch it in the route. Import httpx2 before
+            this, if you use it: what is loaded later is not known. Default True; False leaves them to the app: 500, if
+            to nobody.
 
     Raises:
-        ConfigurationError: `app` takes no handlers, or `guard` is none.
+        ConfigurationError: `app` takes no handlers, or no more of them since it runs; `guard` is none.
     """
-    if not callable(getattr(app, "add_exception_handler", None)):
-        raise ConfigurationError("install_problems needs an app of FastAPI or Starlette")
-    if guard is not None and not isinstance(guard, Guard):
-        raise ConfigurationError("guard= must be a Guard; for a dependency of your own give realm= in its place")
+    _check_arguments(app, guard)
     metadata = resource_metadata or getattr(guard, "resource_metadata", None)
     challenge = (("realm", realm or getattr(guard, "realm", None)),), (("resource_metadata", metadata),)
     libraries = _libraries() if upstream else ()
@@ -145,6 +146,15 @@ def install_problems(
         if kind not in app.exception_handlers:
             app.add_exception_handler(kind, on_error)
     app.add_exception_handler(HTTPException, on_http_exception)
+
+
+def _check_arguments(app: Any, guard: Any) -> None:
+    if not callable(getattr(app, "add_exception_handler", None)):
+        raise ConfigurationError("install_problems needs an app of FastAPI or Starlette")
+    if getattr(app, "middleware_stack", None) is not None:
+        raise ConfigurationError("install_problems comes before the first request, and not in a lifespan: the app runs")
+    if guard is not None and not isinstance(guard, Guard):
+        raise ConfigurationError("guard= must be a Guard; for a dependency of your own give realm= in its place")
 
 
 def _libraries() -> tuple[type[Exception], ...]:

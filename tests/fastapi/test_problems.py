@@ -415,6 +415,14 @@ def test_plain_starlette() -> None:
         install_problems(Starlette(), guard=straw_guard)
 
 
+def test_too_late() -> None:
+    """An app that runs already takes no handlers: that is said, rather than found out by a caller."""
+    app = answering(unavailable)
+    TestClient(app).get("/")
+    with pytest.raises(ConfigurationError, match="before the first request"):
+        install_problems(app)
+
+
 @pytest.mark.asyncio
 async def test_head_and_cors() -> None:
     """A HEAD has the same status and fields; middleware around the app adds its own to a problem too."""
