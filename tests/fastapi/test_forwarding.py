@@ -104,6 +104,16 @@ def test_arguments_are_looked_at_when_it_is_made(option: Any, why: str) -> None:
         Forwarding(**{"guard": straw_guard, "origins": (API,), **option})
 
 
+@pytest.mark.asyncio
+async def test_a_handler_is_told() -> None:
+    """`on_event` is told what becomes of the token that was passed on."""
+    told: list[Any] = []
+    world = World(api_faults=[httpx.Response(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})])
+    auth = await Forwarding(straw_guard, origins=(API,), on_event=told.append)(caller("ann"))
+    await world.client().get("/", auth=auth)
+    assert [type(event).__name__ for event in told][:1] == ["RequestRefused"]
+
+
 def test_loopback_will_do() -> None:
     """A sidecar on the same machine may be reached by plain http; a repr says where tokens go, and shows none."""
     assert repr(Forwarding(straw_guard, origins=("http://127.0.0.1:8000",))) == "<Forwarding to http://127.0.0.1:8000>"

@@ -6,6 +6,9 @@ import asyncio
 import gc
 import hashlib
 import random
+import ssl
+import sys
+import threading
 import time
 import weakref
 from collections import Counter
@@ -28,6 +31,7 @@ from httpx_tokenflow import (
     ClientCredentials,
     ConfigurationError,
     DeviceCode,
+    DPoP,
     JWTBearer,
     OriginNotAllowed,
     ReauthenticationRequired,
@@ -713,6 +717,77 @@ def test_arguments_are_looked_at_when_it_is_made(option: Any, why: str) -> None:
     """What cannot work is an error where it is written, not an answer to the first caller."""
     with pytest.raises(ConfigurationError, match=why):
         behalf(World(), **option)
+
+
+@pytest.mark.asyncio
+async def test_arguments_are_handed_on() -> None:
+    """What an `OnBehalfOf` is given for its auths, each of them has: a handler, a key, and whom to trust."""
+    told, proofs = list[Any](), list[str]()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        proofs.append(request.headers.get("DPoP", ""))
+        return httpx.Response(200, json={"access_token": "bound", "token_type": "DPoP", "expires_in": 60})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    on_behalf = behalf(World(), on_event=told.append, dpop=DPoP(), client=client)
+    for name in ("ann", "bob"):
+        await (await on_behalf(caller(name))).atoken()
+    assert [type(event).__name__ for event in told].count("TokenObtained") == 2
+    assert len(proofs) == 2
+    assert all(proofs)
+    context = ssl.create_default_context()
+    auth = await behalf(World(), client=None, verify=context)(caller("ann"))
+    assert auth._client._verify is context
+
+
+@pytest.mark.asyncio
+async def test_another_end_of_one_token_is_no_other_token() -> None:
+    """Where two looks at one token tell two ends, as introspection may, there is still one exchange for it."""
+    world = World()
+    on_behalf = behalf(world)
+    auths = [await on_behalf(caller("ann", ends=ends)) for ends in (None, time.time() + 50, time.time() + 99)]
+    assert auths[0] is auths[1] is auths[2]
+
+
+@pytest.mark.asyncio
+async def test_what_ends_in_this_second_is_swept() -> None:
+    """At the very second of its end a token is over, not a moment later."""
+    hands = Hands(stopped_at=1_000.0)
+    on_behalf = behalf(World(), policy=hands.policy)
+    await on_behalf(caller("ann", ends=1_010.0))
+    hands.ahead = 9.9
+    await on_behalf(caller("bob"))
+    assert len(on_behalf._auths) == 2
+    hands.ahead = 10.0
+    await on_behalf(caller("bob"))
+    assert len(on_behalf._auths) == 1
+
+
+@pytest.mark.slow
+def test_sweeping_on_several_loops() -> None:
+    """Requests on several threads at once, whose tokens end all the time, sweep without getting in each other's way."""
+    hands, errors = Hands(), list[BaseException]()
+    on_behalf, interval = behalf(World(), policy=hands.policy, limit=100_000), sys.getswitchinterval()
+
+    async def requests(number: int) -> None:
+        for one in range(2_000):
+            try:
+                await on_behalf(caller(f"u{number}-{one}", ends=time.time() + 0.0005))
+            except HTTPException:  # it took longer than that
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                errors.append(error)
+
+    threads = [threading.Thread(target=asyncio.run, args=(requests(number),)) for number in range(8)]
+    try:
+        sys.setswitchinterval(1e-6)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
 
 
 @pytest.mark.asyncio

@@ -146,6 +146,7 @@ async def test_a_caller_who_must_log_in_again() -> None:
         'Bearer realm="orders", error="invalid_token", '
         'resource_metadata="https://svc.example/.well-known/oauth-protected-resource"'
     )
+    assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["content-type"] == "application/problem+json"
     assert (await answer_to(lambda: theirs(ReauthenticationRequired("svc")))).headers["WWW-Authenticate"] == (
         'Bearer error="invalid_token"'

@@ -447,6 +447,52 @@ async def test_one_that_cannot_be_closed_keeps_no_other_open(place: int, caplog:
 
 
 @pytest.mark.asyncio
+async def test_one_that_hangs_holds_no_end_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where closing one never ends it is given up after a while, with a warning, and the others are closed."""
+    monkeypatch.setattr("httpx_tokenflow.fastapi._upstreams.CLOSING", 0.02)
+    good = Made(World())
+    upstreams = Upstreams({"bad": lambda: httpx.AsyncClient(transport=Bad(asyncio.Event().wait)), "good": good})
+    async with asyncio.timeout(5), upstreams.lifespan(FastAPI()):
+        pass
+    assert good.all_closed
+    assert "upstream bad: closing it took too long" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_client_is_left_as_it_was_entered() -> None:
+    """A client with a way of its own of being opened and closed goes both ways."""
+    seen: list[str] = []
+
+    class Client(httpx.AsyncClient):
+        async def __aenter__(self) -> Any:
+            seen.append("in")
+            return await super().__aenter__()
+
+        async def __aexit__(self, *error: object) -> None:
+            seen.append("out")
+            await super().__aexit__(*error)  # type: ignore[arg-type]  # whatever the library says
+
+    async with Upstreams({"own": Client}).lifespan(FastAPI()):
+        assert seen == ["in"]
+    assert seen == ["in", "out"]
+
+
+@pytest.mark.asyncio
+async def test_what_others_raise_is_not_told() -> None:
+    """A maker that fails is named, with the class of what it raised: the words may have a secret in them."""
+
+    def make() -> httpx.AsyncClient:
+        raise OSError("with a secret in it")
+
+    with pytest.raises(ConfigurationError, match=r"'bad': OSError$") as caught:
+        async with Upstreams({"bad": make}).lifespan(FastAPI()):
+            raise AssertionError("it started")
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("how", ["anyio", "asyncio"])
 async def test_a_cancelled_start_leaves_nothing_open(how: str) -> None:
     """Where the start is cancelled while it waits for a token, all that was opened is closed."""
