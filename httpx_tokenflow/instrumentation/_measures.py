@@ -161,7 +161,8 @@ EXPIRY_TIME = Measure(
     name="tokenflow.token.expiry_time",
     kind="gauge",
     unit="s",
-    says="Unix time at which the token at hand ends, by the last renewal; less `time()`: its remaining life.",
+    says="Unix time at which the token at hand ends, by the last renewal of the source, one of its many sessions where "
+    "it has them; less `time()`: its remaining life. 0: the last that happened is that a session was given up.",
     labels=(_SOURCE,),
 )
 BREAKER_TRIPS = Measure(

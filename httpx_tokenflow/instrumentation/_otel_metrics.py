@@ -36,7 +36,7 @@ class OpenTelemetryMetrics:
     of `PrometheusMetrics`; an exporter to Prometheus gives them the same names.
 
     Args:
-        meter_provider: a ``MeterProvider``; None: the global one.
+        meter_provider: a ``MeterProvider``; None: the global one, which may be set later.
 
     Raises:
         ConfigurationError: the extra ``otel`` is missing.
@@ -45,7 +45,8 @@ class OpenTelemetryMetrics:
     every_request: ClassVar[bool] = True
 
     def __init__(self, meter_provider: metrics.MeterProvider | None = None) -> None:
-        self._meters = shared(metrics.get_meter_provider() if meter_provider is None else meter_provider, _Meters)
+        is_global = meter_provider is None or meter_provider is metrics.get_meter_provider()
+        self._meters = shared(_global if is_global else meter_provider, _Meters)
 
     def __call__(self, event: Event) -> None:
         """Count `event`."""
@@ -62,10 +63,20 @@ class OpenTelemetryMetrics:
         return f"<OpenTelemetryMetrics {len(MEASURES)} measures>"
 
 
+class _Global:
+    """The global provider: one and the same before and after it is set, although OpenTelemetry has two objects."""
+
+    def get_meter(self, name: str) -> metrics.Meter:
+        return metrics.get_meter_provider().get_meter(name)
+
+
+_global = _Global()
+
+
 class _Meters:
     """The instruments of one provider."""
 
-    def __init__(self, provider: metrics.MeterProvider) -> None:
+    def __init__(self, provider: metrics.MeterProvider | _Global) -> None:
         meter = provider.get_meter(SCOPE)
         self._reading = Reading(Names(), time.time)
         self._writes = {one: getattr(_instrument(one, meter), _VERBS[one.kind]) for one in MEASURES}

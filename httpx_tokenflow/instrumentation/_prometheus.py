@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,7 +37,8 @@ class PrometheusMetrics:
 
     One object may serve any number of auths, and several objects with one registry are as one. The measures are in the
     README; their dashboard and their alerts are `dashboard()` and `alerts()`. With ``PROMETHEUS_MULTIPROC_DIR`` set,
-    as for gunicorn, the values of all processes are added up; gauges are those of the process that spoke last.
+    as for gunicorn, the values of all processes are added up; gauges are those of the process that spoke last. Where
+    somebody has unregistered the metrics, as fixtures of tests do, the next object registers new ones.
 
     Args:
         registry: where the metrics are registered; None: prometheus_client's own, ``REGISTRY``.
@@ -49,7 +51,8 @@ class PrometheusMetrics:
     every_request: ClassVar[bool] = True
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._collectors = shared(prometheus_client.REGISTRY if registry is None else registry, _Collectors)
+        owner = prometheus_client.REGISTRY if registry is None else registry
+        self._collectors = shared(owner, _Collectors, _Collectors.are_gone)
 
     def __call__(self, event: Event) -> None:
         """Count `event`."""
@@ -71,9 +74,32 @@ class _Collectors:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._reading = Reading(Names(), time.time)
-        self._metrics = {measure: _metric(measure, registry) for measure in MEASURES}
+        self._registry = registry
+        self._metrics: dict[Measure, Any] = {}
+        try:
+            for measure in MEASURES:
+                self._metrics[measure] = _metric(measure, registry)
+        except ValueError:  # nothing is left of what was made: who makes room tries again
+            self._leave()
+            raise
         self._series: dict[tuple[Measure, tuple[Label, ...]], Callable[[float], object]] = {}
         self._turns = Turns()
+
+    def _leave(self) -> None:
+        for one in self._metrics.values():
+            with contextlib.suppress(KeyError):  # it has gone already
+                self._registry.unregister(one)
+
+    def are_gone(self) -> bool:
+        """Whether somebody has taken some of them from the registry, as fixtures of tests do; then all are."""
+        is_gone = False
+        for one in self._metrics.values():
+            with contextlib.suppress(ValueError):  # it is there
+                self._registry.register(one)
+                is_gone = True
+        if is_gone:
+            self._leave()
+        return is_gone
 
     def take(self, event: Event) -> None:
         """Count `event` in its turn."""

@@ -126,7 +126,7 @@ class Reading:
         return [(m.FALLBACKS, 1, (source, event.what if event.what in _CREDENTIALS else OTHER))]
 
     def revoked(self, event: Revoked, source: str) -> list[Value]:
-        return [(m.REVOCATIONS, 1, (source, "agreed" if event.agreed else "here"))]
+        return [(m.REVOCATIONS, 1, (source, "agreed" if event.agreed else "here")), (m.EXPIRY_TIME, 0, (source,))]
 
 
 _READ: dict[type[Event], Callable[[Reading, Any, str], list[Value]]] = {

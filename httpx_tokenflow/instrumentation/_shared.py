@@ -29,13 +29,13 @@ class _Locks:
 _locks = _Locks()
 
 
-def shared(owner: Any, make: Callable[[Any], _T]) -> _T:
-    """What `make` has made for `owner`, the first time.
+def shared(owner: Any, make: Callable[[Any], _T], is_gone: Callable[[_T], bool] = lambda _: False) -> _T:
+    """What `make` has made for `owner`, the first time, or since that was gone.
 
     It is kept as an attribute of `owner`: it refers to its owner, so that a weak dictionary would keep both for good.
     """
     with _locks.making:
         found: _T | None = vars(owner).get(_NAME)
-        if found is None:
+        if found is None or is_gone(found):
             found = vars(owner)[_NAME] = make(owner)
         return found

@@ -17,7 +17,7 @@ import httpx
 import httpx2
 import prometheus_client
 import pytest
-from instrumented import ORIGIN, make, of_opentelemetry, of_prometheus, one_of_each, stream
+from instrumented import ORIGIN, SOURCE, make, of_opentelemetry, of_prometheus, one_of_each, stream
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOW = 1_000_000.0
+REVOKED, REVOKED_LABELS = "tokenflow_revocations", {"tokenflow_source": SOURCE, "tokenflow_result": "agreed"}
 
 
 class Both:
@@ -193,12 +194,13 @@ def test_who_shares_a_token_is_counted_once(both: Both) -> None:
     grant = ClientCredentials("https://as.example/token", client_id="client", client_secret="secret")
     first = TokenAuth(grant, client=client, on_event=both.prometheus)
     second = TokenAuth(grant, client=client, store=first._source.store, on_event=PrometheusMetrics(both.registry))
-    for auth in (first, second):
+    third = TokenAuth(grant, client=client, store=first._source.store, on_event=both.handler)
+    for auth in (first, second, third):
         with httpx.Client(transport=sandbox.transport(), auth=auth) as api:
             assert api.get(f"{ORIGIN}/api/x").status_code == 200
     counted = {name: value for (name, _), value in of_prometheus(both.registry).items()}
     assert counted["tokenflow_renewals"] == 1
-    assert counted["tokenflow_requests"] == 2
+    assert counted["tokenflow_requests"] == 3
 
 
 def test_by_default_it_is_the_global_one() -> None:
@@ -213,6 +215,9 @@ from httpx_tokenflow.instrumentation import OpenTelemetryMetrics, PrometheusMetr
 before = OpenTelemetryMetrics()  # before the program has set its provider
 reader = InMemoryMetricReader()
 metrics.set_meter_provider(MeterProvider([reader]))
+after = OpenTelemetryMetrics()
+assert before == after == OpenTelemetryMetrics(metrics.get_meter_provider())
+assert before != OpenTelemetryMetrics(MeterProvider([]))
 for handler in (PrometheusMetrics(), PrometheusMetrics(), before):
     handler(Revoked(source="c@as", agreed=True))
 labels = {"tokenflow_source": "c@as", "tokenflow_result": "agreed"}
@@ -241,6 +246,34 @@ def test_a_registry_with_other_metrics_of_these_names() -> None:
     prometheus_client.Counter("tokenflow_requests", "another", registry=registry)
     with pytest.raises(ValueError, match="tokenflow_requests"):
         PrometheusMetrics(registry)
+
+
+def test_a_registry_that_has_another_metric_for_a_while() -> None:
+    """Where a name is taken nothing is left behind: once it is free the metrics can be made."""
+    registry = CollectorRegistry()
+    last = prometheus_client.Counter("tokenflow_revocations", "another", registry=registry)
+    with pytest.raises(ValueError, match="tokenflow_revocations"):
+        PrometheusMetrics(registry)
+    registry.unregister(last)
+    PrometheusMetrics(registry)(make(events.Revoked))
+    assert (REVOKED, frozenset(REVOKED_LABELS.items())) in of_prometheus(registry)
+
+
+@pytest.mark.parametrize("number", [1, None], ids=["one", "all"])
+def test_a_registry_that_was_emptied(number: int | None) -> None:
+    """A fixture has unregistered metrics: the next object exports all of them, from the beginning."""
+    registry = CollectorRegistry()
+    PrometheusMetrics(registry)(make(events.Revoked))
+    collectors = list(PrometheusMetrics(registry)._collectors._metrics.values())
+    for collector in collectors[-1:] if number else collectors:
+        registry.unregister(collector)
+    handler = PrometheusMetrics(registry)
+    for event in [make(events.Revoked), make(events.RequestDone)]:
+        handler(event)
+    found = of_prometheus(registry)
+    assert found[REVOKED, frozenset(REVOKED_LABELS.items())] == 1
+    assert any(name == "tokenflow_requests" for name, _ in found)
+    assert PrometheusMetrics(registry) == handler
 
 
 # Threads, collections of garbage, forks, processes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ ROOT = Path(instrumentation.__file__).parents[2]
 OF_PROMETHEUS = {"job", "instance", "le"}  # labels that are there without us
 WORDS = {
     "sum", "min", "max", "count", "avg", "by", "without", "on", "ignoring", "rate", "increase", "time", "vector", "or",
-    "and", "unless", "bool", "histogram_quantile", "label_values", "group_left",
+    "and", "unless", "bool", "histogram_quantile", "label_values", "group_left", "offset", "max_over_time", "clamp_min",
 }  # fmt: skip
 
 KNOWN: dict[str, set[str]] = {}
@@ -84,7 +86,13 @@ def test_an_expression_speaks_of_what_there_is(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", expressions())
 def test_each_metric_is_asked_as_what_it_is(expression: str) -> None:
-    """Of a counter or a histogram the growth is asked, never of a gauge; a quantile is of buckets, by `le`."""
+    """Of a counter or a histogram the growth is asked, never of a gauge; a quantile is of buckets, by `le`.
+
+    A series that was not there a while ago has no growth yet, and counts as it is.
+    """
+    expression = re.sub(
+        r"(tokenflow_\w+(?:\{[^}]*\})?) unless \1 offset (?:\d+[mh]|\$__rate_interval)", "NEW", expression
+    )
     for measure in MEASURES:
         for found in re.finditer(
             rf"\b{measure.prometheus_name}(_bucket|_sum|_count)?\b(?:\{{[^}}]*\}})?(\[?)", expression
@@ -147,7 +155,7 @@ def test_the_alerts_are_some() -> None:
         "TokenflowPersistent401s", "TokenflowRenewalsFail", "TokenflowNoToken", "TokenflowStoreOutage",
         "TokenflowBreakerOpen",
     ]  # fmt: skip
-    assert rules()[0]["for"] == "5m"
+    assert [rule["for"] for rule in rules()] == ["5m", "1m", "2m", "5m", "3m"]
     for rule in rules():
         assert set(rule) == {"alert", "expr", "for", "severity", "summary", "description"}
         assert rule["severity"] in {"critical", "warning"}
@@ -174,6 +182,33 @@ def test_names_in_words_are_on_the_dashboard() -> None:
     named = set(re.findall(r'panel "([^"]+)"', alerts()))
     assert named
     assert named <= titles
+
+
+@pytest.mark.parametrize("panel", [one for one in panels() if "increase(" in one["targets"][0]["expr"]],
+                         ids=lambda one: one["title"])  # fmt: skip
+def test_what_has_happened_once_is_on_the_dashboard(panel: Any) -> None:
+    """What is seldom counted begins at 1, which is no growth: its panel shows a series that is new as it is."""
+    assert " unless " in panel["targets"][0]["expr"]
+
+
+@pytest.mark.slow
+def test_rules_and_panels_say_what_they_should(tmp_path: Path) -> None:
+    """Prometheus's own `promtool` has the alerts fire, and the panels show, what `promtool.yml` says, and no more."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on the PATH: it comes with Prometheus, not from PyPI")
+    (tmp_path / "alerts.yml").write_text(alerts())
+    text = (Path(__file__).parent / "promtool.yml").read_text()
+    for panel in panels():
+        expression = panel["targets"][0]["expr"].replace("$__rate_interval", "2m")
+        text = text.replace(f"'PANEL {panel['title']}'", json.dumps(re.sub(r'"\$\w+"', '".*"', expression)))
+    assert "PANEL" not in text
+    (tmp_path / "tests.yml").write_text(text)
+    for command in (["check", "rules", "alerts.yml"], ["test", "rules", "tests.yml"]):
+        done = subprocess.run(
+            [promtool, *command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_files_are_shipped() -> None:

@@ -93,6 +93,7 @@ OWN = ("ClientCredentials", "due")
         (make(events.SecretFellBack, what="key"), "secret.fallbacks", {("key",): 1}),
         (make(events.Revoked), "revocations", {("agreed",): 1}),
         (make(events.Revoked, agreed=False), "revocations", {("here",): 1}),
+        (make(events.Revoked), "token.expiry_time", {(): 0}),
     ],
 )
 def test_what_an_event_says(event: Any, name: str, values: dict[tuple[str, ...], float]) -> None:
