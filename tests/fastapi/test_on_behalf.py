@@ -7,8 +7,6 @@ import gc
 import hashlib
 import random
 import ssl
-import sys
-import threading
 import time
 import weakref
 from collections import Counter
@@ -763,31 +761,40 @@ async def test_what_ends_in_this_second_is_swept() -> None:
     assert len(on_behalf._auths) == 1
 
 
-@pytest.mark.slow
-def test_sweeping_on_several_loops() -> None:
-    """Requests on several threads at once, whose tokens end all the time, sweep without getting in each other's way."""
-    hands, errors = Hands(), list[BaseException]()
-    on_behalf, interval = behalf(World(), policy=hands.policy, limit=100_000), sys.getswitchinterval()
+@pytest.mark.asyncio
+async def test_ends_are_looked_at_under_the_lock() -> None:
+    """Loops in several threads sweep the same ends: who looks at the first of them holds the lock."""
+    hands = Hands(stopped_at=1_000.0)
+    on_behalf = behalf(World(), policy=hands.policy)
+    looks: list[bool] = []
 
-    async def requests(number: int) -> None:
-        for one in range(2_000):
-            try:
-                await on_behalf(caller(f"u{number}-{one}", ends=time.time() + 0.0005))
-            except HTTPException:  # it took longer than that
-                continue
-            except Exception as error:  # noqa: BLE001 - whatever it is
-                errors.append(error)
+    class Watched(list[Any]):
+        def __getitem__(self, place: Any) -> Any:
+            looks.append(on_behalf._lock.locked())
+            return super().__getitem__(place)
 
-    threads = [threading.Thread(target=asyncio.run, args=(requests(number),)) for number in range(8)]
-    try:
-        sys.setswitchinterval(1e-6)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-    finally:
-        sys.setswitchinterval(interval)
-    assert errors == []
+    await on_behalf(caller("ann", ends=1_010.0))
+    on_behalf._ends = Watched(on_behalf._ends)
+    for _ in range(2):
+        await on_behalf(caller("bob"))
+        hands.ahead = 10.0
+    assert len(on_behalf._auths) == 1
+    assert looks
+    assert all(looks)
+
+
+@pytest.mark.asyncio
+async def test_the_last_to_come_is_swept_too() -> None:
+    """Whoever comes while the notes of those who left are forgotten is swept at their end like all others."""
+    hands = Hands(stopped_at=1_000.0)
+    on_behalf = behalf(World(), policy=hands.policy, limit=2)
+    for number in range(69):  # the last of them is one too many
+        await on_behalf(caller(f"u{number}", ends=1_010.0))
+    assert len(on_behalf._ends) == 3
+    hands.ahead = 10.0
+    await on_behalf(caller("bob"))
+    assert [one.token for one in on_behalf._auths._auths] == ["in-bob"]
+    assert on_behalf._ends == []
 
 
 @pytest.mark.asyncio
