@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from guarding import Reply, ask, scope_of
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request  # noqa: TC002 - read at run time
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from httpx_tokenflow import ConfigurationError
+from httpx_tokenflow import ConfigurationError, TokenEndpointUnavailable
 from httpx_tokenflow._challenges import parse_challenges
 from httpx_tokenflow.fastapi import Caller, Guard, GuardMiddleware, InvalidToken, Reason
 
@@ -100,6 +101,10 @@ FOOLS = [
     ("/healthz", b"/%68ealthz"),
     ("/static/%2e%2e/orders", b"/static/%252e%252e/orders"),
     ("/static/é", None),
+    ("/static/..;/orders", None),
+    ("/static/..;a=b/orders", None),
+    ("/static/a;/..;/orders", None),
+    ("/static/;/orders", None),
     ("healthz", None),
     ("", None),
     ("*", None),
@@ -130,18 +135,41 @@ async def test_exemptions_are_reckoned_as_the_router_does() -> None:
     assert (await get(app, "/v1/healthz", root_path="/v1")).status == 200
     assert (await get(app, "/v1/orders", root_path="/v1")).status == 401
     assert (await get(app, "/v1x/healthz", root_path="/v1")).status == 401
+    assert (await get(app, "/v1/healthz", root_path="/v")).status == 401
+    assert (await get(app, "/v/healthz", root_path="/v/")).status == 401
+
+
+ASKS = [(b"origin", b"https://web.example"), (b"access-control-request-method", b"GET")]
 
 
 @pytest.mark.anyio
-async def test_preflights_pass_and_no_other_options() -> None:
-    """A CORS preflight needs no token; another OPTIONS, and another method that looks like one, does."""
+async def test_what_looks_like_a_preflight_is_guarded() -> None:
+    """An OPTIONS with the fields of a preflight, which anybody can send, needs a token as all else does."""
     app = made()
-    asks = [(b"origin", b"https://web.example"), (b"access-control-request-method", b"GET")]
-    assert (await ask(app, method="OPTIONS", more=asks)).status == 200
-    assert (await ask(app, method="OPTIONS", more=asks[:1])).status == 401
-    assert (await ask(app, method="OPTIONS", more=asks[1:])).status == 401
+    for path in ("/", "/mounted/x"):
+        assert (await ask(app, path=path, method="OPTIONS", more=ASKS)).status == 401
+        assert (await ask(app, "Bearer good", path=path, method="OPTIONS", more=ASKS)).status == 200
+
+
+@pytest.mark.anyio
+async def test_preflights_pass_if_so_told_and_no_other_options() -> None:
+    """Where the program says so a CORS preflight needs no token; another OPTIONS, or another method, does."""
+    app = made(pass_preflights=True)
+    assert (await ask(app, method="OPTIONS", more=ASKS)).status == 200
+    assert (await ask(app, method="OPTIONS", more=ASKS[:1])).status == 401
+    assert (await ask(app, method="OPTIONS", more=ASKS[1:])).status == 401
     assert (await ask(app, method="OPTIONS")).status == 401
-    assert (await ask(app, method="POST", more=asks)).status == 401
+    assert (await ask(app, method="POST", more=ASKS)).status == 401
+
+
+@pytest.mark.anyio
+async def test_cors_goes_outside() -> None:
+    """With Starlette's CORSMiddleware outside a browser's preflight is answered, and a refusal can be read."""
+    app = CORSMiddleware(made(), allow_origins=["https://web.example"], allow_headers=["authorization"])
+    preflight = await ask(app, method="OPTIONS", more=ASKS)
+    assert (preflight.status, preflight.field("access-control-allow-origin")) == (200, "https://web.example")
+    refused = await ask(app, more=ASKS[:1])
+    assert (refused.status, refused.field("access-control-allow-origin")) == (401, "https://web.example")
 
 
 async def open_socket(app: Any, *fields: str, extensions: dict[str, Any]) -> list[Any]:
@@ -173,6 +201,18 @@ async def test_websockets_are_refused_before_they_are_accepted() -> None:
     denied = await open_socket(app, "Bearer bad", extensions={"websocket.http.response": {}})
     assert (denied[0]["type"], denied[0]["status"]) == ("websocket.http.response.start", 401)
     assert b"www-authenticate" in dict(denied[0]["headers"])
+
+
+@pytest.mark.anyio
+async def test_a_websocket_in_an_outage_may_try_again() -> None:
+    """Where tokens cannot be verified now a websocket is closed with 1013, which is no verdict on its token."""
+
+    class Out:
+        async def verify(self, token: str) -> Caller:
+            raise TokenEndpointUnavailable(f"no word of {len(token)}", outcome="not sent")
+
+    (closed,) = await open_socket(GuardMiddleware(Starlette(), Guard(Out())), "Bearer good", extensions={})
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1013)
 
 
 @pytest.mark.anyio
@@ -211,6 +251,7 @@ async def test_middleware_and_route_verify_once() -> None:
         {"exempt": ["/a/*/b"]},
         {"exempt": ["/a/../b"]},
         {"exempt": ["/a//b"]},
+        {"exempt": ["/a;b"]},
         {"exempt": [1]},
         {"scopes": "read"},
         {"guard": None},
