@@ -111,7 +111,7 @@ class Issuer:
     metadata: dict[str, Any] = field(default_factory=dict)
     gate: anyio.Event | None = None
     seen: list[str] = field(default_factory=list)
-    answer: dict[str, Any] | None = None  # of the introspection endpoint
+    answer: dict[str, Any] | str | None = None  # of the introspection endpoint; a string is JSON already
 
     @property
     def fetches(self) -> int:
@@ -131,6 +131,8 @@ class Issuer:
         if self.gate is not None:
             await self.gate.wait()
         body = {"keys": self.keys} if request.url.path == "/jwks" else self.answer
+        if isinstance(body, str):
+            return httpx.Response(self.status, headers=self.headers, text=body)
         return httpx.Response(self.status, headers=self.headers, json=body)
 
     def client(self) -> httpx.AsyncClient:

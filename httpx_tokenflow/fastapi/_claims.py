@@ -26,7 +26,7 @@ from ._refusals import InvalidToken, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Wanted", "as_names", "as_seconds"]
+__all__ = ["Wanted", "as_names", "as_required", "as_seconds", "as_size"]
 
 _LAST = 253_402_300_799  # Unix seconds: the year 9999 ends
 _CLIENT = ("client_id", "azp", "appid")  # RFC 9068 §2.2, OpenID Connect, Entra ID
@@ -133,10 +133,16 @@ def _texts(said: object) -> list[str]:
 
 
 def _scope(claims: Mapping[str, Any]) -> frozenset[str]:
-    """`scope` (RFC 8693 §4.2), or `scp`, which is a list with some and a string with others."""
+    """`scope` (RFC 8693 §4.2), or `scp`, which is a list of words with some and a string with others."""
     if claims.get("scope") is not None:
-        return frozenset((_text(claims, "scope") or "").split())
-    return frozenset(word for one in _texts(claims.get("scp") or "") for word in one.split())
+        return _words(_text(claims, "scope") or "")
+    said = claims.get("scp") or ""
+    return _words(said) if isinstance(said, str) else frozenset(_texts(said)) - {""}
+
+
+def _words(text: str) -> frozenset[str]:
+    """The words of a scope: a space is between them, and nothing else is (RFC 6749 §3.3)."""
+    return frozenset(text.split(" ")) - {""}
 
 
 def as_names(given: Any, what: str) -> frozenset[str]:
@@ -163,3 +169,25 @@ def as_seconds(given: Any, what: str, *, least: float = 0.0) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given < least:
         raise ConfigurationError(f"{what} must be a number of seconds, {least:g} at least")
     return float(given)
+
+
+def as_required(given: Any) -> frozenset[str]:
+    """`given`, names of claims, perhaps none.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    return (
+        frozenset() if isinstance(given, list | tuple | set | frozenset) and not given else as_names(given, "required=")
+    )
+
+
+def as_size(given: Any, what: str, *, least: int = 0) -> int:
+    """`given` as a number of things.
+
+    Raises:
+        ConfigurationError: it is none, or too small.
+    """
+    if isinstance(given, bool) or not isinstance(given, int) or given < least:
+        raise ConfigurationError(f"{what} must be a whole number, {least} at least")
+    return given

@@ -16,14 +16,16 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
 from httpx_tokenflow._token_auth import TokenAuth
 
-from ._claims import Wanted, as_names, as_seconds
+from ._caller import Caller
+from ._claims import Wanted, as_names, as_required, as_seconds, as_size
+from ._jws import is_plain
 from ._questions import Questions
 from ._refusals import InvalidToken, Reason
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow._grants import Grant
 
-    from ._caller import Caller
 
 __all__ = ["IntrospectionVerifier"]
 
@@ -63,7 +64,9 @@ class IntrospectionVerifier:
     Args:
         auth: a `TokenAuth` whose server is asked and whose client authentication is used; or a grant for one, such as
             ``ClientCredentials(issuer=…, client_id=…, client_secret=…)``.
-        audience: who the tokens must be for: `aud`; one of them, if there are several. None: not looked at.
+        audience: who the tokens must be for: `aud`; one of them, if there are several. None: not looked at, and then
+            any token that the server calls active gets in, also one for another API or, with a server that answers
+            about these too and does not say what they are, a refresh token. Name it if the server tells it.
         issuer: `iss`, to the letter. None: not looked at, since the one who is asked vouches for it.
         cache: seconds for which an answer that lets a token in is believed: so long does one that was revoked. Default
             60; 0: each request asks.
@@ -104,13 +107,13 @@ class IntrospectionVerifier:
         self._wanted = Wanted(
             issuer=issuer,
             audience=frozenset() if audience is None else as_names(audience, "audience="),
-            required=frozenset(required),
+            required=as_required(required),
             leeway=as_seconds(leeway, "leeway="),
             bound_is_fine=accept_bound_without_proof,
         )
         self._cache = as_seconds(cache, "cache=")
-        self._most = max_size
-        self._room = cache_size
+        self._most = as_size(max_size, "max_size=", least=1)
+        self._room = as_size(cache_size, "cache_size=")
         self._clock = clock
         self._good: OrderedDict[bytes, _Answer] = OrderedDict()
         self._bad: OrderedDict[bytes, _Answer] = OrderedDict()  # apart, so that made-up ones push out no good one
@@ -140,7 +143,9 @@ class IntrospectionVerifier:
             answer = await questions.answer(name, token)
         if isinstance(answer.found, Reason):
             raise InvalidToken(answer.found)
-        return replace(answer.found, claims=copy.deepcopy(answer.found.claims))
+        it = answer.found
+        claims = copy.deepcopy(it.claims)
+        return Caller(it.subject, it.client_id, it.issuer, it.scope, it.expires_at, claims, it.token)
 
     def _known(self, answers: OrderedDict[bytes, _Answer], name: bytes) -> _Answer | None:
         answer = answers.get(name)
@@ -167,6 +172,8 @@ class IntrospectionVerifier:
         return self._kept(self._good, name, _Answer(caller, now + self._cache, caller.expires_at))
 
     def _caller(self, said: dict[str, Any], token: str, now: float) -> Caller:
+        if not is_plain(said):
+            raise InvalidToken(Reason.MALFORMED)
         if said.get("active") is not True:
             raise InvalidToken(Reason.INACTIVE)
         kind = said.get("token_type")

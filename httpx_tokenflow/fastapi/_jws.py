@@ -5,8 +5,8 @@ Rules.
 1. What changes the meaning of the rest and is not understood (`crit`, `zip`, …) has the token refused, and so does an
    algorithm or a type that is not allowed.
 2. Header and payload have one spelling each. Base64url is canonical, without padding (RFC 7515 §2), and JSON has each
-   member once and nothing that is no JSON: two parties that read one token in two ways are how tokens are forged. (A
-   signature may have two, as those of ECDSA do, and says the same in both.)
+   member once, nothing that is no JSON, and no half of a surrogate pair: two parties that read one token in two ways
+   are how tokens are forged. (A signature may have two, as those of ECDSA do, and says the same in both.)
 3. JSON goes no deeper than `MOST_DEPTH`, in the tokens and in what is said of them.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from ._keys import MOST_KID
 from ._refusals import InvalidToken, Reason
 
-__all__ = ["Signed", "as_object", "is_shallow"]
+__all__ = ["Signed", "as_object", "is_plain"]
 
 MOST_HEADER = 8192  # characters: some issuers put their certificates there, which nobody looks at
 MOST_DEPTH = 16  # of JSON
@@ -103,7 +103,7 @@ def as_object(text: bytes) -> dict[str, Any]:
         found = json.loads(text.decode(), object_pairs_hook=_members, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
         raise InvalidToken(Reason.MALFORMED) from None
-    if not isinstance(found, dict) or not is_shallow(found):
+    if not isinstance(found, dict) or not (is_plain(found) if b"\\u" in text else _is_shallow(found)):
         raise InvalidToken(Reason.MALFORMED)
     return found
 
@@ -126,7 +126,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def is_shallow(value: Any) -> bool:
+def _is_shallow(value: Any) -> bool:
     level = [value]
     for _ in range(MOST_DEPTH):
         inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
@@ -134,3 +134,14 @@ def is_shallow(value: Any) -> bool:
         if not level:
             return True
     return False
+
+
+def is_plain(value: Any) -> bool:
+    """Whether this JSON is of no great depth, and its strings are text: no half of a surrogate pair (RFC 8259 §8.2)."""
+    if not _is_shallow(value):
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except ValueError:
+        return False
+    return True

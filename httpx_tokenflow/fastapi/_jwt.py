@@ -22,7 +22,7 @@ from httpx_tokenflow._extras import need_extra
 from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
 
 from ._caller import Caller
-from ._claims import Wanted, as_names, as_seconds
+from ._claims import Wanted, as_names, as_required, as_seconds, as_size
 from ._jws import Signed, as_object
 from ._keys import ASYMMETRIC, SYMMETRIC, given_keys
 from ._published import PublishedKeys
@@ -121,11 +121,11 @@ class JWTVerifier:
         self._wanted = Wanted(
             issuer=_as_issuer(issuer),
             audience=as_names(audience, "audience="),
-            required=frozenset({"iss", "aud", "exp", *required}),
+            required=frozenset({"iss", "aud", "exp"}) | as_required(required),
             leeway=as_seconds(leeway, "leeway="),
             bound_is_fine=accept_bound_without_proof,
         )
-        self._most = max_size
+        self._most = as_size(max_size, "max_size=", least=1)
         self._keys: Keys
         if keys is not None:
             if jwks_uri is not None:
@@ -146,7 +146,7 @@ class JWTVerifier:
         self._how = _signers(self._algorithms)
         self._clock = clock
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
-        self._room = cache_size
+        self._room = as_size(cache_size, "cache_size=")
 
     def __repr__(self) -> str:
         return f"<JWTVerifier {self._wanted.issuer} for {', '.join(sorted(self._wanted.audience))}>"

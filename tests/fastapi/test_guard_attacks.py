@@ -155,6 +155,8 @@ ATTACKS: list[tuple[str, Callable[[], str], Reason]] = [
     ("an ID token", lambda: sign(header(typ="JWT"), claims(at_hash="x")), KIND),
     ("an ID token of Cognito", lambda: said(token_use="id"), KIND),
     ("a refresh token of Keycloak", lambda: said(typ="Refresh"), KIND),
+    ("an offline token of Keycloak", lambda: said(typ="Offline"), KIND),
+    ("an ID token of the hybrid flow", lambda: said(c_hash="x"), KIND),
     ("a logout token", lambda: said(events={"http://schemas.openid.net/event/backchannel-logout": {}}), KIND),
     ("bound by DPoP", lambda: said(cnf={"jkt": "x"}), Reason.BOUND),
     ("bound to a certificate", lambda: said(cnf={"x5t#S256": "x"}), Reason.BOUND),
@@ -225,6 +227,9 @@ ATTACKS: list[tuple[str, Callable[[], str], Reason]] = [
     ("a member twice, further down", lambda: raw_payload("{" + GOOD + ',"a":{"b":1,"b":2}}'), MALFORMED),
     ("a number that is none", lambda: raw_payload("{" + GOOD + ',"a":NaN}'), MALFORMED),
     ("a number beyond all", lambda: raw_payload("{" + GOOD + ',"a":1e999}'), MALFORMED),
+    ("half of a pair", lambda: raw_payload("{" + GOOD + r',"a":["\uD83D"]}'), MALFORMED),
+    ("half of a pair in a name", lambda: raw_payload("{" + GOOD + r',"\ude00":1}'), MALFORMED),
+    ("half of a pair in the header", lambda: sign(r'{"alg":"RS256","kid":"rsa-1","a":"\ud83d"}', claims()), MALFORMED),
     ("one part", lambda: "abc", MALFORMED),
     ("two parts", lambda: said().rpartition(".")[0], MALFORMED),
     ("four parts", lambda: said() + ".AAAA", MALFORMED),
@@ -288,6 +293,7 @@ async def test_the_honest_token_passes() -> None:
         ec_token(lambda raw: raw),
         sign(header(alg="EdDSA", kid="ed-1"), claims(), "ed-1", algorithm="EdDSA"),
         sign(header(jku=ATTACKER), claims()),
+        raw_payload("{" + GOOD + r',"a":"\uD83D\uDE00"}'),
         raw_payload("{" + GOOD + ',"a":' + "[" * 14 + "]" * 14 + "}"),
     ):
         reply = await ask(app, f"Bearer {one}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import anyio
@@ -58,13 +59,16 @@ def questions(issuer: Issuer) -> int:
         (active(cnf={"jkt": "x"}), Reason.BOUND),
         (active() | {"token_type": "DPoP"}, Reason.BOUND),
         (active() | {"token_type": "refresh_token"}, Reason.KIND),
+        (active() | {"token_type": "pop"}, Reason.BOUND),
+        (active() | {"token_type": "MAC"}, Reason.BOUND),
+        (json.dumps(active(sub="\ud800")), Reason.MALFORMED),
         (active(token_use="refresh_token"), Reason.KIND),
         (active(typ="Refresh"), Reason.KIND),
     ],
     ids=str,
 )
 @pytest.mark.anyio
-async def test_the_answer_is_checked(answer: dict[str, Any], expected: Any) -> None:
+async def test_the_answer_is_checked(answer: Any, expected: Any) -> None:
     """Only `active`: true lets a token in, and only if the rest of the answer is what is wanted."""
     assert await verdict(made(Issuer(answer=answer), Time())) == expected
 
@@ -79,6 +83,8 @@ async def test_settings_of_introspection_are_heeded() -> None:
         ({"audience": None}, active(aud=None), "ada"),
         ({"required": ["jti"]}, active(), Reason.LACKING),
         ({"max_size": 5}, active(), Reason.TOO_LARGE),
+        ({"required": "jti"}, active(jti="1"), "ada"),
+        ({"accept_bound_without_proof": True}, active() | {"token_type": "mac"}, Reason.BOUND),
         ({"accept_bound_without_proof": True}, active(cnf={"jkt": "x"}) | {"token_type": "DPoP"}, "ada"),
     ]
     for how, answer, expected in cases:
@@ -452,6 +458,16 @@ async def test_a_wrong_secret_is_no_secret(caplog: Any) -> None:
     assert TOKEN not in caplog.text
 
 
+@pytest.mark.parametrize(("depth", "expected"), [(14, "ada"), (20, Reason.MALFORMED), (900, Reason.MALFORMED)])
+@pytest.mark.anyio
+async def test_a_deep_answer_is_refused(depth: int, expected: Any) -> None:
+    """An answer that is nested deeper than any honest one is no good, and breaks nothing."""
+    inner: Any = 1
+    for _ in range(depth):
+        inner = [inner]
+    assert await verdict(made(Issuer(answer=active(inner=inner)), Time())) == expected
+
+
 @pytest.mark.anyio
 async def test_one_token_that_the_endpoint_cannot_read_stops_no_other() -> None:
     """A 400 is about the one token: the next one is asked about at once, so that nobody can shut the others out."""
@@ -479,6 +495,10 @@ def test_there_must_be_somebody_to_ask() -> None:
         IntrospectionVerifier(TokenAuth(_Own()))
     with pytest.raises(ConfigurationError, match="cache="):
         made(Issuer(), Time(), cache=-1)
+    with pytest.raises(ConfigurationError, match="cache_size="):
+        made(Issuer(), Time(), cache_size=-1)
+    with pytest.raises(ConfigurationError, match="max_size="):
+        made(Issuer(), Time(), max_size="16k")
 
 
 class _Own:

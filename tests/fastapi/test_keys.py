@@ -633,6 +633,25 @@ async def test_nobody_waits_for_ever() -> None:
         await broken.result()
 
 
+@pytest.mark.anyio
+async def test_each_who_waits_has_an_error_of_their_own() -> None:
+    """Who waits for work that fails gets an error that nobody else has, with the cause that all share."""
+    cause = TokenEndpointUnavailable("the work failed", outcome="not sent", retry_after=7.0)
+
+    async def fails() -> None:
+        raise cause
+
+    work = Once(fails, "the work", 10.0)
+    work.begin(lambda: None)
+    errors = []
+    for _ in range(2):
+        with pytest.raises(TokenEndpointUnavailable, match="the work failed") as caught:
+            await work.result()
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+    assert {(one.__cause__, one.retry_after) for one in errors} == {(cause, 7.0)}
+
+
 def test_one_verifier_on_one_loop_after_another(anyio_backend: str) -> None:
     """A verifier works on one event loop after another: nothing of the first one is left in it."""
     issuer, time = Issuer(), Time()
