@@ -4,13 +4,15 @@ Rules.
 
 1. A credential is taken from the one Authorization field, and from nowhere else: not from the query, a form, or a
    cookie. Two such fields are refused, since whoever stands in front may have looked at the other one.
-2. A request is verified once, however many dependencies and middlewares ask.
+2. A request is verified once, however many dependencies and middlewares ask, and again where it goes on for longer than
+   a minute or than its token lasts. A websocket, which goes on for hours, is verified each time that somebody asks.
 3. Whether a request gets in is decided by the verifier and the scopes alone. What goes wrong in between lets nobody in.
 """
 
 # No `from __future__ import annotations`: FastAPI looks at the annotations of an object that is called.
 
 import logging
+import math
 import re
 from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 from httpx_tokenflow._errors import ConfigurationError, TokenFlowError
 from httpx_tokenflow._extras import need_extra
 from httpx_tokenflow._origins import check_endpoint
+from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
 
 from ._caller import Caller
 from ._refusals import (
@@ -52,6 +55,9 @@ __all__ = ["Guard", "Verifier"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
+MOST_SEEN = 60.0  # seconds for which a request is not verified again (rule 2)
+
+_NO_STRING = 'scopes= must be a sequence of words: write ("read",), even around a single one'
 _SEEN = "httpx_tokenflow.fastapi.callers"  # in the scope of a connection (rule 2)
 _BEARER = re.compile(rb"(?i:bearer) +([A-Za-z0-9._~+/-]+=*)")  # RFC 6750 §2.1
 _SCHEME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]*")  # RFC 9110 §11.4
@@ -83,6 +89,11 @@ class Guard(SecurityBase):
     scopes into the OpenAPI document. The caller is in ``request.state.caller`` as well. For plain Starlette there is
     `GuardMiddleware`, or ``await guard.check(request, scopes)``. In a test: ``app.dependency_overrides[guard] = …``.
 
+    FastAPI reads and parses the body before it asks a dependency: in front of routes with bodies put `GuardMiddleware`
+    as well, which asks first, and the route's guard finds what that has found. The scopes of `scopes=` are wanted and
+    named in challenges, but FastAPI has only those of the route for the document: say them there to have them in it. A
+    guard does not ask for a stronger login (RFC 9470): look at `Caller.claims` for that.
+
     What it answers is a Starlette `HTTPException` (`Refusal`): 401 with a challenge that names the realm and the
     resource's metadata (RFC 6750 §3, RFC 9728 §5.1), 403 where the scope does not do, 400 where the field cannot be
     read, 503 where tokens cannot be verified now.
@@ -92,7 +103,8 @@ class Guard(SecurityBase):
         realm: the name of what is guarded (RFC 9110 §11.5). Default "api".
         resource_metadata: URL of the metadata that say where to get a token (RFC 9728).
         scopes: wanted of everybody, besides those of a route.
-        scheme_name: of the security scheme in the OpenAPI document.
+        scheme_name: of the security scheme in the OpenAPI document. Default "bearer": where there are two guards, name
+            them, or the document shows one.
         description: likewise.
 
     Raises:
@@ -112,6 +124,8 @@ class Guard(SecurityBase):
         if isinstance(verifier, type) or not callable(getattr(verifier, "verify", None)):
             raise ConfigurationError("Guard needs a verifier: JWTVerifier(…), IntrospectionVerifier(…), or your own")
         self._verifier = verifier
+        clock = getattr(verifier, "_clock", None)
+        self._clock = clock if isinstance(clock, Clock) else SYSTEM_CLOCK
         self._realm = "api" if realm is None else _as_realm(realm)
         self._metadata = _as_metadata(resource_metadata)
         self._scopes = as_scopes(scopes)
@@ -156,22 +170,34 @@ class Guard(SecurityBase):
 
         Raises:
             Refusal: they are not let in.
+            ConfigurationError: `scopes` is a string.
         """
+        if isinstance(scopes, str):
+            raise ConfigurationError(_NO_STRING)
         return await self._check(connection.scope, scopes)
 
     async def _check(self, scope: MutableMapping[str, Any], scopes: Iterable[str]) -> Caller:
         wanted = (*self._scopes, *(one for one in scopes if one not in self._scopes))
         token = self._token(scope, wanted)
-        seen: dict[int, tuple[Verifier, Caller]] = scope.setdefault(_SEEN, {})
-        verifier, caller = seen.get(id(self._verifier), (None, None))
-        if caller is None or verifier is not self._verifier or caller.token != token:
-            caller = await self._verified(token)
-            seen[id(self._verifier)] = self._verifier, caller
+        caller = await self._seen(scope, token)
         if not caller.scope.issuperset(wanted):
             raise InsufficientScope(
                 self._challenge("insufficient_scope", "the token's scope does not cover this", wanted)
             )
         scope.setdefault("state", {})["caller"] = caller
+        return caller
+
+    async def _seen(self, scope: MutableMapping[str, Any], token: str) -> Caller:
+        """Whoever the token stands for, by what was found out on this request if that holds still (rule 2)."""
+        if scope["type"] == "websocket":
+            return await self._verified(token)
+        seen: dict[int, tuple[Verifier, Caller, float]] = scope.setdefault(_SEEN, {})
+        verifier, caller, until = seen.get(id(self._verifier), (None, None, 0.0))
+        now = self._clock.wall()
+        if caller is None or verifier is not self._verifier or caller.token != token or now >= until:
+            caller = await self._verified(token)
+            ends = math.inf if caller.expires_at is None else caller.expires_at
+            seen[id(self._verifier)] = self._verifier, caller, min(ends, now + MOST_SEEN)
         return caller
 
     def _token(self, scope: MutableMapping[str, Any], wanted: Iterable[str]) -> str:
@@ -221,7 +247,7 @@ def as_scopes(given: Any) -> tuple[str, ...]:
         ConfigurationError: one of them can be in no token (RFC 6749 §3.3).
     """
     if isinstance(given, str):
-        raise ConfigurationError('scopes= must be a sequence of words: write ("read",), even around a single one')
+        raise ConfigurationError(_NO_STRING)
     words = tuple(dict.fromkeys(given))
     if not all(isinstance(one, str) and _SCOPE.fullmatch(one) for one in words):
         raise ConfigurationError("scopes= has what can be no scope (RFC 6749 §3.3): white space, quotes, non-ASCII")

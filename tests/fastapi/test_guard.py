@@ -2,6 +2,9 @@
 
 # No `from __future__ import annotations`: FastAPI reads those of routes that are made in functions.
 
+import copy
+import dataclasses
+import pickle
 import subprocess
 import sys
 import time as real_time
@@ -12,6 +15,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Security, WebSocket
 from guarding import AUDIENCE, ISSUER, NOW, Issuer, Reply, Time, ask, claims, header, scope_of, sign, token
+from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
@@ -136,14 +140,113 @@ async def test_two_guards_are_two_questions() -> None:
     """What one guard has found out counts for no other, nor for another token on the same request."""
     lax, strict = Counted(good=[]), Counted()
     scope = scope_of("Bearer good")
-    from starlette.requests import HTTPConnection
-
     assert (await Guard(lax).check(HTTPConnection(scope))).subject == "good"
     with pytest.raises(Refusal):
         await Guard(strict).check(HTTPConnection(scope))
     scope["headers"] = [(b"authorization", b"Bearer other")]
     with pytest.raises(Refusal):
         await Guard(lax).check(HTTPConnection(scope))
+
+
+class Clocked(Counted):
+    """Counts, has a clock, and its tokens end."""
+
+    def __init__(self, time: Time, ends: float | None) -> None:
+        super().__init__(good=[])
+        self._clock, self.ends = time.clock, ends
+
+    async def verify(self, token: str) -> Caller:
+        found = await super().verify(token)
+        return Caller(found.subject, None, None, found.scope, self.ends, {}, token)
+
+
+@pytest.mark.parametrize(("ends", "again_after"), [(NOW + 10, 10), (NOW + 1000, 60), (None, 60)])
+@pytest.mark.asyncio
+async def test_what_was_seen_on_a_request_does_not_last(ends: float | None, again_after: float) -> None:
+    """On a request that goes on the verifier is asked again when the token has ended, or after a minute."""
+    time = Time()
+    verifier = Clocked(time, ends)
+    guard, request = Guard(verifier), HTTPConnection(scope_of("Bearer good"))
+    await guard.check(request)
+    time.now += again_after - 1
+    await guard.check(request)
+    assert verifier.calls == 1
+    time.now += 1
+    await guard.check(request)
+    assert verifier.calls == 2
+    verifier.tokens.clear()
+    time.now += again_after
+    with pytest.raises(Refusal):
+        await guard.check(request)
+
+
+@pytest.mark.asyncio
+async def test_a_websocket_is_verified_each_time() -> None:
+    """Who asks again about a websocket is told what holds now."""
+    verifier = Counted(good=[])
+    scope = {**scope_of("Bearer good"), "type": "websocket"}
+    for _ in range(2):
+        await Guard(verifier).check(HTTPConnection(scope))
+    assert verifier.calls == 2
+    verifier.tokens.clear()
+    with pytest.raises(Refusal):
+        await Guard(verifier).check(HTTPConnection(scope))
+
+
+@pytest.mark.asyncio
+async def test_a_guard_remembers_its_own_verifier_alone() -> None:
+    """What stands on a request under the number of a verifier that is gone counts for no other."""
+    strict = Counted()
+    scope = scope_of("Bearer good")
+    gone = Caller("eve", None, None, frozenset(), None, {}, "good")
+    scope["httpx_tokenflow.fastapi.callers"] = {id(strict): (Counted(good=[]), gone, float("inf"))}
+    with pytest.raises(Refusal):
+        await Guard(strict).check(HTTPConnection(scope))
+
+
+@pytest.mark.asyncio
+async def test_a_route_that_returns_its_caller_keeps_the_token() -> None:
+    """Whatever writes a caller down has no token: FastAPI, pydantic, `asdict`, `vars`, `repr`; the route has it."""
+    guard = Guard(Issuer().verifier(Time()))
+    app = FastAPI()
+
+    @app.get("/plain")
+    async def plain(caller: Annotated[Caller, Security(guard)]) -> Any:
+        return {"caller": [caller]}
+
+    @app.get("/model")
+    async def model(caller: Annotated[Caller, Security(guard)]) -> Caller:
+        return caller
+
+    for path in ("/plain", "/model"):
+        reply = await ask(app, f"Bearer {GOOD}", path=path)
+        assert (reply.status, b'"subject":"ada"' in reply.body) == (200, True)
+        assert not any(part.encode() in reply.body for part in GOOD.split("."))
+    assert "token" not in app.openapi()["components"]["schemas"]["Caller"]["properties"]
+    caller = await Issuer().verifier(Time()).verify(GOOD)
+    assert caller.token == GOOD
+    assert not any(part in str(dataclasses.asdict(caller)) + repr(caller) for part in GOOD.split("."))
+
+
+def test_a_caller_is_a_value() -> None:
+    """Callers are compared by all that they have, can be keys and copied, and cannot be changed."""
+    made = [Caller("ada", "web", ISSUER, frozenset({"read"}), NOW, {"sub": "ada"}, one) for one in ("a", "a", "b")]
+    assert made[0] == made[1] != made[2]
+    assert made[0] != "ada"
+    assert len(set(made)) == 2
+    for again in (copy.copy(made[0]), copy.deepcopy(made[0]), pickle.loads(pickle.dumps(made[0]))):
+        assert (again, again.token) == (made[0], "a")
+    assert dataclasses.replace(made[0], subject="eve", token="a").subject == "eve"
+    for name in ("token", "_token", "subject"):
+        with pytest.raises((AttributeError, TypeError)):  # frozen, or no place for it
+            setattr(made[0], name, "other")
+
+
+@pytest.mark.asyncio
+async def test_scopes_are_no_string() -> None:
+    """A string where words are wanted is an error of the program, and no scope of one letter each."""
+    with pytest.raises(ConfigurationError, match="sequence"):
+        await Guard(Counted(good=[])).check(HTTPConnection(scope_of("Bearer good")), "read")
 
 
 def test_the_document_names_scheme_and_scopes() -> None:
