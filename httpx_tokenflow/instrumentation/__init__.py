@@ -9,8 +9,10 @@ no more than write it down. `dashboard` and `alerts` are what to look at, and wh
 
 from __future__ import annotations
 
-from importlib import import_module, resources
-from typing import TYPE_CHECKING, Any
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from httpx_tokenflow._extras import lazily
 
 from ._measures import MEASURES, Measure, table
 
@@ -45,13 +47,4 @@ def _example(name: str) -> str:
     return (resources.files(__name__) / "dashboards" / name).read_text(encoding="utf-8")
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name], __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _LAZY)
