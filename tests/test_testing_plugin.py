@@ -232,6 +232,7 @@ def pytest_runtest_protocol(item, nextitem):
 AGAIN_TESTS = """
 import logging
 import httpx
+import pytest
 from httpx_tokenflow.testing import Status
 
 runs = []
@@ -246,6 +247,15 @@ def test_passes(tokenflow_sandbox, tokenflow_leaks):
 
 def test_leaks_again(tokenflow_sandbox, tokenflow_leaks):
     logging.getLogger("app").info(tokenflow_sandbox.clients["client"])
+
+@pytest.fixture
+def started(tokenflow_sandbox):
+    runs.append(2)
+    if runs.count(2) == 1:
+        tokenflow_sandbox.script(Status(503))
+        assert 1 == 2
+
+def test_starts(started): ...
 """
 
 (STORY,) = re.findall(r"(?ms)^    import .*?(?=^\S)", testing.__doc__)
@@ -353,7 +363,11 @@ def test_expected_to_fail(outcomes):
 
 def test_run_again(outcomes):
     """A test that is run again is judged by its last run."""
-    assert verdicts(outcomes, "again") == {"passes": "passed", "leaks_again": "failure"}, outcomes
+    assert verdicts(outcomes, "again") == {
+        "passes": "passed",
+        "leaks_again": "failure",
+        "starts": "passed",
+    }, outcomes
 
 
 def test_the_story_that_is_told(outcomes):

@@ -40,7 +40,6 @@ _JWT = re.compile(r"eyJ[\w-]*\.([\w-]+\.[\w-]*)\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}\Z")
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _JSON = re.compile(r"\\(?:u00([2-7][0-9A-Fa-f])|/)")
-_ESCAPED = {'"': r"\"", "\\": r"\\"}  # these two JSON must escape
 _KINDS = {
     "access_token": "an access token",
     "accessToken": "an access token",
@@ -210,7 +209,7 @@ def _written(secret: str) -> Iterator[tuple[str, str]]:
 def _even(text: str) -> str:
     """Write percent-encoding in capitals, and what JSON need not escape as it is (rule 3)."""
     text = _PERCENT.sub(lambda found: found[0].upper(), text)
-    return _JSON.sub(lambda found: _ESCAPED.get(letter := chr(int(found[1] or "2f", 16)), letter), text)
+    return _JSON.sub(lambda found: chr(int(found[1] or "2f", 16)), text)
 
 
 def texts_of(thing: Any) -> Iterator[tuple[str, str]]:
