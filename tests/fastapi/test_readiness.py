@@ -130,8 +130,9 @@ async def test_a_service_without_traffic_comes_back() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_start_that_ran_out_of_patience_is_not_ready() -> None:
-    """Who has never had a token, because the server does not answer at all, is not ready until there is one."""
+@pytest.mark.parametrize("probed", [True, False])
+async def test_a_start_that_ran_out_of_patience_is_not_ready(*, probed: bool) -> None:
+    """Who has never had a token, because the server does not answer at all, is not ready until there was one."""
     stage = Stage()
     stage.upstreams = Upstreams(auths=stage.auths, patience=0.02)
     stage.app.add_api_route("/ready-at-all", readiness(stage.upstreams))
@@ -153,7 +154,8 @@ async def test_a_start_that_ran_out_of_patience_is_not_ready() -> None:
         one = told.json()["upstreams"]["a"]
         assert (one["ready"], one["last_error"]) == (False, None)
         assert told.json()["upstreams"]["b"]["ready"] is True
-        assert (await client.get("/ready-at-all")).status_code == 200
+        await stage.auths["a"].atoken()
+        assert not probed or (await client.get("/ready-at-all")).status_code == 200
         stage.later(2 * HOUR)  # and now it is like any other that nobody has used for long
         assert (await client.get("/ready-at-all")).status_code == 200
     assert stage.asked == 2
