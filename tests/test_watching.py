@@ -236,6 +236,8 @@ def test_a_refusal_behind_a_redirect(library: Any, is_async: bool) -> None:
         (token_auth(heard), "http://localhost/thing"),
         (token_auth(heard), URL),
         (APIKeyAuth("key", on_event=heard), URL),
+        (BearerAuth("good", on_event=heard), "http://localhost/thing"),
+        (BearerAuth("good", on_event=heard), URL),  # the answer to the redirect stands, as nobody sends it again
     ]
     for auth, url in auths:
         heard.all.clear()
@@ -478,7 +480,12 @@ def test_handlers_that_are_joined(library: Any, is_async: bool) -> None:
     def raises(event: events.Event) -> None:
         raise LookupError
 
-    get(library, is_async, token_auth(events.to_all(raises, heard, plain.append)), lambda _: library.Response(200))
+    get(
+        library,
+        is_async,
+        token_auth(events.to_all(raises, heard, heard, plain.append)),
+        lambda _: library.Response(200),
+    )
     assert heard.one == ("accepted", 200, 1)
     assert {type(event) for event in plain} == {events.TokenObtained, events.Waited}
     assert events.to_all(raises, heard).every_request  # type: ignore[attr-defined]  # the handler's protocol
