@@ -94,7 +94,7 @@ async def test_200_users_at_once_across_rollovers(service: Service) -> None:
 
 
 async def _hang_up(service: Service, times: int) -> Counter[str]:
-    """So many requests, of several at once, given up at any moment; what became of them."""
+    """Requests, of several at once, until so many were given up, at any moment; what became of all of them."""
     random_ = random.Random(11)
     auths = [BearerAuth(service.token(f"user-{number}")) for number in range(USERS)]
     outcomes: Counter[str] = Counter()
@@ -109,8 +109,8 @@ async def _hang_up(service: Service, times: int) -> Counter[str]:
         outcomes["hung up"] += 1
 
     async with httpx.AsyncClient(base_url=service.url, timeout=30.0) as client:
-        for first in range(0, times, USERS):
-            await asyncio.gather(*[one(client, number) for number in range(first, first + USERS)])
+        while outcomes["hung up"] < times:
+            await asyncio.gather(*[one(client, number) for number in range(USERS)])
     return outcomes
 
 
@@ -130,7 +130,6 @@ async def _when_clients_hang_up(service: Service, times: int) -> None:
     service.upstream.roll_over()  # and so the service's own session is renewed in the middle
     with service.short_tokens():  # there are always renewals to be met
         outcomes = await _hang_up(service, times)
-    assert outcomes["hung up"] >= times / 3, outcomes  # or nothing was seen
     assert set(outcomes) <= {"hung up", "200"}, outcomes
     assert service.sandbox.token_requests > USERS / 2  # and they met renewals
     async with httpx.AsyncClient(base_url=service.url, timeout=30.0) as client:
@@ -148,12 +147,12 @@ async def _when_clients_hang_up(service: Service, times: int) -> None:
 
 @pytest.mark.asyncio
 async def test_clients_that_hang_up(service: Service) -> None:
-    """A hundred times, in the middle of renewals: no session is lost, nothing hangs, and the next ones are served."""
-    await _when_clients_hang_up(service, 120)
+    """Forty times, in the middle of renewals: no session is lost, nothing hangs, and the next ones are served."""
+    await _when_clients_hang_up(service, 40)
 
 
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_500_clients_that_hang_up(service: Service) -> None:
-    """Five hundred times and more: likewise."""
-    await _when_clients_hang_up(service, 1500)
+    """Five hundred times: likewise."""
+    await _when_clients_hang_up(service, 500)
