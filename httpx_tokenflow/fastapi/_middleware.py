@@ -100,7 +100,7 @@ class GuardMiddleware:
     def _is_exempt(self, scope: Scope) -> bool:
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
-        if root and path.startswith(f"{root}/"):  # as Starlette's router reckons
+        if root and f"{path}/".startswith(f"{root}/"):  # as Starlette's router reckons
             path = path.removeprefix(root)
         if path not in self._exact and not any(path.startswith(one) and path != one for one in self._below):
             return False

@@ -137,6 +137,8 @@ async def test_exemptions_are_reckoned_as_the_router_does() -> None:
     assert (await get(app, "/v1x/healthz", root_path="/v1")).status == 401
     assert (await get(app, "/v1/healthz", root_path="/v")).status == 401
     assert (await get(app, "/v/healthz", root_path="/v/")).status == 401
+    assert (await get(app, "/healthz", root_path="/healthz")).status == 401
+    assert (await get(app, "/static/a.css", root_path="/static/a")).status == 200
 
 
 ASKS = [(b"origin", b"https://web.example"), (b"access-control-request-method", b"GET")]

@@ -368,6 +368,9 @@ async def test_who_is_revoked_is_a_stranger() -> None:
     time.now += 2
     assert await verdict(it) is Reason.INACTIVE
     assert len(it._let_in) == 0
+    issuer.answer = active()
+    time.now += 1  # a refusal is believed for no longer than an answer that lets in
+    assert await verdict(it) == "ada"
 
 
 def test_places_of_those_who_were_let_in_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
