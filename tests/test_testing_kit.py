@@ -599,8 +599,11 @@ def as_it_was():
     """Logging as it was, after a test that configures it."""
     root, strict = logging.root, logging.getLogger("kit.strict")
     before = root.handlers[:], root.level
+    loggers = {one: one.disabled for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)}
     yield
     logging.disable(logging.NOTSET)
+    for one, is_disabled in loggers.items():
+        one.disabled = is_disabled
     strict.setLevel(logging.NOTSET)
     strict.disabled, strict.propagate = False, True
     root.handlers[:] = before[0]
