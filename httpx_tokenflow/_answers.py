@@ -289,7 +289,7 @@ def tokens_in(body: object) -> tuple[str, ...]:
 
 
 def _is_token(name: str, value: str) -> bool:
-    is_named = "token" in name.lower() and not name.lower().endswith(("type", "endpoint"))
+    is_named = "token" in name.lower() and not name.lower().endswith(("type", "endpoint", "hint"))
     return is_named and len(value) >= MIN_TOKEN
 
 

@@ -31,7 +31,8 @@ _TRANSPORT = _NOT_SENT | {
 
 
 _CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-_STAYING = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")  # in the names that OpenSSL has for reasons, and alerts
+# In the names that OpenSSL has for reasons, and alerts.
+_STAYING = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL")
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class CredentialAuth(_Base):
         if on_event is not None:
             self._on_event = checked(on_event)
             source.listen(self)
-            if getattr(on_event, "every_request", False):
+            if getattr(on_event, "every_request", False) is True:
                 from ._watching import watch  # for those who have such a handler
 
                 watch(self, self._on_event)

@@ -51,7 +51,12 @@ class Joined:
     def __init__(self, handlers: Iterable[Any]) -> None:
         self.leaves: list[Any] = []
         for handler in handlers:
-            self.leaves += [one for one in leaves(handler) if one not in self.leaves]
+            self.leaves += [one for one in leaves(handler) if not any(_is_same(one, other) for other in self.leaves)]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether they are one handler: a method is made anew each time, and two lists are equal while both are empty."""
+    return one is other or (inspect.ismethod(one) and one == other and one.__self__ is other.__self__)
 
 
 def leaves(on_event: Any) -> list[Any]:

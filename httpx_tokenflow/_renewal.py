@@ -111,7 +111,7 @@ class Renewals:
 
     def lead(self, flight: Flight) -> Renewing:
         """The renewal that `flight` needs."""
-        flight.grant = getattr(self.grant, "kind", type(self.grant).__name__)
+        flight.grant = getattr(self.grant, "errand_of", type(self.grant)).__name__
         return timed(flight, renew(flight, self))
 
     def can_meet(self, challenge: Challenge) -> bool:

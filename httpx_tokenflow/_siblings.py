@@ -49,9 +49,9 @@ class Errand:
         return name
 
     @property
-    def kind(self) -> str:
-        """What events call it."""
-        return type(self._grant).__name__
+    def errand_of(self) -> type[Any]:
+        """What events name it after."""
+        return type(self._grant)
 
     @property
     def client_auth(self) -> Any:

@@ -136,7 +136,10 @@ class TokenAuth(CredentialAuth):
             raise ConfigurationError(f"{type(self._own.grant).__name__} knows no scope, audience or resource to choose")
         grant = vary(scope=scope, audience=audience, resource=resource)
         own, (origins, expect) = self._own, self._given
-        return type(self)(
+        sibling = object.__new__(type(self))  # whatever the constructor of a program's own class wants
+        vars(sibling).update(vars(self))
+        TokenAuth.__init__(
+            sibling,
             Errand(own, grant) if own.grant.spends else grant,
             store=self._source.store,
             policy=self._policy,
@@ -148,6 +151,7 @@ class TokenAuth(CredentialAuth):
             step_up=own.widens,
             on_event=getattr(self, "_on_event", None),
         )
+        return sibling
 
     @property
     def status(self) -> Status:

@@ -15,7 +15,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from ._errors import TokenFlowError
+from ._errors import ConfigurationError, TokenFlowError
 from ._handlers import tell_one
 from ._origins import origin_of
 from ._tokens import MAX_LIFETIME
@@ -60,7 +60,13 @@ def _watched(kind: Any) -> Any:
 
     names = {name: getattr(kind, name) for name in ("__module__", "__qualname__", "__doc__")}
     flows = {"sync_auth_flow": sync_auth_flow, "async_auth_flow": async_auth_flow}
-    return type(kind)(kind.__name__, (kind,), {**names, **flows, "__slots__": (), "_is_watched": True})
+    try:
+        return type(kind)(kind.__name__, (kind,), {**names, **flows, "__slots__": (), "_is_watched": True})
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{kind.__name__} has an __init_subclass__ or a metaclass that wants more than there is to give: let it do "
+            "without, to have its requests told of"
+        ) from error
 
 
 def _flow(

@@ -329,7 +329,7 @@ def to_all(*handlers: Callable[[Event], object]) -> Callable[[Event], object]:
 class _ToAll(Joined):
     def __init__(self, handlers: Iterable[Callable[[Event], object]]) -> None:
         super().__init__(handlers)
-        self._of_requests = [one for one in self.leaves if getattr(one, "every_request", False)]
+        self._of_requests = [one for one in self.leaves if getattr(one, "every_request", False) is True]
         self.every_request = bool(self._of_requests)
 
     def __eq__(self, other: object) -> bool:

@@ -35,6 +35,8 @@ def failed(reason: str | None, kind: type[ssl.SSLError] = ssl.SSLError) -> httpx
         (failed("SSLV3_ALERT_BAD_CERTIFICATE"), False),
         (failed("TLSV13_ALERT_CERTIFICATE_REQUIRED"), False),
         (failed("TLSV1_ALERT_UNKNOWN_CA"), False),
+        (failed("TLSV1_ALERT_PROTOCOL_VERSION"), False),
+        (failed("UNSUPPORTED_PROTOCOL"), False),
         (failed(None), False),
         (failed("UNEXPECTED_EOF_WHILE_READING", ssl.SSLEOFError), True),
         (failed(None, ssl.SSLZeroReturnError), True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import sys
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -409,3 +411,40 @@ def test_claims_go_along_once() -> None:
     assert [value for name, value in next(flow).request.form if name == "claims"] == [wanted]
     other = replace(attempt(), challenge=replace(challenge, params={"error": "invalid_token", "claims": encoded}))
     assert "claims" not in dict(next(client().obtain(other)).request.form)
+
+
+def test_secrets_whose_order_changes_meanwhile() -> None:
+    """Who looks for the next secret while another thread promotes one misses none, and finds none twice."""
+    grant = ClientCredentials(URL, client_id="c", client_secret=[f"secret-{number}" for number in range(5)])
+    over, missed = threading.Event(), []
+
+    def look() -> None:
+        while not over.is_set():
+            for at in range(5):
+                tried = [f"secret-{number}" for number in range(5) if number != at]
+                if next(iter(_returned(grant._next_secret(tried, 1.0)))) != f"secret-{at}":
+                    missed.append(at)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        for number in range(2_000):
+            grant._keep(None, f"secret-{number % 5}", fell_back=True)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(10)
+        sys.setswitchinterval(interval)
+    assert missed == []
+    assert sorted(grant._secret) == [f"secret-{number}" for number in range(5)]
+
+
+def _returned(flow: Any) -> list[Any]:
+    try:
+        next(flow)
+    except StopIteration as end:
+        return [end.value]
+    raise AssertionError("it asks for something")

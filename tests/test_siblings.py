@@ -8,7 +8,7 @@ from concurrency.stage import Stage
 from hand import NO, Hand, ReadTimeout
 from world import Sending
 
-from httpx_tokenflow import ReauthenticationRequired, TokenEndpointUnavailable
+from httpx_tokenflow import ClientCredentials, ReauthenticationRequired, TokenAuth, TokenEndpointUnavailable
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._drivers import ThreadDriver, _flying
 from httpx_tokenflow._flow import authorize
@@ -184,3 +184,20 @@ def test_a_session_that_was_given_up_takes_its_siblings_along() -> None:
     with pytest.raises(ReauthenticationRequired):
         hand.token(sibling)
     assert {type(step) for step in hand.steps} >= {Load, Save, Lease}
+
+
+class Tenant(TokenAuth):
+    """As a program would have it: with a constructor, and a name, of its own."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(ClientCredentials("https://as.example/token", client_id=tenant, client_secret="secret"))
+        self.tenant = tenant
+
+
+def test_a_sibling_of_a_programs_own_class() -> None:
+    """It is of that class, whatever its constructor wants, and has what that has put there."""
+    acme = Tenant("acme")
+    sibling = acme.using(scope="q")
+    assert (type(sibling), sibling.tenant) == (Tenant, "acme")
+    assert sibling._source is not acme._source
+    assert sibling._source.store is acme._source.store

@@ -11,6 +11,7 @@ import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import anyio
 import httpx
@@ -588,3 +589,49 @@ def test_the_module_is_loaded_for_watchers_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_mock_does_not_ask_for_every_request() -> None:
+    """Only ``every_request = True`` asks: a Mock, which has any attribute, is told what it was always told."""
+    sandbox, mock = Sandbox(), Mock()
+    grant = ClientCredentials("https://sandbox/token", client_id="client", client_secret="secret")
+    auth = TokenAuth(grant, on_event=mock, client=httpx.Client(transport=sandbox.transport()))
+    joined: Any = events.to_all(mock)
+    assert not joined.every_request
+    with httpx.Client(transport=sandbox.transport(), auth=auth, base_url="https://sandbox") as client:
+        client.get("/api/x")
+    assert {type(call.args[0]).__name__ for call in mock.call_args_list} == {"TokenObtained", "Waited"}
+
+
+def test_two_handlers_that_are_equal_are_two() -> None:
+    """Handlers are joined by what they are: two lists are equal as long as both are empty; a method is one handler."""
+
+    class Heard(list):
+        __call__ = list.append
+
+        def hear(self, event: object) -> None:
+            self.append(event)
+
+    one, other = Heard(), Heard()
+    events.to_all(one, other, one)("event")
+    assert (one, other) == (["event"], ["event"])
+    one.clear()
+    events.to_all(one.hear, one.hear)("event")
+    assert one == ["event"]
+
+
+def test_a_class_that_cannot_be_watched_says_so() -> None:
+    """A class whose `__init_subclass__` wants arguments is a ConfigurationError, where requests are to be told of."""
+
+    class Regional(TokenAuth):
+        def __init_subclass__(cls, *, region: str) -> None: ...
+
+    class Mine(Regional, region="eu"): ...
+
+    def heard(_: object) -> None: ...
+
+    heard.every_request = True  # type: ignore[attr-defined]
+    grant = ClientCredentials("https://sandbox/token", client_id="client", client_secret="secret")
+    with pytest.raises(ConfigurationError, match="Mine has an __init_subclass__"):
+        Mine(grant, on_event=heard)
+    Mine(grant)

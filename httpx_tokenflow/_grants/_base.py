@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from httpx_tokenflow._answers import read_json, read_nothing, read_token_response
+from httpx_tokenflow._answers import MIN_TOKEN, read_json, read_nothing, read_token_response
 from httpx_tokenflow._attempt import unavailable
 from httpx_tokenflow._client_auth import Client, ClientAuth, ClientSecretPost
 from httpx_tokenflow._entries import Minted
@@ -371,16 +371,18 @@ class TokenEndpoint:
 
     def _known(self, attempt: Attempt) -> tuple[str, ...]:
         """What a server may know of us without having been sent it now: each secret, and the tokens at hand."""
-        secrets = () if callable(self._secret) else (self._secret,) if isinstance(self._secret, str) else self._secret
+        several = () if callable(self._secret) else (self._secret,) if isinstance(self._secret, str) else self._secret
         token = attempt.presented.token if attempt.presented is not None else None
         tokens = () if token is None else (token.access_token, token.refresh_token, token.id_token)
-        return (*(secrets or ()), *(one for one in tokens if one))
+        # What is very short stands in harmless words; what was sent is hidden whatever its length.
+        return tuple(one for one in (*several, *tokens) if one and len(one) >= MIN_TOKEN)
 
     def _next_secret(self, tried: list[str], timeout: float) -> Generator[Step, Any, str]:
         """A secret that has not been tried yet; or, if there is none, an empty one or one that has."""
         if callable(self._secret):
             return (yield from ask(self._secret, "client_secret", timeout))
-        secrets = (self._secret,) if isinstance(self._secret, str) else self._secret
+        # A copy, made in one go: in another thread the order may change meanwhile.
+        secrets = (self._secret,) if isinstance(self._secret, str) else tuple(self._secret)
         return next((secret for secret in secrets if secret not in tried), "")
 
     def _keep(self, value: _T, secret: str, *, fell_back: bool) -> _T:
@@ -388,7 +390,7 @@ class TokenEndpoint:
         if not fell_back:
             return value
         if isinstance(self._secret, list):  # in place: for all that were made of the same grant
-            self._secret[:] = [secret, *(other for other in self._secret if other != secret)]
+            self._secret[:] = [secret, *(other for other in tuple(self._secret) if other != secret)]
         return value.having(fell_back="client_secret") if isinstance(value, Minted) else value
 
 

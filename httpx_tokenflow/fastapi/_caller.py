@@ -3,7 +3,9 @@
 Rules.
 
 1. What a route returns is sent out, so the token is no field: whatever writes a dataclass down, as FastAPI does with
-   what a route returns, or ``dataclasses.asdict``, has all but the token. A copy has it, and so has a pickle.
+   what a route returns, or ``dataclasses.asdict``, has all but the token. A copy has it, and so has a pickle;
+   ``dataclasses.replace`` wants ``token=caller.token``, and a class that inherits from it the constructor of this one.
+2. It comes from a guard: a route whose parameter is a bare ``caller: Caller`` would have it from the request's body.
 """
 
 from __future__ import annotations
@@ -80,4 +82,4 @@ class Caller(_Holder):
         return hash((self.issuer, self.subject, self.client_id, self.expires_at, self._token))
 
     def __reduce__(self) -> tuple[type[Caller], tuple[Any, ...]]:
-        return Caller, self._all()
+        return type(self), self._all()

@@ -165,8 +165,8 @@ class IntrospectionVerifier:
         except InvalidToken as no:
             self._let_in.pop(name, None)
             return self._kept(self._bad, name, _Answer(no.reason, now + min(MOST_NEGATIVE, self._cache), None))
-        self._let_in[name] = None
-        self._let_in.move_to_end(name)
+        self._let_in.pop(name, None)
+        self._let_in[name] = None  # at the end, as the latest
         while len(self._let_in) > MOST_LET_IN:
             self._let_in.popitem(last=False)
         return self._kept(self._good, name, _Answer(caller, now + self._cache, caller.expires_at))

@@ -43,8 +43,8 @@ _PLAIN = re.compile(
 class GuardMiddleware:
     """A `Guard` in front of an app: ``app.add_middleware(GuardMiddleware, guard=guard, exempt=("/healthz",))``.
 
-    The caller is in ``request.state.caller``, and dependencies that ask the same guard do not verify again. It is asked
-    before anything of a body is read.
+    The caller is in ``request.state.caller``, and dependencies that ask the same guard do not verify again for a minute
+    (but of a websocket each time). It is asked before anything of a body is read.
 
     For browsers of other origins put Starlette's CORSMiddleware outside, which is to add it after this one. It answers
     preflights, and puts its fields on what the guard refuses, which a page could not read without them.

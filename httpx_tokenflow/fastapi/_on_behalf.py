@@ -161,8 +161,9 @@ class OnBehalfOf:
     def discard(self, caller: Caller) -> None:
         """Let go of what `caller`'s token was exchanged for, at a logout: another request with it is another exchange.
 
-        A request that waits for an exchange in the air may still be served by that. In a store that was given, and that
-        is no `MemoryStore`, it stays until it ends: `adiscard` takes it out of there.
+        A request that is under way may still be served, and where it waits for an exchange it makes one more: with a
+        `store=` what that brings is found by the next one. In a store that is no `MemoryStore` all stays until it ends:
+        `adiscard` takes it out of there.
         """
         self._discard(_Incoming(caller.token, caller.expires_at))
 
@@ -202,7 +203,9 @@ class OnBehalfOf:
         with anyio.move_on_after(_CLOSING):
             await self._auths.aclose()
         with self._lock:
-            self._ends.clear()
+            ends, self._ends = self._ends, []
+        for end in ends:
+            self._delete(end.fingerprint)
 
     async def __aenter__(self) -> Self:
         return self
@@ -221,7 +224,7 @@ class OnBehalfOf:
     def _built(self, incoming: _Incoming) -> TokenAuth:
         grant = self._make_grant(incoming.token)
         _check_grant(grant, incoming)
-        return CallersTokenAuth(
+        auth = CallersTokenAuth(
             grant,
             store=self._store,
             policy=self._policy,
@@ -232,15 +235,22 @@ class OnBehalfOf:
             on_event=self._on_event,
             worked=self._worked,
         )
+        # How this grant asks, whoever it asks for: one that `make_grant` has chosen otherwise may be wrong by itself.
+        auth._way = (json.dumps(grant.identity(), default=str).replace(incoming.digest, ""),)  # noqa: SLF001 - as above
+        return auth
 
     def _note(self, end: _End) -> None:
         """Have `end` swept in time; and what is kept no more, forgotten."""
+        gone: list[_End] = []
         with self._lock:
             heapq.heappush(self._ends, end)
             if len(self._ends) > 2 * self._limit + _SWEPT:
                 kept = {one.incoming: one for one in self._ends if one.incoming in self._auths or one is end}
+                gone = [one for one in self._ends if one.incoming not in kept]
                 self._ends = list(kept.values())
                 heapq.heapify(self._ends)
+        for one in gone:
+            self._delete(one.fingerprint)
 
     def _sweep(self, now: float) -> None:
         """Let go of what has ended (rule 3)."""
@@ -250,12 +260,17 @@ class OnBehalfOf:
                 over.append(heapq.heappop(self._ends))
         for end in over:
             self._auths.discard(end.incoming)
-            self._delete(end.fingerprint)
+            if not self._delete(end.fingerprint) and not end.is_late:
+                with self._lock:  # its exchange may be in the air: once more, when that is over
+                    heapq.heappush(self._ends, end._replace(at=now + self._policy.budget, is_late=True))
 
-    def _delete(self, fingerprint: str) -> None:
+    def _delete(self, fingerprint: str) -> bool:
+        """Delete it from a `MemoryStore` that was given; False: it is not there, and may be yet to come."""
         store = self._store
-        if isinstance(store, MemoryStore) and (entry := store.load(fingerprint)) is not None:
-            store.delete(fingerprint, fence=entry.fence)
+        if not isinstance(store, MemoryStore):
+            return True
+        entry = store.load(fingerprint)
+        return entry is not None and store.delete(fingerprint, fence=entry.fence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +304,7 @@ class _End(NamedTuple):
     digest: str
     incoming: _Incoming
     fingerprint: str
+    is_late: bool = False
 
 
 def _check_grant(grant: Any, incoming: _Incoming) -> None:

@@ -9,8 +9,9 @@ Rules.
 2. A token whose key is unknown may have been signed with a new one, and so may one whose signature is bad, since some
    issuers use a name again: so the set is read again for it. But tokens are easy to make up: that is done at most once
    per `cooldown`, counted from the last time it was read for whatever reason. Who comes in between is refused at once.
-3. After a failure the set is left alone for a while (`_pauses`), up to `cooldown`. Who needs it meanwhile, and has no
-   older one, gets the same error without a request. A set without a single key of use is a failure, too.
+3. After a failure the set is left alone for a while (`_pauses`), up to `cooldown`, or as long as the issuer asks for,
+   five minutes at most. Who needs it meanwhile, and has no older one, gets the same error without a request. A set
+   without a single key of use is a failure, too.
 """
 
 from __future__ import annotations

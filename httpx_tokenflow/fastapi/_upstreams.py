@@ -77,7 +77,8 @@ class Upstreams:
         cookies: names of the clients that keep the cookies which their upstream sets. Default: none does, since all
             callers share a client, and a session cookie makes each of them whoever came first. It is a choice by name,
             for an upstream that is never called on behalf of anybody (one that needs a session of the service's own,
-            or a load balancer that pins by cookie). Cookies that a client is made with are sent in any case.
+            or a load balancer that pins by cookie). Cookies that a client is made with are sent, unless a server has
+            deleted them.
 
     Raises:
         ConfigurationError: an argument is none, or a name stands for two things.

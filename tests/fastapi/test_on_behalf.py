@@ -534,6 +534,55 @@ async def test_many_tokens_through_little_room() -> None:
 
 
 @pytest.mark.asyncio
+async def test_no_token_stays_in_a_store_of_memory() -> None:
+    """However many callers came and went: after their ends a `MemoryStore` that was given has nothing of theirs."""
+    world, hands, store = World(lifetime=60), Hands(), MemoryStore()
+    on_behalf = behalf(world, limit=2, store=store, policy=hands.policy)
+    for number in range(200):
+        await (await on_behalf(caller(f"u{number}", ends=time.time() + 600))).atoken()
+    hands.ahead = 7200.0
+    for _ in range(10):
+        await on_behalf(caller("zed", ends=time.time() + 9000))
+    assert len(store._entries) == 0
+
+
+@pytest.mark.asyncio
+async def test_what_lands_after_the_end_is_swept_too() -> None:
+    """An exchange that is in the air at its caller's end is swept when it has landed."""
+    world, hands, store = World(latency=0.05), Hands(), MemoryStore()
+    on_behalf = behalf(world, store=store, policy=hands.policy)
+    landing = asyncio.create_task((await on_behalf(caller("ann", ends=time.time() + 10))).atoken())
+    await asyncio.sleep(0.01)
+    hands.ahead = 11.0
+    await on_behalf(caller("bob", ends=time.time() + 9000))
+    await landing
+    assert len(store._entries) == 1
+    hands.ahead = 100.0
+    await on_behalf(caller("bob", ends=time.time() + 9000))
+    assert len(store._entries) == 0
+
+
+@pytest.mark.asyncio
+async def test_what_works_for_one_tenant_says_nothing_of_another() -> None:
+    """Where `make_grant` asks in two ways, and one of them has worked, that says nothing of the other."""
+    world = World()
+    right, wrong = (
+        TokenExchange(AS, client_id="svc", client_secret=SECRET, audience=audience) for audience in ("right", "wrong")
+    )
+
+    def make(token: str) -> TokenExchange:
+        return (right if "ann" in token else wrong).for_subject(token)
+
+    client = httpx.AsyncClient(transport=world.transport)
+    on_behalf = OnBehalfOf(straw_guard, make, origins=(API,), policy=HASTY, client=client)
+    await (await on_behalf(caller("ann"))).atoken()
+    world.faults = [httpx.Response(400, json={"error": "invalid_request"})]
+    with pytest.raises(TokenRequestError) as caught:
+        await (await on_behalf(caller("bob"))).atoken()
+    assert not isinstance(caught.value, ReauthenticationRequired)
+
+
+@pytest.mark.asyncio
 async def test_what_stays_is_still_swept_when_notes_are_forgotten() -> None:
     """Whoever is kept is still swept at their end, however many others came and went."""
     world, hands = World(), Hands()
