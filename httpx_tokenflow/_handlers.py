@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .events import Event
 
-__all__ = ["Joined", "checked", "leaves", "tell_one"]
+__all__ = ["Joined", "checked", "is_same", "leaves", "tell_one"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
@@ -51,12 +51,13 @@ class Joined:
     def __init__(self, handlers: Iterable[Any]) -> None:
         self.leaves: list[Any] = []
         for handler in handlers:
-            self.leaves += [one for one in leaves(handler) if not any(_is_same(one, other) for other in self.leaves)]
+            self.leaves += [one for one in leaves(handler) if not any(is_same(one, other) for other in self.leaves)]
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
     """Whether they are one handler: a method is made anew each time, and two lists are equal while both are empty."""
-    return one is other or (inspect.ismethod(one) and one == other and one.__self__ is other.__self__)
+    whose = getattr(one, "__self__", None)
+    return one is other or (whose is not None and one == other and whose is getattr(other, "__self__", None))
 
 
 def leaves(on_event: Any) -> list[Any]:

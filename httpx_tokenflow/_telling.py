@@ -8,7 +8,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ._forks import renew_after_fork
-from ._handlers import leaves, tell_one
+from ._handlers import is_same, leaves, tell_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +88,6 @@ class Teller:
         told: list[object] = []
         for on_event in listeners:
             for one in leaves(on_event):
-                if one not in told:  # two objects that share this source may have the same handler
+                if not any(is_same(one, other) for other in told):  # two objects may share source and handler
                     told.append(one)
                     tell_one(one, event)

@@ -600,3 +600,16 @@ def test_who_is_gone_hears_nothing(driver: str) -> None:
     assert stage.at_once(1, auths=auths) == [200]
     assert len(gone) == told < len(stays)
     assert len(stage.auth._source._listeners) == 1
+
+
+def test_equal_handlers_of_two_objects_are_two() -> None:
+    """Objects that share a token each have their handler told, also where handlers are equal, as empty lists are."""
+
+    class Listed(list[Any]):
+        __call__ = list.append
+
+    stage = Stage("client", "threads")
+    heard = [Listed(), Listed()]
+    auths = [stage.make_auth(on_event=one) for one in heard]
+    assert stage.at_once(1, auths=auths[:1]) == [200]
+    assert [[type(event) for event in one] for one in heard] == [[TokenObtained, Waited]] * 2
