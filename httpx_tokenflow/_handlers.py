@@ -55,9 +55,11 @@ class Joined:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether they are one handler: a method is made anew each time, and two lists are equal while both are empty."""
-    whose = getattr(one, "__self__", None)
-    return one is other or (whose is not None and one == other and whose is getattr(other, "__self__", None))
+    """Whether they are one handler: they say that they are equal, and have a hash, that is to say for good.
+
+    A method is made anew each time, and equal; two lists are equal only while both are empty.
+    """
+    return one is other or (type(one).__hash__ is not None and bool(one == other))
 
 
 def leaves(on_event: Any) -> list[Any]:
