@@ -43,7 +43,7 @@ __all__ = ["CallersBearerAuth", "CallersTokenAuth", "Worked", "check_caller", "s
 _OVER = frozenset({"invalid_token", "interaction_required", "login_required"})  # rule 2
 _MOST = 1_000  # ways of asking that are remembered: a program has a few
 
-_Way = tuple[object, ...]  # what `TokenAuth.using` was given, one after the other
+_Way = tuple[str, ...]  # how a grant asks, whoever for; then what `TokenAuth.using` was given, one after the other
 
 
 class Worked:
@@ -90,14 +90,14 @@ class CallersTokenAuth(TokenAuth):
 
     Args:
         worked: what has worked before, for all callers.
+        way: how the grant asks, but for whose token it is.
         arguments: as for `TokenAuth`.
     """
 
-    _way: _Way = ()
-
-    def __init__(self, *arguments: Any, worked: Worked | None = None, **options: Any) -> None:
+    def __init__(self, *arguments: Any, worked: Worked | None = None, way: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._worked = Worked() if worked is None else worked
+        self._way: _Way = (way,)
 
     def _has_worked(self) -> bool:
         return self._source.held is not None or self._way in self._worked
@@ -116,8 +116,7 @@ class CallersTokenAuth(TokenAuth):
     def using(self, **choice: Any) -> Self:
         """As `TokenAuth.using`."""
         sibling = cast("Self", super().using(**choice))
-        sibling._worked = self._worked  # noqa: SLF001 - it is one of us
-        sibling._way = (*self._way, repr(sorted(choice.items())))  # noqa: SLF001 - as above
+        sibling._way = (*self._way, repr(sorted(choice.items())))  # noqa: SLF001 - it is one of us
         return sibling
 
     def warm(self) -> bool:

@@ -223,8 +223,8 @@ class OnBehalfOf:
 
     def _built(self, incoming: _Incoming) -> TokenAuth:
         grant = self._make_grant(incoming.token)
-        _check_grant(grant, incoming)
-        auth = CallersTokenAuth(
+        said = _checked_identity(grant, incoming)
+        return CallersTokenAuth(
             grant,
             store=self._store,
             policy=self._policy,
@@ -234,10 +234,9 @@ class OnBehalfOf:
             verify=self._verify,
             on_event=self._on_event,
             worked=self._worked,
+            # One that `make_grant` has chosen otherwise may be wrong by itself.
+            way=said.replace(incoming.digest, ""),
         )
-        # How this grant asks, whoever it asks for: one that `make_grant` has chosen otherwise may be wrong by itself.
-        auth._way = (json.dumps(grant.identity(), default=str).replace(incoming.digest, ""),)  # noqa: SLF001 - as above
-        return auth
 
     def _note(self, end: _End) -> None:
         """Have `end` swept in time; and what is kept no more, forgotten."""
@@ -307,8 +306,8 @@ class _End(NamedTuple):
     is_late: bool = False
 
 
-def _check_grant(grant: Any, incoming: _Incoming) -> None:
-    """Nothing, if `grant` is one for this caller alone, and needs nothing but the token (rules 1 and 7)."""
+def _checked_identity(grant: Any, incoming: _Incoming) -> str:
+    """What `grant` says of itself, if it is one for this caller alone, and needs nothing but the token (rules 1, 7)."""
     if not callable(getattr(grant, "obtain", None)) or not callable(getattr(grant, "identity", None)):
         raise ConfigurationError(f"make_grant must return a grant, and not be async; not {type(grant).__name__}")
     name = type(grant).__name__
@@ -317,9 +316,11 @@ def _check_grant(grant: Any, incoming: _Incoming) -> None:
             f"{name} needs a person, or uses up a refresh token: on behalf of a caller goes TokenExchange or JWTBearer"
         )
     # A lookup in text, since what is in an identity, and where, is the grant's own business.
-    if incoming.digest not in json.dumps(grant.identity(), default=str):
+    said = json.dumps(grant.identity(), default=str)
+    if incoming.digest not in said:
         raise ConfigurationError(
             f"the {name} that make_grant returned is not this caller's alone: hand the token that it is given on as a "
             "string (subject_token=, assertion=), and leave subject_key= out; a grant of your own has to have the "
             "token's SHA-256 (hex) in its identity()"
         )
+    return said
