@@ -21,7 +21,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -113,8 +113,7 @@ class Upstreams:
         for name, auth in self._auths.items():
             if not isinstance(auth, CredentialAuth):
                 raise ConfigurationError(f"auth {name!r} must be an auth of httpx_tokenflow, such as TokenAuth")
-        self._clients_given: dict[str, Callable[[HTTPConnection], Awaitable[Any]]] = {}
-        self._auths_given: dict[str, Callable[[HTTPConnection], Awaitable[Any]]] = {}
+        self._given: dict[tuple[str, str], Callable[[HTTPConnection], Awaitable[Any]]] = {}  # dependencies
         self._runs: dict[Any, list[_Run]] = {}  # event loop -> what is open there
 
     def __repr__(self) -> str:
@@ -133,13 +132,7 @@ class Upstreams:
         """
         if name not in self._makers:
             raise ConfigurationError(f"no client {name!r} among the upstreams: {_listed(self._makers)}")
-        if name not in self._clients_given:
-
-            async def client(connection: HTTPConnection) -> Any:
-                return self.opened(connection).clients[name]
-
-            self._clients_given[name] = client
-        return self._clients_given[name]
+        return self._giving("clients", name)
 
     def auth(self, name: str) -> Callable[[HTTPConnection], Awaitable[Any]]:
         """The dependency that gives the auth `name`, or that of the client `name`: the same one each time.
@@ -150,13 +143,13 @@ class Upstreams:
         """
         if name not in self.names:
             raise ConfigurationError(f"no auth {name!r} among the upstreams: {_listed(self.names)}")
-        if name not in self._auths_given:
+        return self._giving("auths", name)
 
-            async def auth(connection: HTTPConnection) -> Any:
-                return self.opened(connection).auths[name]
+    def _giving(self, what: Literal["clients", "auths"], name: str) -> Callable[[HTTPConnection], Awaitable[Any]]:
+        async def give(connection: HTTPConnection) -> Any:
+            return getattr(self.opened(connection), what)[name]
 
-            self._auths_given[name] = auth
-        return self._auths_given[name]
+        return self._given.setdefault((what, name), give)
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
@@ -210,7 +203,7 @@ class Upstreams:
                 run.closers[name] = client.aclose
                 await _enter(client)
                 run.closers[name] = partial(client.__aexit__, None, None, None)
-                if isinstance(client.auth, CredentialAuth) or name in self._auths_given:
+                if isinstance(client.auth, CredentialAuth) or ("auths", name) in self._given:
                     run.auths[name] = _auth_of(client)
             except Exception as error:  # noqa: BLE001 - all of them are named, whatever they are
                 wrong[name] = error
