@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import cookiejar
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -79,8 +81,9 @@ def test_without_rotation_and_without_a_lifetime() -> None:
 
 
 @pytest.mark.parametrize("lifetime", [3600.0, 0.5])
-def test_in_cookies(lifetime: float) -> None:
+def test_in_cookies(lifetime: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """httpOnly cookies in, the next ones out; the API takes the one; a logout deletes both."""
+    monkeypatch.setattr(cookiejar, "time", SimpleNamespace(time=lambda: 1e9))  # the client's cookies do not end either
     sandbox = Sandbox(lifetime=lifetime, clock=lambda: 1e9)
     with httpx.Client(transport=sandbox.transport(), base_url="https://sandbox") as client:
         answer = client.post("/session/login?cookies=both", json=GOOD)
