@@ -36,7 +36,7 @@ class PrometheusMetrics:
     """Counts and times what happens, for Prometheus: `auth = TokenAuth(…, on_event=PrometheusMetrics())`.
 
     One object may serve any number of auths, and several objects with one registry are as one. The measures are in the
-    README; their dashboard and their alerts are `dashboard()` and `alerts()`. With ``PROMETHEUS_MULTIPROC_DIR`` set,
+    guide (`guide/metrics.md` in the package); their dashboard and their alerts are `dashboard()` and `alerts()`. With ``PROMETHEUS_MULTIPROC_DIR`` set,
     as for gunicorn, the values of all processes are added up; gauges are those of the process that spoke last. Where
     somebody has unregistered the metrics, as fixtures of tests do, the next object registers new ones.
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from documents import TEXTS
 
 from httpx_tokenflow.doctor import Cause, Certainty, Exchange, Facts, diagnose
 from httpx_tokenflow.doctor.causes import CAUSES, table
 
-README = Path(__file__).parents[2] / "README.md"
 
-
-def test_the_readme_has_the_table():
-    """README.md has the generated table; its comment there says how to make it anew."""
-    assert table() in README.read_text()
+def test_the_guide_has_the_table():
+    """guide/doctor.md has the generated table; its comment there says how to make it anew."""
+    assert table() in TEXTS["doctor.md"]
 
 
 def test_a_cause_of_ones_own():

@@ -1,13 +1,16 @@
-"""The README's tests, as they stand there, with the imports that they need."""
+"""The guide's tests, as they stand there, with the imports that they need."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-TEXT = Path(__file__).parents[2].joinpath("README.md").read_text()
+from documents import example
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 IMPORTS = """
 import asyncio, httpx, pytest
 from httpx_tokenflow import ClientCredentials, RenewalPolicy, TokenAuth
@@ -17,9 +20,9 @@ pytestmark = pytest.mark.asyncio
 """
 
 
-def test_the_tests_of_the_readme(tmp_path: Path) -> None:
+def test_the_tests_of_the_guide(tmp_path: Path) -> None:
     """They pass; and one of them fails where the program asks for a token twice."""
-    (text,) = [one for one in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "tokenflow_sandbox" in one]
+    text = example("tokenflow_sandbox")
     twice = "range(50)]); await client.auth.arevoke(); await client.get(ORDERS)"
     (tmp_path / "test_good.py").write_text(IMPORTS + text)
     (tmp_path / "test_bad.py").write_text(IMPORTS + text.replace("range(50)])", twice))

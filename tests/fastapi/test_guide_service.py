@@ -1,27 +1,20 @@
-"""The README's service, as it stands there, against the sandbox."""
+"""The guide's service, as it stands there, against the sandbox."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import httpx
 import prometheus_client
 import pytest
+from documents import TEXTS, example
 from starlette.testclient import TestClient
 
 from httpx_tokenflow import ClientCredentials
 from httpx_tokenflow.instrumentation._measures import table
 from httpx_tokenflow.testing import Sandbox, serve
 
-TEXT = Path(__file__).parents[2].joinpath("README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 AUDIENCE = "https://orders.example.com"
-
-
-def _example(word: str) -> str:
-    (found,) = [one for one in EXAMPLES if word in one]
-    return found
 
 
 @pytest.fixture
@@ -33,7 +26,7 @@ def sandbox():
 
 def test_a_service(sandbox):
     """The guard lets in who has the scope; behind it the service asks for them, and errors are problem documents."""
-    text = _example("OnBehalfOf(").replace("https://auth.example.com", sandbox.url).replace("/invoices", "/api/x")
+    text = example("OnBehalfOf(").replace("https://auth.example.com", sandbox.url).replace("/invoices", "/api/x")
     found = {"SECRET": "s"}
     exec(text.replace("https://billing.example.com", sandbox.url), found)
     token = sandbox.mint("ann", audience=AUDIENCE, scope="invoices:read")
@@ -55,7 +48,7 @@ def test_metrics(sandbox):
     """The example counts requests, in the registry that everybody uses."""
     grant = ClientCredentials(f"{sandbox.url}/token", client_id="orders", client_secret="s")
     found = {"grant": grant}
-    exec(_example("PrometheusMetrics()"), found)
+    exec(example("PrometheusMetrics()"), found)
     with httpx.Client(base_url=sandbox.url, auth=found["auth"]) as client:
         assert client.get("/api/x").status_code == 200
     said = prometheus_client.generate_latest().decode()
@@ -63,5 +56,5 @@ def test_metrics(sandbox):
 
 
 def test_the_table_of_measures():
-    """README.md has the generated table; its comment there says how to make it anew."""
-    assert table() in TEXT
+    """guide/metrics.md has the generated table; its comment there says how to make it anew."""
+    assert table() in TEXTS["metrics.md"]
