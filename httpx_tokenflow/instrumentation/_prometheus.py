@@ -35,10 +35,11 @@ _VERBS = {"counter": "inc", "histogram": "observe", "gauge": "set"}
 class PrometheusMetrics:
     """Counts and times what happens, for Prometheus: `auth = TokenAuth(…, on_event=PrometheusMetrics())`.
 
-    One object may serve any number of auths, and several objects with one registry are as one. The measures are in the
-    guide (`guide/metrics.md` in the package); their dashboard and their alerts are `dashboard()` and `alerts()`. With ``PROMETHEUS_MULTIPROC_DIR`` set,
-    as for gunicorn, the values of all processes are added up; gauges are those of the process that spoke last. Where
-    somebody has unregistered the metrics, as fixtures of tests do, the next object registers new ones.
+    One object may serve any number of auths, and several objects with one registry are as one. The measures are listed
+    in `guide/metrics.md` of the package; their dashboard and their alerts are `dashboard()` and `alerts()`. With
+    ``PROMETHEUS_MULTIPROC_DIR`` set, as for gunicorn, the values of all processes are added up; gauges are those of the
+    process that spoke last. Where somebody has unregistered the metrics, as fixtures of tests do, the next object
+    registers new ones.
 
     Args:
         registry: where the metrics are registered; None: prometheus_client's own, ``REGISTRY``.
