@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import replace
+from importlib import metadata
 from types import SimpleNamespace
 
 import anyio
@@ -56,9 +57,16 @@ def demo():
     return run("demo", "--json", "--requests", "40")
 
 
-@pytest.mark.parametrize(("args", "says"), [(["--help"], "demo"), (["demo", "--help"], "--requests")])
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--help"], "demo"),
+        (["demo", "--help"], "--requests"),
+        (["--version"], f"tokenflow {metadata.version('httpx-tokenflow')}\n"),
+    ],
+)
 def test_help(monkeypatch, capsys, args, says):
-    """Help says what there is, and demo is a subcommand although it is the only one."""
+    """Help says what there is, a command's what it takes, and the version is the installed one."""
     monkeypatch.setattr(sys, "argv", ["tokenflow", *args])
     with pytest.raises(SystemExit) as ended:
         main()

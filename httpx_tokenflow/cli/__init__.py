@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib import metadata
 from typing import Any
 
 __all__ = ["main"]
@@ -62,12 +63,22 @@ def _app(arguments: list[str]) -> Any:
     import typer
 
     app = typer.Typer(name="tokenflow", no_args_is_help=True, pretty_exceptions_enable=False)
-    app.callback()(_tokenflow)  # rule 2
+
+    @app.callback()  # rule 2
+    def tokenflow(
+        version: bool = typer.Option(
+            False, "--version", is_eager=True, callback=_say_version, help="Show the version."
+        ),
+    ) -> None:
+        """HTTP 401 is a non-event: the tools of httpx_tokenflow."""
+
     asked = _COMMANDS.keys() & set(arguments[:1]) or _COMMANDS  # rule 3; all of them for help and completion
     for name in asked:
         app.command(name)(getattr(importlib.import_module(f".{_COMMANDS[name]}", __name__), name))
     return app
 
 
-def _tokenflow() -> None:
-    """HTTP 401 is a non-event: the tools of httpx_tokenflow."""
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print("tokenflow", metadata.version("httpx-tokenflow"))  # noqa: T201 - what is asked for
+        raise SystemExit
