@@ -81,4 +81,4 @@ def _app(arguments: list[str]) -> Any:
 def _say_version(wanted: bool) -> None:
     if wanted:
         print("tokenflow", metadata.version("httpx-tokenflow"))  # noqa: T201 - what is asked for
-        raise SystemExit
+        raise SystemExit(0)
