@@ -43,10 +43,10 @@ def main() -> None:
     run(str(Path(sys.executable).with_name("check-wheel-contents")), str(wheel))
     look_at_the_sdist(sdist)
     look_at_the_wheel(wheel)
+    step("twine, check-wheel-contents and git agree with what is in them")
     with tempfile.TemporaryDirectory() as folder:
         try_alone(wheel, Path(folder))
         try_with_all(wheel, Path(folder))
-    step("all well")
 
 
 def build() -> tuple[Path, Path]:
@@ -113,18 +113,18 @@ def same(what: str, found: set[str], wanted: set[str]) -> None:
 def try_alone(wheel: Path, folder: Path) -> None:
     """Without any extra: what it brings along, and `smoke.py`."""
     python = environment(folder / "alone", str(wheel))
-    lines = run(python, "-m", "pip", "list", "--format=freeze", quiet=True).splitlines()
+    lines = run(python, "-m", "pip", "list", "--format=freeze").splitlines()
     installed = {re.split("==| @ ", line)[0].lower().replace("_", "-") for line in lines}
     assert installed - {"setuptools"} <= CORE, f"it brings along more than it says: {installed - CORE}"
-    step(f"alone, with {', '.join(sorted(installed))}")
     run(python, "-I", str(copied(HERE / "smoke.py", folder / "empty")), cwd=folder / "empty")
+    step(f"it works alone, with {', '.join(sorted(installed))}")
 
 
 def try_with_all(wheel: Path, folder: Path) -> None:
     """With all extras: `smoke_all.py`."""
     python = environment(folder / "all", f"{wheel}[all]", "pytest")
-    step("with all extras")
     run(python, "-I", str(copied(HERE / "smoke_all.py", folder / "empty_all")), cwd=folder / "empty_all")
+    step("it works with all extras: the command, the demo, the pytest plugin")
 
 
 def environment(folder: Path, *requirements: str) -> str:
@@ -141,19 +141,17 @@ def copied(file: Path, folder: Path) -> Path:
     return shutil.copy(file, folder / file.name)
 
 
-def run(*command: str, cwd: Path = ROOT, quiet: bool = False) -> str:
-    """Run a command; if it fails, show what it said and end."""
+def run(*command: str, cwd: Path = ROOT) -> str:
+    """What a command says; if it fails, that is shown, and all is over."""
     done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         sys.exit(f"{done.stdout}\n{' '.join(command)} has failed: {done.returncode}")
-    if not quiet and done.stdout:
-        print(done.stdout.strip().splitlines()[-1])  # noqa: T201 - a program that reports
     return done.stdout
 
 
 def step(text: str) -> None:
-    """Say what comes next."""
-    print(f"-- {text}", flush=True)  # noqa: T201 - likewise
+    """Say what is done."""
+    print(text, flush=True)  # noqa: T201 - a program that reports
 
 
 if __name__ == "__main__":
