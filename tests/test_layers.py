@@ -111,6 +111,15 @@ def test_imports_point_one_way(path: Path) -> None:
     assert ours <= set(ORDER[: ORDER.index(room)]), f"{room} imports what lies above it"
 
 
+def test_the_command_line_sees_the_doctor_by_its_front() -> None:
+    """Of the doctor's modules an edge imports the package, its table of causes, and the one seam for front ends."""
+    seams = {f"httpx_tokenflow.doctor{name}" for name in ("", "._front", ".causes")}
+    for path in _modules():
+        if _room(path) in EDGES:
+            seen = {name for name in _imports(path) if name.startswith("httpx_tokenflow.doctor")}
+            assert seen <= seams, path
+
+
 def test_the_order_lists_what_is_there() -> None:
     """The order above has every room of the package, and no other."""
     assert {_room(path) for path in _modules()} == set(ORDER) | EDGES

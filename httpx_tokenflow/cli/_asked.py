@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from httpx_tokenflow import ConfigurationError
-from httpx_tokenflow.doctor._sent import credentials_of
+from httpx_tokenflow.doctor._front import credentials_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -26,7 +26,7 @@ import typer
 
 from httpx_tokenflow import ConfigurationError, TokenFlowError
 from httpx_tokenflow.doctor import MAX_PROBES, Fields, Question, diagnose, plan
-from httpx_tokenflow.doctor._sifting import Sieve
+from httpx_tokenflow.doctor._front import Sieve, is_shut_out
 
 from ._asked import TOKEN_VARIABLE, asked_by, checked_origin, token_of
 from ._commands import ConfigFile, _complete
@@ -249,8 +249,6 @@ def _examined(
     cacert: Path | None,
 ) -> Report:
     import httpcore  # noqa: F401 - it takes a while to load, which is none of the exchange's time
-
-    from httpx_tokenflow.doctor.causes._connections import is_shut_out
 
     from ._prober import Prober
 

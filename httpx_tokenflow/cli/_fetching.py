@@ -25,7 +25,7 @@ from httpx_tokenflow import (
 )
 from httpx_tokenflow._grants._base import TokenEndpoint
 from httpx_tokenflow.doctor import Expected
-from httpx_tokenflow.doctor._explain import refusal_of
+from httpx_tokenflow.doctor._front import refusal_of
 
 if TYPE_CHECKING:
     import ssl

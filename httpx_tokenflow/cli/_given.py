@@ -18,8 +18,7 @@ from urllib.request import getproxies
 from httpx_tokenflow import ConfigurationError
 from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow.doctor import Expected, Fields
-from httpx_tokenflow.doctor._facts import origin
-from httpx_tokenflow.doctor._sifting import without_secrets
+from httpx_tokenflow.doctor._front import origin, without_secrets
 
 from ._asked import basic, from_input, is_random, parsed_url
 

@@ -20,7 +20,7 @@ import typer
 
 from httpx_tokenflow import ConfigurationError
 from httpx_tokenflow.doctor import Reading, read_token
-from httpx_tokenflow.doctor._sifting import Sieve
+from httpx_tokenflow.doctor._front import Sieve
 
 from ._asked import from_input
 from ._doctor import looking

@@ -25,7 +25,7 @@ import anyio
 import httpx
 
 from httpx_tokenflow.doctor import Exchange, Facts, Fields, examine
-from httpx_tokenflow.doctor._facts import UNSENDABLE
+from httpx_tokenflow.doctor._front import UNSENDABLE
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor import Probe, Question

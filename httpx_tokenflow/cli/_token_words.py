@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from httpx_tokenflow.doctor._front import PREFIXES, marks_of_another, marks_of_id_token, marks_of_refresh_token
+
 from ._plainly import lasting
 
 if TYPE_CHECKING:
@@ -145,8 +147,6 @@ def _by_header(reading: Reading) -> str | None:
 
 def _by_marks(reading: Reading) -> str | None:
     """What the doctor takes it for, if it is no access token."""
-    from httpx_tokenflow.doctor.causes._kinds import marks_of_another, marks_of_id_token, marks_of_refresh_token
-
     if marks_of_id_token(reading):
         return "an ID token: for the client that the person logged in to, not for an API (OpenID Connect Core §2)"
     if marks_of_refresh_token(reading):
@@ -169,8 +169,6 @@ def _by_claims(reading: Reading) -> str:
 
 def vendor_of(value: str) -> str | None:
     """Whose key this is, by how it begins: the longest beginning that is known."""
-    from httpx_tokenflow.doctor.causes._key_prefixes import PREFIXES
-
     known = max((one for one in PREFIXES if value.startswith(one.text)), key=lambda one: len(one.text), default=None)
     if known is None:
         return None

@@ -18,9 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from httpx_tokenflow.doctor._diagnosis import is_answered, is_refused
-from httpx_tokenflow.doctor._sent import credentials_of
-from httpx_tokenflow.doctor._sifting import without_secrets
+from httpx_tokenflow.doctor._front import credentials_of, is_answered, is_refused, without_secrets
 
 from ._plainly import lasting
 from ._token_words import lines_of, printable, seems
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from httpx_tokenflow.doctor import Diagnosis, Exchange, Facts, Finding, Probe, Reading
-    from httpx_tokenflow.doctor._sifting import Sieve
+    from httpx_tokenflow.doctor._front import Sieve
 
     from ._fetching import Fetched
 
