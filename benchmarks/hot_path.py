@@ -1,6 +1,6 @@
 """What a request with a fresh token costs, over the same request with a static header.
 
-    python benchmarks/hot_path.py [--json] [--wall]
+    python benchmarks/hot_path.py [--json] [--wall] [--quick]
 
 Rules.
 
@@ -8,9 +8,9 @@ Rules.
 2. Where valgrind is there, cost is instructions per request, which a busy machine does not change. Each case has a
    process, forked where all imports and set-up are done: it sends 100 requests, has valgrind tell the count so far and
    sends 200 more. Elsewhere, and with `--wall`, cost is the median of interleaved rounds by the clock.
-3. The transport is the library's own MockTransport with one small answer: all that is left to measure is the client.
+3. The transport is in memory, with one small answer: all that is left to measure is the client (`_fresh.py`).
 4. Every contender has its token already, in the way that its manual shows, and is seen to send it before it is
-   measured. A dash: that library does not serve that client.
+   measured. A dash: that library does not serve that client. Who lives on requests or azure-core has its floor there.
 """
 
 from __future__ import annotations
@@ -29,150 +29,72 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from _report import Report
+from _fresh import CASES, ELSEWHERE, FLOOR, JSON, URL
+from _report import Bar, Report, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
+    from _fresh import Case
 
-    Handler = Callable[[Any], Any]
-    Case = Callable[[ModuleType, bool, Handler], Any]
-
-URL = "https://api.example.com/orders"
-ORIGIN = "https://api.example.com"
-TOKEN_URL = "https://as.example.com/token"
+HTTPX_KINDS = [("httpx", "sync"), ("httpx", "async"), ("httpx2", "sync"), ("httpx2", "async")]
+KINDS = [*HTTPX_KINDS, *((host, "sync") for host in ELSEWHERE)]
+NAMES = {"requests": "requests.Session", "azure-core": "azure PipelineClient"}
 WARM_UP, MEASURED = 100, 200
 ROUNDS, PER_ROUND = 41, 100
-JSON = {"content-type": "application/json"}
-
-KINDS = [("httpx", "sync"), ("httpx", "async"), ("httpx2", "sync"), ("httpx2", "async")]
-
-
-def client_of(library: ModuleType, is_async: bool, handler: Handler, **how: Any) -> Any:
-    kind = library.AsyncClient if is_async else library.Client
-    return kind(transport=library.MockTransport(handler), trust_env=False, **how)
-
-
-# The contenders: each makes a client that has its token, or None if it does not serve that library.
-
-
-def static_header(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    return client_of(library, is_async, handler, headers={"Authorization": "Bearer good"})
-
-
-def bare_auth(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    class Bare(library.Auth):
-        def sync_auth_flow(self, request):
-            request.headers["Authorization"] = "Bearer good"
-            yield request
-
-        async def async_auth_flow(self, request):
-            request.headers["Authorization"] = "Bearer good"
-            yield request
-
-    return client_of(library, is_async, handler, auth=Bare())
-
-
-def token_auth(library: ModuleType, is_async: bool, handler: Handler, origins: tuple[str, ...] | None = None) -> Any:
-    from httpx_tokenflow import ClientCredentials, Token, TokenAuth
-
-    grant = ClientCredentials(TOKEN_URL, client_id="client", client_secret="secret")
-    auth = TokenAuth(grant, token=Token("good", expires_at=time.time() + 3600), origins=origins)
-    auth.token()
-    return client_of(library, is_async, handler, auth=auth)
-
-
-def token_auth_pinned(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    return token_auth(library, is_async, handler, origins=(ORIGIN,))
-
-
-def bearer_auth(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    from httpx_tokenflow import BearerAuth
-
-    return client_of(library, is_async, handler, auth=BearerAuth("good"))
-
-
-def api_key_auth(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    from httpx_tokenflow import APIKeyAuth
-
-    return client_of(library, is_async, handler, auth=APIKeyAuth("good"))
-
-
-def singleflight(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    from singleflight_auth import AsyncSingleFlightAuth, SingleFlightAuth
-
-    kind = AsyncSingleFlightAuth if is_async else SingleFlightAuth
-    if not issubclass(kind, library.Auth):
-        return None
-    return client_of(library, is_async, handler, auth=kind(get_token=lambda: "good", refresh=_never))
-
-
-def httpx_auth(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    from httpx_auth import OAuth2ClientCredentials
-
-    if not issubclass(OAuth2ClientCredentials, library.Auth):
-        return None
-    answer = b'{"access_token": "good", "token_type": "Bearer", "expires_in": 3600}'
-    token_client = client_of(library, False, lambda _: library.Response(200, headers=JSON, content=answer))
-    auth = OAuth2ClientCredentials(TOKEN_URL, client_id="client", client_secret="secret", client=token_client)
-    return client_of(library, is_async, handler, auth=auth)  # the first request fills its cache
-
-
-def authlib(library: ModuleType, is_async: bool, handler: Handler) -> Any:
-    from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuth2Client
-
-    kind: Any = AsyncOAuth2Client if is_async else OAuth2Client
-    if not issubclass(kind, library.AsyncClient if is_async else library.Client):
-        return None
-    token = {"access_token": "good", "token_type": "Bearer", "expires_at": int(time.time()) + 3600}
-    how = {"transport": library.MockTransport(handler), "trust_env": False, "token_endpoint": TOKEN_URL}
-    return kind("client", "secret", token=token, grant_type="client_credentials", **how)
-
-
-def _never() -> str:
-    raise AssertionError("the token is good: there is nothing to refresh")
-
-
-CASES: dict[str, Case] = {
-    "static header (floor)": static_header,
-    "bare Auth: sets the header, checks nothing": bare_auth,
-    "tokenflow TokenAuth": token_auth,
-    "tokenflow TokenAuth, origins=": token_auth_pinned,
-    "tokenflow BearerAuth": bearer_auth,
-    "tokenflow APIKeyAuth": api_key_auth,
-    "singleflight-auth": singleflight,
-    "httpx-auth OAuth2ClientCredentials": httpx_auth,
-    "authlib OAuth2Client": authlib,
+QUICK = 5  # rounds
+BAR, BAR_BY_CLOCK = 1.0, 1.05
+PEERS = {
+    "singleflight-auth": "singleflight-auth",
+    "httpx-auth OAuth2ClientCredentials": "httpx-auth",
+    "authlib OAuth2Client": "authlib",
+    "mcp ClientCredentialsOAuthProvider": "mcp",
+    "requests-oauth2client OAuth2ClientCredentialsAuth": "requests-oauth2client",
+    "google-auth AuthorizedSession": "google-auth",
+    "azure-core BearerTokenCredentialPolicy, msal": "azure-core, msal",
 }
-FLOOR = next(iter(CASES))
+US = "tokenflow TokenAuth"
 Costs = dict[tuple[str, str], dict[str, float]]
+
+
+def cases_of(host: str) -> dict[str, Case]:
+    return ELSEWHERE.get(host, CASES)
+
+
+def answer_of(host: str) -> Any:
+    """How a handler of that host answers: with a status and a body."""
+    if host in ELSEWHERE:
+        return lambda status, content: (status, content)
+    response = importlib.import_module(host).Response
+    return lambda status, content: response(status, headers=JSON, content=content)
+
+
+def library_of(host: str) -> Any:
+    return None if host in ELSEWHERE else importlib.import_module(host)
 
 
 def contestants() -> dict[tuple[str, str], list[str]]:
     """Which cases there are for each kind of client; each is seen to send its credential."""
     found: dict[tuple[str, str], list[str]] = {kind: [] for kind in KINDS}
     for kind in KINDS:
-        library = importlib.import_module(kind[0])
+        host, is_async, answer = kind[0], kind[1] == "async", answer_of(kind[0])
 
-        def strict(request: Any, library: ModuleType = library) -> Any:
+        def strict(request: Any, answer: Any = answer) -> Any:
             sent = {request.headers.get("authorization"), request.headers.get("x-api-key")} & {"Bearer good", "good"}
-            return library.Response(200 if sent else 401, headers=JSON, content=b"{}")
+            return answer(200 if sent else 401, b"{}")
 
-        for name, case in CASES.items():
-            client = case(library, kind[1] == "async", strict)
+        for name, case in cases_of(host).items():
+            client = case(library_of(host), is_async, strict)
             if client is None:
                 continue
-            response = asyncio.run(client.get(URL)) if kind[1] == "async" else client.get(URL)
+            response = asyncio.run(client.get(URL)) if is_async else client.get(URL)
             if response.status_code != 200:
-                raise RuntimeError(f"{name} sent no credential with {library.__name__}, {kind[1]}")
+                raise RuntimeError(f"{name} sent no credential with {host}, {kind[1]}")
             found[kind].append(name)
     return found
 
 
-def lean_client(library_name: str, flavour: str, case: str) -> Any:
-    library = importlib.import_module(library_name)
-    answer = b'{"orders": []}'
-    return CASES[case](library, flavour == "async", lambda _: library.Response(200, headers=JSON, content=answer))
+def lean_client(host: str, flavour: str, case: str) -> Any:
+    answer = answer_of(host)
+    return cases_of(host)[case](library_of(host), flavour == "async", lambda _: answer(200, b'{"orders": []}'))
 
 
 # By instructions
@@ -228,7 +150,7 @@ def instructions(library_name: str, flavour: str, cases: list[str]) -> dict[str,
 
 
 def by_instructions(cells: dict[tuple[str, str], list[str]]) -> Costs:
-    print("counting instructions: about a minute", file=sys.stderr)
+    print("counting instructions: a minute or two", file=sys.stderr)
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(KINDS, pool.map(lambda kind: instructions(*kind, cells[kind]), KINDS), strict=True))
 
@@ -236,18 +158,18 @@ def by_instructions(cells: dict[tuple[str, str], list[str]]) -> Costs:
 # By the clock
 
 
-def by_clock(cells: dict[tuple[str, str], list[str]]) -> Costs:
+def by_clock(cells: dict[tuple[str, str], list[str]], rounds: int = ROUNDS) -> Costs:
     costs: Costs = {}
     for kind in KINDS:
         clients = {case: lean_client(*kind, case) for case in cells[kind]}
-        laps = asyncio.run(_async_laps(clients)) if kind[1] == "async" else _laps(clients)
+        laps = asyncio.run(_async_laps(clients, rounds)) if kind[1] == "async" else _laps(clients, rounds)
         costs[kind] = {case: statistics.median(each[1:]) for case, each in laps.items()}  # the first warms up
     return costs
 
 
-def _laps(clients: dict[str, Any]) -> dict[str, list[float]]:
+def _laps(clients: dict[str, Any], rounds: int) -> dict[str, list[float]]:
     laps: dict[str, list[float]] = {case: [] for case in clients}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for case, client in clients.items():
             started = time.perf_counter()
             for _ in range(PER_ROUND):
@@ -256,9 +178,9 @@ def _laps(clients: dict[str, Any]) -> dict[str, list[float]]:
     return laps
 
 
-async def _async_laps(clients: dict[str, Any]) -> dict[str, list[float]]:
+async def _async_laps(clients: dict[str, Any], rounds: int) -> dict[str, list[float]]:
     laps: dict[str, list[float]] = {case: [] for case in clients}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for case, client in clients.items():
             started = time.perf_counter()
             for _ in range(PER_ROUND):
@@ -267,18 +189,24 @@ async def _async_laps(clients: dict[str, Any]) -> dict[str, list[float]]:
     return laps
 
 
+def name_of(host: str, flavour: str) -> str:
+    return NAMES.get(host) or f"{host}.{'AsyncClient' if flavour == 'async' else 'Client'}"
+
+
 def report(costs: Costs, *, counted: bool) -> Report:
     """The table: a row for each case, a column for each kind of client."""
-    names = [f"{library}.{'AsyncClient' if flavour == 'async' else 'Client'}" for library, flavour in KINDS]
-    ratios = {case: [each[case] / each[FLOOR] if case in each else None for each in costs.values()] for case in CASES}
+    names = [name_of(*kind) for kind in costs]
+    cases = list(dict.fromkeys(case for each in costs.values() for case in each))
+    ratios = {case: [each[case] / each[FLOOR] if case in each else None for each in costs.values()] for case in cases}
     floors = [each[FLOOR] for each in costs.values()]
     unit = "instructions" if counted else "microseconds"
     shown = [f"{floor:,.0f}" if counted else f"{floor * 1e6:,.1f}" for floor in floors]
-    how = "valgrind's count of instructions" if counted else f"wall clock, medians of {ROUNDS - 1} interleaved rounds"
+    how = "valgrind's count of instructions" if counted else "wall clock, medians of interleaved rounds"
+    machines = [dict(zip(names, ratios[case], strict=True)) for case in cases]
     return Report(
         title=f"Cost of a request with a fresh token, as a ratio to one with a static header ({how})",
         columns=("auth", *names),
-        rows=[(case, *("-" if one is None else f"{one:.3f}" for one in ratios[case])) for case in CASES],
+        rows=[(case, *("-" if one is None else f"{one:.3f}" for one in ratios[case])) for case in cases],
         notes=[
             f"floor, {unit} per request: {', '.join(map('{} {}'.format, names, shown))}",
             f"a difference below {0.005 if counted else 0.05} means nothing; a dash: not for that client",
@@ -286,24 +214,40 @@ def report(costs: Costs, *, counted: bool) -> Report:
         data={
             "measure": "instructions" if counted else "seconds",
             "floor": dict(zip(names, floors, strict=True)),
-            "rows": [{"auth": case, **dict(zip(names, ratios[case], strict=True))} for case in CASES],
+            "rows": [
+                {"auth": case, "name": "tokenflow" if case == US else PEERS.get(case), **row}
+                for case, row in zip(cases, machines, strict=True)
+            ],
+            "picture": ["httpx.AsyncClient", "httpx2.AsyncClient", *NAMES.values()],
         },
+        bars=_bars(ratios, counted=counted),
     )
+
+
+def _bars(ratios: dict[str, list[float | None]], *, counted: bool) -> list[Bar]:
+    ours = [one for one in ratios.get(US, []) if one is not None]
+    if not ours:
+        return []
+    peers = [one for case in PEERS for one in ratios.get(case, []) if one is not None]
+    bar = BAR if counted else BAR_BY_CLOCK
+    what = "cost of a request with a fresh token ÷ static header"
+    return [Bar(what, f"≤ {bar:g}", span(ours, "{:.3f}"), max(ours) < bar + 0.005, peers=span(peers, "{:.3f}"))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a request with a fresh token costs, over a static header.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--wall", action="store_true", help="by the clock, even where valgrind is there")
+    parser.add_argument("--quick", action="store_true", help="by the clock, and few rounds")
     parser.add_argument("--child", nargs="+", metavar="LIB KIND CASE…", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         child(*args.child)
         return
-    counted = not args.wall and shutil.which("valgrind") is not None
+    counted = not (args.wall or args.quick) and shutil.which("valgrind") is not None
     cells = contestants()
-    costs = by_instructions(cells) if counted else by_clock(cells)
-    report(costs, counted=counted).show(as_json=args.json)
+    costs = by_instructions(cells) if counted else by_clock(cells, QUICK if args.quick else ROUNDS)
+    raise SystemExit(report(costs, counted=counted).show(as_json=args.json))
 
 
 if __name__ == "__main__":

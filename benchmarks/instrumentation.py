@@ -1,6 +1,6 @@
 """What it costs a request with a fresh token to be watched, over the same request with a static header.
 
-    python benchmarks/instrumentation.py [--json] [--wall]
+    python benchmarks/instrumentation.py [--json] [--wall] [--quick]
 
 Rules.
 
@@ -21,13 +21,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import hot_path
-from hot_path import FLOOR, KINDS, TOKEN_URL, URL, client_of
+from _fresh import FLOOR, TOKEN_URL, URL, client_of, static_header
+from _report import Bar, Report, span
+from hot_path import HTTPX_KINDS
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from _report import Report
-    from hot_path import Costs, Handler
+    from _fresh import Handler
+    from hot_path import Costs
 
 REQUESTS = 100
 OF_OURS = ("events.py", "_watching.py", "_handlers.py", "_telling.py", "_timing.py", "instrumentation")
@@ -113,7 +115,7 @@ def opentelemetry_both(library: ModuleType, is_async: bool, handler: Handler) ->
 
 OFF = {"no handler": nobody, "handler of events": of_events, "OpenTelemetryTraces": opentelemetry_traces}
 CASES = {
-    FLOOR: hot_path.static_header,
+    FLOOR: static_header,
     **OFF,
     "handler of every request, which does nothing": of_requests,
     "PrometheusMetrics": prometheus,
@@ -151,7 +153,7 @@ def calls(client: Any, is_async: bool) -> int:
 def called() -> dict[str, list[int]]:
     """The calls of each case but the floor, by kind of client; of those that are off there are none."""
     found: dict[str, list[int]] = {name: [] for name in CASES if name != FLOOR}
-    for kind in KINDS:
+    for kind in HTTPX_KINDS:
         library, is_async = importlib.import_module(kind[0]), kind[1] == "async"
         for name, each in found.items():
             each.append(calls(CASES[name](library, is_async, lambda _, own=library: own.Response(200)), is_async))
@@ -166,30 +168,51 @@ def report(costs: Costs, calls_of: dict[str, list[int]], *, counted: bool) -> Re
     table = hot_path.report(costs, counted=counted)
     rows = [(*row, f"{max(calls_of.get(row[0], [0])) / REQUESTS:.0f}") for row in table.rows]
     data = {**table.data, "calls": calls_of}
-    return type(table)(
+    return Report(
         title=table.title.replace("a request with a fresh token", "being watched"),
         columns=(*table.columns, "calls"),
         rows=rows,
         notes=[*table.notes, "calls: of our functions that tell and hear events, for each request"],
         data=data,
+        bars=_bars(costs, calls_of, counted=counted),
     )
+
+
+def _bars(costs: Costs, calls_of: dict[str, list[int]], *, counted: bool) -> list[Bar]:
+    """A request that nobody watches calls nothing, and costs what it costs without a handler."""
+    called = max(max(calls_of[name]) for name in OFF)
+    ratios = [each["handler of events"] / each["no handler"] for each in costs.values()]
+    bar = 1.005 if counted else 1.05
+    return [
+        Bar("calls of a fresh request to a handler that asks for no requests", "0", str(called), called == 0, True),
+        Bar("cost of a fresh request with such a handler ÷ without", "≤ 1", span(ratios, "{:.3f}"), max(ratios) <= bar),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What it costs a request to be watched, over a static header.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--wall", action="store_true", help="by the clock, even where valgrind is there")
+    parser.add_argument("--quick", action="store_true", help="by the clock, and few rounds")
     parser.add_argument("--child", nargs="+", metavar="LIB KIND CASE…", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    hot_path.CASES, hot_path.__file__ = CASES, __file__  # the same way of counting, of these clients
+    hot_path.CASES, hot_path.KINDS, hot_path.__file__ = (
+        CASES,
+        HTTPX_KINDS,
+        __file__,
+    )  # the same way of counting, of these clients
     if args.child:
         hot_path.child(*args.child)
         return
-    counted = not args.wall and shutil.which("valgrind") is not None
+    counted = not (args.wall or args.quick) and shutil.which("valgrind") is not None
     calls_of = called()
     cells = hot_path.contestants()
-    costs = hot_path.by_instructions(cells) if counted else hot_path.by_clock(cells)
-    report(costs, calls_of, counted=counted).show(as_json=args.json)
+    costs = (
+        hot_path.by_instructions(cells)
+        if counted
+        else hot_path.by_clock(cells, hot_path.QUICK if args.quick else hot_path.ROUNDS)
+    )
+    raise SystemExit(report(costs, calls_of, counted=counted).show(as_json=args.json))
 
 
 if __name__ == "__main__":
