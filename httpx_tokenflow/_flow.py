@@ -131,6 +131,15 @@ def authorize(
         yield from explain_refusal(source, policy.clock, life.held, life.answer, error, has_age=issues)
 
 
+def current(renewals: Renewals) -> Generator[Step, Any, Held]:
+    """A token for use elsewhere: never one that is due, since nobody knows for how long it is to serve there."""
+    held, _ = yield from _await_token(renewals, patience=math.inf)
+    pause = renewals.source.pause
+    if pause is not None and held.age(renewals.policy.clock) >= held.life.due:
+        raise pause.error.again() from pause.error
+    return held
+
+
 def _first(
     source: TokenSource, policy: RenewalPolicy, renewals: Renewals | None, sending: Sending
 ) -> Generator[Step, Any, Held | None]:
@@ -141,7 +150,7 @@ def _first(
     if renewals.is_unknown():
         return source.usable(policy.clock)  # nobody could renew it: its 401 says who can
     timeout = sending.timeout if policy.cover_timeout else 0.0
-    return (yield from _await_token(source, policy, renewals, timeout=timeout))[0]
+    return (yield from _await_token(renewals, timeout=timeout))[0]
 
 
 class _Request:
@@ -194,13 +203,13 @@ class _Request:
             return False
         demand = None if challenge is None else Demand(challenge, self.answer.url)
         if not self.sending.replayable:
-            yield from _renew_aside(source, policy, renewals, held, demand)
+            yield from _renew_aside(renewals, held, demand)
             return False
         _tell(source, self.held, self.answer, challenge, stands=False)
         yield Drain()
         self.held = source.newer(held, policy.clock)
         if self.held is None:
-            self.held, is_renewed = yield from _await_token(source, policy, renewals, refused=held, demand=demand)
+            self.held, is_renewed = yield from _await_token(renewals, refused=held, demand=demand)
             if is_renewed:
                 self.budget.discard(Verdict.RENEW)
         self.sends += 1
@@ -220,7 +229,7 @@ class _Request:
         yield Drain()
         demand = Demand(challenge, self.answer.url)
         try:
-            self.held, is_new = yield from _stronger(self.source, self.policy, renewals, held, demand)
+            self.held, is_new = yield from _stronger(renewals, held, demand)
         except TokenRequestError as error:
             raise _step_up_required(challenge, held) from error
         if is_new:
@@ -229,10 +238,9 @@ class _Request:
         return True
 
 
-def _stronger(
-    source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held, demand: Demand
-) -> Generator[Step, Any, tuple[Held, bool]]:
+def _stronger(renewals: Renewals, refused: Held, demand: Demand) -> Generator[Step, Any, tuple[Held, bool]]:
     """A token that may meet `demand`, and whether it was got for that; others go on with the one at hand."""
+    source, policy = renewals.source, renewals.policy
     began = policy.clock.monotonic()
     while True:
         ticket = source.step_up(policy, refused, demand)
@@ -253,18 +261,7 @@ def _stronger(
             return held, True
 
 
-def current(source: TokenSource, policy: RenewalPolicy, renewals: Renewals) -> Generator[Step, Any, Held]:
-    """A token for use elsewhere: never one that is due, since nobody knows for how long it is to serve there."""
-    held, _ = yield from _await_token(source, policy, renewals, patience=math.inf)
-    pause = source.pause
-    if pause is not None and held.age(policy.clock) >= held.life.due:
-        raise pause.error.again() from pause.error
-    return held
-
-
 def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
-    source: TokenSource,
-    policy: RenewalPolicy,
     renewals: Renewals,
     refused: Held | None = None,
     timeout: float = 0.0,
@@ -272,6 +269,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
     demand: Demand | None = None,
 ) -> Generator[Step, Any, tuple[Held, bool]]:
     """A token other than `refused`, and whether a grant was used up for it."""
+    source, policy = renewals.source, renewals.policy
     patience = PATIENCE if patience is None else patience
     began = policy.clock.monotonic()
     while True:
@@ -289,7 +287,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
         try:
             held = yield Wait(flight, renewals.lead(flight) if ticket.leads else None, until)
         except TokenFlowError as error:
-            if _is_about_something_else(error, flight, source, policy, renewals):
+            if _is_about_something_else(error, flight, renewals):
                 continue
             held = source.usable(policy.clock, refused)
             _tell_wait(source, ticket, policy.clock.monotonic() - began, served=held is not None)
@@ -297,7 +295,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
                 raise
             return held, False
         if held is not None and (flight.why is Why.ERRAND or source.is_outdated(flight)):
-            continue  # likewise; or things have changed from outside since
+            continue  # it was about something else; or things have changed from outside since
         is_late, held = held is None, held or source.usable(policy.clock, refused)
         if held is None:
             continue  # what was good has ended meanwhile: wait on
@@ -309,13 +307,12 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
             return held, flight.minted
 
 
-def _is_about_something_else(
-    error: TokenFlowError, flight: Flight, source: TokenSource, policy: RenewalPolicy, renewals: Renewals
-) -> bool:
+def _is_about_something_else(error: TokenFlowError, flight: Flight, renewals: Renewals) -> bool:
     """Whether another flight may bring what this one did not."""
+    source = renewals.source
     if flight.why is Why.BACKED_OFF:
         pause = source.pause  # it was about to look into the store and no more
-        return pause is None or policy.clock.monotonic() >= pause.until
+        return pause is None or renewals.policy.clock.monotonic() >= pause.until
     if flight.why in {Why.STEP_UP, Why.ERRAND, Why.UNSAVED}:
         return True
     # A token that no session stands behind was given up while it was renewed: there is another to be had.
@@ -323,11 +320,9 @@ def _is_about_something_else(
     return is_given_up and not renewals.grant.spends
 
 
-def _renew_aside(
-    source: TokenSource, policy: RenewalPolicy, renewals: Renewals, refused: Held | None, demand: Demand | None
-) -> Generator[Step, Any, None]:
+def _renew_aside(renewals: Renewals, refused: Held | None, demand: Demand | None) -> Generator[Step, Any, None]:
     """See a flight off without waiting for it: the next request will (rule 5)."""
-    ticket = source.board(policy, refused, demand=demand)
+    ticket = renewals.source.board(renewals.policy, refused, demand=demand)
     if ticket.leads and ticket.flight is not None:
         yield Launch(ticket.flight, renewals.lead(ticket.flight))
 

@@ -74,7 +74,7 @@ class Errand:
     def _run(self) -> Generator[Step, Any, Minted]:
         session = self.sibling_of
         source, policy = session.source, session.policy
-        yield from current(source, policy, session)  # there has to be a session
+        yield from current(session)  # there has to be a session
         while True:
             flight, leads = source.board_errand(policy, self._grant)
             try:

@@ -172,7 +172,7 @@ class TokenAuth(CredentialAuth):
         """
         self._source.forgive()
         try:
-            self._driver(ThreadDriver).run(current(self._source, self._policy, self._own))
+            self._driver(ThreadDriver).run(current(self._own))
         except (TokenEndpointUnavailable, StoreError) as error:
             return self._has_token_despite(error)
         return True
@@ -181,7 +181,7 @@ class TokenAuth(CredentialAuth):
         """As `warm`."""
         self._source.forgive()
         try:
-            await self._driver(LoopDriver).run(current(self._source, self._policy, self._own))
+            await self._driver(LoopDriver).run(current(self._own))
         except (TokenEndpointUnavailable, StoreError) as error:
             return self._has_token_despite(error)
         return True
@@ -198,12 +198,12 @@ class TokenAuth(CredentialAuth):
         Raises:
             TokenFlowError: there is none, and none is to be had now.
         """
-        held: Held = self._driver(ThreadDriver).run(current(self._source, self._policy, self._own))
+        held: Held = self._driver(ThreadDriver).run(current(self._own))
         return held.entry.token
 
     async def atoken(self) -> Token:
         """As `token`."""
-        held: Held = await self._driver(LoopDriver).run(current(self._source, self._policy, self._own))
+        held: Held = await self._driver(LoopDriver).run(current(self._own))
         return held.entry.token
 
     def set_token(self, token: Token) -> None:
@@ -264,7 +264,7 @@ class TokenAuth(CredentialAuth):
             raise ConfigurationError(f"{type(self._own.grant).__name__} has nobody to ask about a token")
         held = self._source.held
         if token is None:
-            held = yield from current(self._source, self._policy, self._own)
+            held = yield from current(self._own)
             token = held.entry.token.access_token
         attempt = self._own.attempt(None if held is None else held.entry, self._policy.budget)
         asking: Generator[Step, Any, dict[str, Any]] = introspect(attempt, token)

@@ -110,7 +110,7 @@ class Hand:
     def token(self, renewals: Renewals | None = None) -> str:
         """As `TokenAuth.token`."""
         renewals = renewals or self.renewals
-        held = self.run(current(renewals.source, self.policy, renewals), renewals.source)
+        held = self.run(current(renewals), renewals.source)
         return str(held.entry.token.access_token)
 
     def refused(self, **board: Any) -> Any:

@@ -370,12 +370,12 @@ class TestRequest:
 
     def test_a_token_for_elsewhere(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
         """`current` gives the fresh token, or waits for one."""
-        flow = current(source, policy, renewals(source, policy))
+        flow = current(renewals(source, policy))
         wait = next(flow)
         held = source.hold(entry("a", time), policy)
         source.land(wait.flight, held)
         assert ends(flow, held) is held
-        assert ends(current(source, policy, renewals(source, policy))) is held
+        assert ends(current(renewals(source, policy))) is held
 
 
 @pytest.mark.parametrize(
@@ -917,7 +917,7 @@ class TestGrowingOld:
         assert wait.until == time.now + 2.0
         assert flow.send(None) == Send(source.held)
         assert source.held.stamp == held.stamp
-        assert next(current(source, policy, renewals(source, policy))).until == math.inf
+        assert next(current(renewals(source, policy))).until == math.inf
 
     def test_who_has_none_waits_as_long_as_it_takes(
         self, source: TokenSource, policy: RenewalPolicy, time: Time
