@@ -213,7 +213,7 @@ class TokenSource(Teller):
             return
         check = expectation(expected)
         for entry in (self.seed, self.held.entry if self.held is not None else None):
-            if entry is not None and entry.token.access_token and not entry.is_mark:
+            if entry is not None and not entry.token.is_for_refresh and not entry.is_mark:
                 check(entry.token.access_token)
         name = repr(expected) if isinstance(expected, Mapping) else expected
         self.checks = (*[one for one in self.checks if one[0] != name], (name, check))
@@ -224,7 +224,7 @@ class TokenSource(Teller):
         Raises:
             InvalidCredential: it is not.
         """
-        for _, check in self.checks:
+        for _, check in () if entry.token.is_for_refresh else self.checks:
             check(entry.token.access_token)
 
     def is_expected(self, entry: Entry) -> bool:

@@ -17,7 +17,7 @@ __all__ = ["Token", "Unpickled", "check_credential", "digest"]
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
 _LATEST = 1e12  # Unix seconds, of some 30,000 years from now: more are milliseconds, or nonsense
-
+_NONE_YET = "none yet, for "  # begins what stands for an access token where there is a refresh token alone
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -78,6 +78,25 @@ class Token(Unpickled):
             raise ConfigurationError("expires_at must be Unix seconds, a number such as 1767225600; or None")
         object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)) if self.extra else _NOTHING)
 
+    @classmethod
+    def for_refresh(cls, refresh_token: str) -> Self:
+        """A session of which the refresh token is all that one has: the first renewal buys its access token.
+
+            auth = TokenAuth(RefreshToken(TOKEN_URL, client_id="app"), token=Token.for_refresh(refresh_token))
+
+        Its `access_token` is none, says so, and has ended: it is never sent.
+
+        Raises:
+            InvalidCredential: `refresh_token` is empty, or has characters that no such token has.
+        """
+        check_credential(refresh_token, "refresh_token")
+        return cls(_NONE_YET + digest(refresh_token), expires_at=0.0, refresh_token=refresh_token)
+
+    @property
+    def is_for_refresh(self) -> bool:
+        """Whether it is a refresh token and no more (`for_refresh`)."""
+        return self.access_token.startswith(_NONE_YET)
+
     @property
     def session(self) -> str:
         """Names the login that this is the first token of; no secret."""
@@ -105,7 +124,7 @@ class Token(Unpickled):
 
 _FIELDS = tuple(item.name for item in dataclasses.fields(Token))
 # dataclasses.asdict() and its friends in loggers and serialisers would spell every secret out: to_dict() is the
-# explicit way, so Token stops being a dataclass to them (rule 4).
+# explicit way, so Token stops being a dataclass to them.
 del Token.__dataclass_fields__
 
 

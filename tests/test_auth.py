@@ -15,6 +15,7 @@ from httpx_tokenflow import (
     ConfigurationError,
     RefreshToken,
     RenewalPolicy,
+    State,
     Token,
     TokenAuth,
 )
@@ -140,6 +141,23 @@ def test_a_token_from_elsewhere(sandbox: Sandbox) -> None:
     assert sandbox.token_requests == 1
     with pytest.raises(ConfigurationError):
         auths[0].set_token("token")
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_refresh_token_is_enough(sandbox: Sandbox, is_given: bool) -> None:
+    """With a refresh token alone the first request buys the access token; what stands for none is sent nowhere."""
+    grant = RefreshToken(URL, client_id="client", client_secret="secret", subject="ann")
+    first = Token.for_refresh(sandbox.login("ann")["refresh_token"])
+    with httpx.Client(transport=sandbox.transport()) as client:
+        expect = lambda credential: "none" not in credential  # noqa: E731 - as a program would write it
+        auth = TokenAuth(grant, token=first if is_given else None, client=client, expect=expect)
+        if not is_given:
+            auth.set_token(first)
+        assert auth.status.state == State.MISSING
+        with httpx.Client(transport=sandbox.transport(), auth=auth) as api:
+            assert api.get(API).json()["subject"] == "ann"
+    assert sandbox.token_requests == 1
+    assert not [seen for seen in sandbox.seen if "none" in seen.headers.get("authorization", "")]
 
 
 @pytest.mark.anyio

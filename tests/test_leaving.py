@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hand import Hand, ReadTimeout
 
-from httpx_tokenflow import ReauthenticationRequired, StoreError
+from httpx_tokenflow import ReauthenticationRequired, StoreError, Token
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._renewal import keep, leave
 from httpx_tokenflow._steps import Fetch, Load, Save, Settle
@@ -24,6 +24,14 @@ def test_nothing_is_left_here_or_in_the_store() -> None:
     with pytest.raises(ReauthenticationRequired):
         hand.token()
     assert hand.grants() == ["revoke r1", "revoke a1"]
+
+
+def test_a_refresh_token_alone_is_given_back_alone() -> None:
+    """Where there is no access token yet the server is not asked to revoke one."""
+    hand = Hand()
+    hand.has(Entry.of_login(Token.for_refresh("r1"), hand.now))
+    assert hand.run(leave(hand.renewals)) is True
+    assert hand.grants() == ["revoke r1"]
 
 
 def test_a_server_that_does_not_answer_changes_nothing_here() -> None:

@@ -49,6 +49,26 @@ def test_a_token_shows_no_secret() -> None:
         pickle.dumps(token)
 
 
+def test_a_refresh_token_alone_is_a_token_too() -> None:
+    """`for_refresh` makes a token that has ended, whose access token is none; each login has one of its own."""
+    token, other = Token.for_refresh("SENTINEL-rt"), Token.for_refresh("another")
+    assert token.refresh_token == "SENTINEL-rt"
+    assert token.is_for_refresh
+    assert not Token("a", refresh_token="SENTINEL-rt").is_for_refresh
+    assert "SENTINEL" not in token.access_token + repr(token)
+    assert token.access_token != other.access_token
+    assert token.session == Token("a", refresh_token="SENTINEL-rt").session
+    assert Token.from_dict(json.loads(json.dumps(token.to_dict()))) == token
+    assert Entry.of_login(token, 0.0).lifetime == 0.0
+
+
+@pytest.mark.parametrize("given", [None, "", " rt", "rt\n"])
+def test_a_refresh_token_that_is_none(given: object) -> None:
+    """A refresh token that was not there where it was read from is refused at once."""
+    with pytest.raises(InvalidCredential, match="refresh_token"):
+        Token.for_refresh(given)
+
+
 def test_a_token_is_immutable_and_compares_by_value() -> None:
     """A Token is a value: it compares and hashes as one, cannot be changed, and copies are itself."""
     token = Token("a", extra={"x": 1})

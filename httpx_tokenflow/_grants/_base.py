@@ -184,8 +184,9 @@ class TokenEndpoint:
             return False
         token = presented.token
         pairs = [(token.refresh_token, "refresh_token")] if token.refresh_token else []
+        pairs += [] if token.is_for_refresh else [(token.access_token, "access_token")]
         failures: list[Exception | None] = []
-        for value, hint in [*pairs, (token.access_token, "access_token")]:
+        for value, hint in pairs:
             form = (("token", value), ("token_type_hint", hint))
             try:
                 yield from self._post(attempt, server, "revocation_endpoint", form, _read_revoked)

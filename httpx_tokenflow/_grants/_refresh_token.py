@@ -24,7 +24,8 @@ __all__ = ["RefreshToken"]
 class RefreshToken(TokenEndpoint):
     """Renews with a refresh token, whether or not the server rotates it (RFC 6749 §6, RFC 9700 §4.14).
 
-    The first token comes from ``TokenAuth(…, token=Token(…, refresh_token="…"))`` or from the store.
+    The first token comes from ``TokenAuth(…, token=Token(…, refresh_token="…"))`` or from the store; where there is
+    no access token yet, from ``token=Token.for_refresh("…")``.
 
     Args:
         token_endpoint: the URL that issues tokens; https, or http to loopback. Or else `issuer`.
@@ -60,7 +61,7 @@ class RefreshToken(TokenEndpoint):
         refresh_token = attempt.presented.token.refresh_token if attempt.presented is not None else None
         if refresh_token is None:
             raise ReauthenticationRequired(
-                "there is no refresh token to renew with: give TokenAuth token=Token(…, refresh_token=…), "
+                "there is no refresh token to renew with: give TokenAuth token=Token.for_refresh(…), "
                 "or call set_token() after a login"
             )
         return self._ask(attempt, "refresh_token", (("refresh_token", refresh_token),), keeps=True)

@@ -37,7 +37,7 @@ on_behalf = OnBehalfOf(
 )
 session = TokenAuth(
     RefreshToken(subject="backend", **SERVER),
-    token=Token("none yet", refresh_token=os.environ["REFRESH_TOKEN"], expires_at=1.0),
+    token=Token.for_refresh(os.environ["REFRESH_TOKEN"]),
     origins=(UPSTREAM,),
     store=store,
     on_event=metrics,
