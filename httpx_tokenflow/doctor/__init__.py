@@ -6,9 +6,10 @@ Each cause is a small class in `causes`; `table()` is their list.
 """
 
 from ._diagnosis import Cause, Certainty, Diagnosis, Finding, diagnose
-from ._examination import MAX_PROBES, Probe, Question, examine, plan
+from ._examination import MAX_PROBES, examine, plan
 from ._explain import explain
 from ._facts import Exchange, Expected, Facts, Fields, Refusal
+from ._probes import Probe, Question
 from ._readings import Reading, read_token
 from ._sent import Sent, sent_in
 

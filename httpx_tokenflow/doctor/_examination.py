@@ -1,111 +1,30 @@
-"""The examination: which probes tell the causes apart. A generator without I/O: probes out, exchanges in.
+"""The examination: which probes are sent, in which order, and when. A generator without I/O: probes out, exchanges in.
 
 Rules.
 
 1. At most eight requests, the redirects that are followed included; the one that was asked for comes first. Each
-   probe has a reason, and is sent only if what is known by then leaves its question open.
-2. They read: GET, HEAD, OPTIONS, or the method that the person has named. The only POST is the introspection of the
-   token (RFC 7662), at an endpoint that the person has allowed.
-3. Nothing goes to another origin than those the person has named: the URL's, the issuer's, an endpoint's. A redirect
-   is followed within its origin only, and without the user and password that it may have; a `jwks_uri` elsewhere is
-   not read, and what a token claims to be its issuer is not visited.
-4. The credential goes to the URL's origin: as it was asked for, on each redirect within the origin, once more as it is
-   to be spelt (`_mending`), and where it was accepted, twice more as it was. The token itself, if it is one in
-   `Authorization`, goes to the introspection endpoint as well; a cookie, a password, or a key that its scheme gives
-   away does not. Documents are read, and preflights sent, without it. Where a page's origin is named, what a browser
-   would send from there says so (`Origin`), for many servers add what CORS needs only then.
-5. `plan` lists what may be sent before anything is.
+   probe has a reason, and is sent only if what is known by then leaves its question open. Where a probe may go, and
+   with what, is in the rules of `_probes`.
+2. `plan` lists what may be sent before anything is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus, urlsplit
 
+from . import _probes
 from ._explain import reading_of
-from ._facts import Exchange, Expected, Facts, Fields, Refusal, origin
-from ._mending import mended
-from ._placeholders import basic
-from ._preflights import asked_fields
-from ._readings import read_token
-from ._sent import credentials_of, is_key_field, is_misspelt, nearest_scheme
+from ._facts import Exchange, Expected, Facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ._sent import Sent
+    from ._probes import Probe, Question
 
-__all__ = ["MAX_PROBES", "Probe", "Question", "examine", "plan"]
+__all__ = ["MAX_PROBES", "examine", "plan"]
 
 MAX_PROBES = 8
-_CREDENTIAL_FIELDS = frozenset({"authorization", "cookie", "dpop"})
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
-_SIMPLE = frozenset({"GET", "HEAD", "POST"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is to be examined.
-
-    Args:
-        url: of the API.
-        method: of the request.
-        fields: its header fields, the credential among them.
-        origin: of the page that a browser would send it from (CORS); None: no browser sends it.
-        expected: what the API expects of a token, as far as the person says.
-        issuer: whose documents may be read; None: nobody's.
-        jwks_uri: where its keys are, if not where its metadata says.
-        introspection: the endpoint to ask about the token, and the client's authentication there as header fields
-            (RFC 7662 §2.1); None: it is not asked.
-        token_age: seconds since the token was issued, if that is known.
-        refusal: how no token was issued, if one was asked for.
-        secrets: what no text may show.
-        now: Unix seconds.
-    """
-
-    url: str = field(repr=False)
-    method: str = "GET"
-    fields: Fields = field(default=Fields())
-    origin: str | None = None
-    expected: Expected = field(default=Expected())
-    issuer: str | None = None
-    jwks_uri: str | None = None
-    introspection: tuple[str, Fields] | None = field(default=None, repr=False)
-    token_age: float | None = None
-    refusal: Refusal | None = None
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    now: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """One request to send.
-
-    Args:
-        role: what it is for; the exchange that answers it has the same.
-        why: the same in words.
-        method: GET, HEAD, OPTIONS; POST for an introspection.
-        url: where it goes; in a plan, empty where only an answer will tell.
-        fields: its header fields.
-        form: its body, as a form.
-        connection: "first": the one of the request as asked; "second": another one; "own": one of its own.
-        condition: in a plan: when it is sent.
-    """
-
-    role: str
-    why: str
-    method: str = "GET"
-    url: str = field(default="", repr=False)
-    fields: Fields = field(default=Fields())
-    form: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    connection: str = "own"
-    condition: str = "always"
-
-    @property
-    def has_credential(self) -> bool:
-        """The credential goes along."""
-        return bool(self.form) or bool(credentials_of(self.url, self.fields.pairs))
 
 
 def examine(question: Question) -> Generator[Probe, Exchange, Facts]:
@@ -161,13 +80,12 @@ def _expected(said: Expected, document: dict[str, Any]) -> Expected:
     """What the person says, and where the person says nothing, what the API's metadata does (RFC 9728 §2)."""
     issuers, scopes = document.get("authorization_servers"), document.get("scopes_supported")
     first = issuers[0] if isinstance(issuers, list) and issuers and isinstance(issuers[0], str) else None
+    listed = [one for one in scopes if isinstance(one, str)] if isinstance(scopes, list) else []
     resource = document.get("resource")
     return Expected(
         issuer=said.issuer or first,
         audience=said.audience or (resource if isinstance(resource, str) else None),
-        scopes=said.scopes or frozenset(one for one in scopes or () if isinstance(one, str))
-        if isinstance(scopes, list)
-        else said.scopes,
+        scopes=said.scopes or frozenset(listed),
         whence=said.whence if said.issuer or said.audience or said.scopes else "the API's metadata says so (RFC 9728)",
     )
 
@@ -190,7 +108,8 @@ def _is_reached(facts: Facts) -> bool:
     return facts.status != 0
 
 
-def _is_accepted(facts: Facts) -> bool:
+def _makes_a_difference(facts: Facts) -> bool:
+    """It is accepted, and without the credential refused."""
     bare = facts.probe("bare")
     return facts.last is not None and facts.last.is_accepted and bare is not None and bare.is_refused
 
@@ -200,13 +119,13 @@ def _is_refused(facts: Facts) -> bool:
     return _is_reached(facts) and facts.last is not None and not facts.last.is_accepted and not facts.last.location
 
 
-def _is_forgotten(facts: Facts) -> bool:
-    """Accepted on a connection of its own, refused on one where somebody was refused before."""
+def _is_refused_again(facts: Facts) -> bool:
+    """On a connection where somebody without a credential was refused before it."""
     again = facts.probe("again")
     return again is not None and again.is_refused
 
 
-def _is_never_sent(facts: Facts) -> bool:
+def _is_not_accepted(facts: Facts) -> bool:
     """Also where the credential cannot even go out as it is."""
     return facts.last is not None and not facts.last.is_accepted
 
@@ -215,205 +134,18 @@ def _is_jwt_refused(facts: Facts) -> bool:
     return _is_refused(facts) and facts.token is not None and facts.token.is_jwt
 
 
-def _ask(question: Question, _facts: Facts) -> Probe:
-    return Probe(
-        role="asked",
-        why="the request as it was asked for",
-        method=question.method,
-        url=question.url,
-        fields=_fields(question),
-        connection="first",
-    )
-
-
-def _hop(question: Question, facts: Facts) -> Probe:
-    """Within the origin only (rule 3)."""
-    leads = facts.last.location if facts.last is not None and facts.last.method in _READING else None
-    leads = _without_person(leads) if leads is not None and origin(leads) == origin(question.url) else ""
-    is_new = all(exchange.url != leads for exchange in facts.exchanges)
-    return Probe(
-        role="hop",
-        why="where the redirect leads, with the credential",
-        method=_probing(question),
-        url=leads if is_new else "",
-        fields=_fields(question),
-        connection="first",
-    )
-
-
-def _without_person(url: str) -> str:
-    """`url` without user and password, which would be sent in place of the credential; empty if it cannot be asked."""
-    if not url.isprintable():
-        return ""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
-
-
-def _bare(question: Question, facts: Facts) -> Probe | None:
-    if not credentials_of(question.url, question.fields.pairs):
-        return None
-    return Probe(
-        role="bare",
-        why="what somebody without a credential is told",
-        method=_probing(question),
-        url=_without_query_credentials(_reached(question, facts)),
-        fields=_without_credentials(_fields(question)),
-        connection="second",
-    )
-
-
-def _mended(question: Question, facts: Facts) -> Probe | None:
-    if not credentials_of(question.url, question.fields.pairs):
-        return None
-    fields, place = mended(facts), "" if facts.credential is None else facts.credential.place
-    # What else was sent stays: a gateway may want a key of its own beside the token.
-    return Probe(
-        role="mended",
-        why="the same credential, spelt as the server wants it",
-        method=_probing(question),
-        url=_without_query_credentials(_reached(question, facts)) if fields is not None else "",
-        fields=_fields(question).without("authorization", place).having(*(fields or ())),
-    )
-
-
-def _again(question: Question, facts: Facts) -> Probe | None:
-    """On the connection of `bare`, after it."""
-    why = "whether the connection remembers who was refused on it"
-    return _repeated(question, facts, "again", why, connection="second")
-
-
-def _anew(question: Question, facts: Facts) -> Probe | None:
-    """The same once more on a connection of its own: it tells a connection that remembers from a token for one use."""
-    return _repeated(question, facts, "anew", "whether a new connection forgets who was refused", connection="own")
-
-
-def _repeated(question: Question, facts: Facts, role: str, why: str, *, connection: str) -> Probe | None:
-    """The request as it was, with its credential."""
-    if not credentials_of(question.url, question.fields.pairs):
-        return None
-    return Probe(
-        role=role,
-        why=why,
-        method=_probing(question),
-        url=_reached(question, facts),
-        fields=_fields(question),
-        connection=connection,
-    )
-
-
-def _preflight(question: Question, _facts: Facts) -> Probe | None:
-    if question.origin is None:
-        return None
-    unsafe = asked_fields(question.fields)
-    if not unsafe and question.method in _SIMPLE:
-        return None  # a browser does not ask
-    asking = [("Access-Control-Request-Headers", ", ".join(unsafe))] if unsafe else []
-    fields = Fields([("Origin", question.origin), ("Access-Control-Request-Method", question.method), *asking])
-    why = "what a browser asks before it sends the request"
-    url = _without_query_credentials(question.url)  # rule 4: a server that wants it there should not want it here
-    return Probe(role="preflight", why=why, method="OPTIONS", url=url, fields=fields)
-
-
-def _resource_metadata(question: Question, facts: Facts) -> Probe:
-    told = next((one.resource_metadata for one in facts.challenges if one.resource_metadata), "")
-    here = told if origin(told) == origin(question.url) else ""  # rule 3
-    return Probe(role="resource metadata", why="what the API says of itself (RFC 9728)", url=here)
-
-
-def _issuer_metadata(question: Question, _facts: Facts) -> Probe | None:
-    if question.issuer is None or question.jwks_uri is not None:
-        return None
-    return Probe(
-        role="issuer metadata",
-        why="where the issuer's keys are, and what it signs with (OpenID Connect Discovery §4)",
-        url=question.issuer.rstrip("/") + "/.well-known/openid-configuration",
-    )
-
-
-def _keys(question: Question, facts: Facts) -> Probe | None:
-    if question.jwks_uri is None and question.issuer is None:
-        return None
-    told = question.jwks_uri or (facts.issuer_metadata or {}).get("jwks_uri")
-    named = {origin(one) for one in (question.url, question.issuer, question.jwks_uri) if one}
-    url = told if isinstance(told, str) and origin(told) in named else ""  # rule 3
-    return Probe(role="keys", why="the issuer's keys (RFC 7517)", url=url)
-
-
-def _introspection(question: Question, _facts: Facts) -> Probe | None:
-    sent = credentials_of(question.url, question.fields.pairs)
-    token = next((one.value.strip() for one in sent if _is_token(one)), "")
-    if question.introspection is None or not token:
-        return None
-    endpoint, fields = question.introspection
-    return Probe(
-        role="introspection",
-        why="what the issuer says about the token (RFC 7662)",
-        method="POST",
-        url=endpoint,
-        fields=fields,
-        form=(("token", token), ("token_type_hint", "access_token")),
-    )
-
-
-def _is_token(sent: Sent) -> bool:
-    """An access token in `Authorization`: what else a request carries is for the API alone (rule 4)."""
-    value, scheme = sent.value.strip(), sent.scheme.lower()
-    if sent.place.lower() != "authorization" or scheme == "basic" or any(map(_is_person, value.split())):
-        return False
-    return not scheme or nearest_scheme(scheme) in {"Bearer", "DPoP"} or read_token(value).is_jwt
-
-
-def _is_person(value: str) -> bool:
-    """User and password, whatever the scheme is called; what is decoded from a token is hardly ever printable."""
-    decoded = basic(value) or ""
-    return ":" in value or (":" in decoded and decoded.isprintable())
-
-
-def _reached(question: Question, facts: Facts) -> str:
-    """Where the request has got to: redirects within the origin are followed once."""
-    return question.url if facts.last is None else facts.last.url
-
-
-def _probing(question: Question) -> str:
-    """The method of the probes beside the request itself: a POST is not sent twice."""
-    return question.method if question.method in _READING else "GET"
-
-
-def _fields(question: Question) -> Fields:
-    """The fields of the request, with the origin of the page that a browser would send it from (Fetch §3.2)."""
-    if question.origin is None or question.fields.get("Origin") is not None:
-        return question.fields
-    return question.fields.having(("Origin", question.origin))
-
-
-def _without_credentials(fields: Fields) -> Fields:
-    return Fields((name, value) for name, value in fields if not _is_credential_field(name))
-
-
-def _is_credential_field(name: str) -> bool:
-    return name.lower() in _CREDENTIAL_FIELDS or is_key_field(name) or is_misspelt(name)
-
-
-def _without_query_credentials(url: str) -> str:
-    """The URL without a token or key in its query, and without user and password."""
-    places = {one.place for one in credentials_of(url, ())}
-    if not places:
-        return url
-    parts = urlsplit(url)
-    kept = [pair for pair in parts.query.split("&") if f"?{unquote_plus(pair.partition('=')[0])}" not in places]
-    return parts._replace(query="&".join(kept), netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 _STEPS = (
-    _Step("always", _always, _ask),
-    _Step("if it is a redirect within the origin (three at most)", _is_reached, _hop, times=3),
-    _Step("if there was an answer", _is_reached, _bare),
-    _Step("if it was refused, and another spelling or field is wanted, or none is named", _is_never_sent, _mended),
-    _Step("if it was accepted, and is refused without the credential", _is_accepted, _again),
-    _Step("if it is refused then", _is_forgotten, _anew),
-    _Step("if there was an answer", _is_reached, _preflight),
-    _Step("if the refusal names it, at the same origin", _is_refused, _resource_metadata),
-    _Step("if a JWT was refused", _is_jwt_refused, _issuer_metadata),
-    _Step("if a JWT was refused, and the keys are at an origin that was named", _is_jwt_refused, _keys),
-    _Step("if the token was refused", _is_refused, _introspection),
+    _Step("always", _always, _probes.asked),
+    _Step("if it is a redirect within the origin (three at most)", _is_reached, _probes.hop, times=3),
+    _Step("if there was an answer", _is_reached, _probes.bare),
+    _Step(
+        "if it was refused, and another spelling or field is wanted, or none is named", _is_not_accepted, _probes.mended
+    ),
+    _Step("if it was accepted, and is refused without the credential", _makes_a_difference, _probes.again),
+    _Step("if it is refused then", _is_refused_again, _probes.anew),
+    _Step("if there was an answer", _is_reached, _probes.preflight),
+    _Step("if the refusal names it, at the same origin", _is_refused, _probes.resource_metadata),
+    _Step("if a JWT was refused", _is_jwt_refused, _probes.issuer_metadata),
+    _Step("if a JWT was refused, and the keys are at an origin that was named", _is_jwt_refused, _probes.keys),
+    _Step("if the token was refused", _is_refused, _probes.introspection),
 )

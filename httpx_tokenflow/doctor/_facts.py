@@ -95,7 +95,7 @@ class Exchange:
     """One request and its answer.
 
     Args:
-        role: what the request was for: "asked", or the name of a probe (see `_examination`).
+        role: what the request was for: "asked", or the name of a probe (see `_probes`).
         method: of the request.
         url: of the request.
         sent: its header fields, as far as they are known.

@@ -10,8 +10,7 @@ from html import escape
 import httpx
 import pytest
 
-from httpx_tokenflow.doctor import explain
-from httpx_tokenflow.doctor._examination import Question, examine
+from httpx_tokenflow.doctor import Question, examine, explain
 from httpx_tokenflow.doctor._facts import Exchange, Facts, Fields
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._sent import Sent, credentials_of
