@@ -238,11 +238,13 @@ class MsalCredential:
             "client", "secret", oidc_authority=ISSUER, http_client=session_of(answered)
         )
 
-    def get_token(self, *scopes: str, **_: Any) -> Any:
-        from azure.core.credentials import AccessToken
+    def get_token_info(self, *scopes: str, **_: Any) -> Any:
+        from azure.core.credentials import AccessTokenInfo
 
         answer = self._application.acquire_token_for_client(list(scopes))
-        return AccessToken(answer["access_token"], int(time.time()) + answer["expires_in"])
+        end = int(time.time()) + answer["expires_in"]
+        # The policy adds up to a minute of jitter to when it renews; with this, none.
+        return AccessTokenInfo(answer["access_token"], end, refresh_on=end)
 
 
 ELSEWHERE: dict[str, dict[str, Case]] = {

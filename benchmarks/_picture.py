@@ -142,7 +142,7 @@ def _hot_path(data: dict[str, Any]) -> list[Panel]:
 def _rollover(data: dict[str, Any]) -> list[Panel]:
     bars: list[tuple[str, float | None, str]] = []
     for row in data["rows"]:
-        if row["runtime"] == row["pictured"]:
+        if row["runtime"] == data["pictured"]:
             ratio = row["ratios"]["p99.9"]
             bars.append((row["contender"], ratio, f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"))
     under = f"p99.9; a static header in the same stream = 1 (dashes); log; token request {data['latency']:g} s"
@@ -167,8 +167,8 @@ def _storms(data: dict[str, Any]) -> list[Panel]:
         failed[name] = max(row["failed"], failed.get(name, 0))
     made = [(name, seen, "no end" if seen is None else f"{seen:,}") for name, seen in requests.items()]
     lost: list[tuple[str, float | None, str]] = [(name, count, f"{count:,}") for name, count in failed.items()]
-    title = f"{tasks:,} callers meet a 401 at once"
+    who = f"{tasks:,} callers who meet a 401"
     return [
-        Panel(f"Token requests when {title}", "asyncio; 1 is right; 0: it gives the 401 back; log", made, log=True),
-        Panel(f"Requests that failed when {title}", "of the same storm, whatever is not a 200", _ours_first(lost)),
+        Panel(f"Token requests for {who}", "asyncio; 1 is right; 0: it gives the 401 back; log", made, log=True),
+        Panel(f"Failed requests of {who}", "of the same storm, whatever is not a 200", _ours_first(lost)),
     ]
