@@ -10,7 +10,7 @@ Rules.
 2. Who waits on the loop that flies waits for an event of that loop; who waits elsewhere is woken through their own
    loop, or through the flight's future. A loop that dies wakes nobody, so who waits elsewhere waits for a bounded time.
 3. A flight is over whatever happens to its task: it lands, fails or is abandoned in the same breath, without an await.
-4. A sync caller on the very loop that flies would wait for itself: that is an error that says so (design rule 10). So
+4. A sync caller on the very loop that flies would wait for itself: that is an error that says so, no deadlock. So
    is a callable, asked for a credential, that sends a request through the auth that asks (failures F29).
 5. A store gets 5 s for each of its verbs, and for a lease as long as there is patience for its holder: one that hangs
    longer has failed. In a thread nothing can stop it: there a store has to see to that itself.
@@ -38,7 +38,7 @@ import anyio
 from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
-from ._lifecycle import STORE_PATIENCE, Why
+from ._lifecycle import STORE_PATIENCE, Why, save_pause
 from ._loops import call_soon, running_loop, spawn, work
 from ._renewal import save_unsaved
 from ._steps import (
@@ -76,7 +76,6 @@ __all__ = ["LoopDriver", "ThreadDriver"]
 
 logger = logging.getLogger("httpx_tokenflow")
 
-FIRST_TRY = 2.0  # seconds until what a store would not take is offered again, beside the program
 CLOSING_PATIENCE = 5.0  # seconds for which closing waits for a flight in the air
 
 _ALONE = nullcontext()  # whoever waits is no flight
@@ -156,47 +155,13 @@ class _Driver:
 
     def _tries(self, kept: Any, seconds: float) -> Iterator[float]:
         """The pauses between tries to save, until that has worked, or `seconds` are over (rule 7)."""
-        until, pause = time.monotonic() + seconds, FIRST_TRY
+        until, tries = time.monotonic() + seconds, 0
         while self.source.kept is kept and (left := until - time.monotonic()) > 0:
-            yield min(pause, left)
-            pause *= 2
+            yield min(save_pause(tries), left)
+            tries += 1
 
     def _on(self, source: TokenSource) -> Self:
         return type(self)(source, self.policy, self.client, self.library)
-
-
-def _outcome(step: Wait) -> Held | None:
-    """What the flight brought: to each who waits an error of their own, from the shared cause."""
-    flight = step.flight
-    if flight.brought is not None:
-        return flight.brought
-    if not flight.future.done():
-        if step.until < flight.deadline:
-            return None
-        raise torn()
-    cause = flight.future.exception()
-    assert isinstance(cause, TokenFlowError)  # noqa: S101 - nothing else ever lands
-    raise cause.again() from cause
-
-
-def _count() -> None:
-    for flight in reversed(_flying.get()):
-        flight.requests += 1
-        if flight.why is not Why.ERRAND:
-            break  # an errand's are those of the renewal that it is for
-
-
-def _dropped(kept: Any) -> None:
-    """Close what can be closed here; what belongs to an event loop is let go of by being forgotten."""
-    if isinstance(kept, ExitStack):
-        with suppress(Exception):  # it ends by itself
-            kept.close()
-    elif kept is not None:
-        kept.pop_all()
-
-
-def _store_failed(error: Exception) -> StoreError:
-    return StoreError(f"the store of tokens failed ({type(error).__name__})")
 
 
 class ThreadDriver(_Driver):
@@ -297,8 +262,8 @@ class ThreadDriver(_Driver):
         return result
 
     def _launch(self, step: Launch) -> None:
-        work = partial(copy_context().run, self._fly, step.flight, step.renewal)
-        thread = threading.Thread(target=work, name="httpx_tokenflow", daemon=False)
+        flying = partial(copy_context().run, self._fly, step.flight, step.renewal)
+        thread = threading.Thread(target=flying, name="httpx_tokenflow", daemon=False)
         patience = max(0.0, step.until - self.policy.clock.monotonic())
         try:
             thread.start()
@@ -494,3 +459,37 @@ class LoopDriver(_Driver):
             self.source.abandon(flight, error)
         else:
             self.source.land(flight, held)
+
+
+def _outcome(step: Wait) -> Held | None:
+    """What the flight brought: to each who waits an error of their own, from the shared cause."""
+    flight = step.flight
+    if flight.brought is not None:
+        return flight.brought
+    if not flight.future.done():
+        if step.until < flight.deadline:
+            return None
+        raise torn()
+    cause = flight.future.exception()
+    assert isinstance(cause, TokenFlowError)  # noqa: S101 - nothing else ever lands
+    raise cause.again() from cause
+
+
+def _count() -> None:
+    for flight in reversed(_flying.get()):
+        flight.requests += 1
+        if flight.why is not Why.ERRAND:
+            break  # an errand's are those of the renewal that it is for
+
+
+def _dropped(kept: Any) -> None:
+    """Close what can be closed here; what belongs to an event loop is let go of by being forgotten."""
+    if isinstance(kept, ExitStack):
+        with suppress(Exception):  # it ends by itself
+            kept.close()
+    elif kept is not None:
+        kept.pop_all()
+
+
+def _store_failed(error: Exception) -> StoreError:
+    return StoreError(f"the store of tokens failed ({type(error).__name__})")

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from ._tokens import Token
 
 __all__ = [
-    "Life", "Pause", "RenewalPolicy", "State", "Why", "backoff", "classify", "life_of", "lifetime_of",
+    "Life", "Pause", "RenewalPolicy", "State", "Why", "backoff", "classify", "life_of", "lifetime_of", "pause_after",
+    "save_pause",
 ]  # fmt: skip
 
 MAX_DUE_SHARE = 0.2  # of the lifetime
@@ -61,6 +62,7 @@ JITTER_SHARE = 0.5  # of the time between early and due
 APART = 1.0  # seconds between two renewals of a token that has not ended (rule 4)
 MAX_COVERED_SHARE = 1 / 3  # of the lifetime (rule 6)
 FIRST_BACKOFF = 0.5  # seconds between the attempts of one renewal
+FIRST_SAVE_PAUSE, MAX_SAVE_PAUSE = 2.0, 60.0  # seconds between two tries to save what a store would not take
 LEASE_GRACE = 10.0  # seconds by which a lease outlives the budget of the work that it guards
 STORE_PATIENCE = 5.0  # seconds that a store may take for what is asked of it
 FLIGHT_GRACE = 5.0  # seconds beyond the budget after which a flight counts as lost with its loop
@@ -242,6 +244,11 @@ def lifetime_of(entry: Entry, policy: RenewalPolicy) -> float:
 def backoff(attempt: int, random: float) -> float:
     """Seconds before the next attempt of one renewal, after `attempt` of them: full jitter, doubling from 0.5 s."""
     return random * FIRST_BACKOFF * 2.0 ** (attempt - 1)
+
+
+def save_pause(tries: int) -> float:
+    """Seconds before a store is offered again what it would not take, after `tries` more in vain: doubling from 2 s."""
+    return min(MAX_SAVE_PAUSE, FIRST_SAVE_PAUSE * 2.0 ** min(tries, 30))
 
 
 class Pause(NamedTuple):

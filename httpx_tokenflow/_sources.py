@@ -14,7 +14,7 @@ Rules.
 6. The lock is held for a few lines of bookkeeping, never while anybody waits (design rule 10), nor while anybody is
    told of anything.
 7. After a renewal has failed, who asks for a token in vain does no more than look into the store (failures F56).
-8. What the store would not take is the only copy of a session: a flight aside tries it again, after 5 s, doubling to
+8. What the store would not take is the only copy of a session: a flight aside tries it again, after 2 s, doubling to
    a minute, for as long as there are requests (failures F04).
 """
 
@@ -41,6 +41,7 @@ from ._lifecycle import (
     life_of,
     lifetime_of,
     pause_after,
+    save_pause,
 )
 from ._secrets import expectation
 from ._telling import Teller
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
 __all__ = ["Status", "TokenSource", "Unsaved"]
 
 MAX_PAST = 8  # tokens of which a source remembers that they have had their time
-FIRST_SAVE, LAST_SAVE = 5.0, 60.0  # seconds between two tries to save what the store would not take (rule 8)
 SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
 
 
@@ -320,9 +320,8 @@ class TokenSource(Teller):
         """`held`, to be looked after when what the store would not take is to be tried again (rule 8)."""
         if self.unsaved is None:
             return held
-        tries = self.unsaved.tries
-        wait = min(LAST_SAVE, FIRST_SAVE * 2.0**tries)
-        self.unsaved = self.unsaved._replace(again=clock.monotonic() + wait, tries=min(tries + 1, 10))
+        wait = save_pause(self.unsaved.tries)
+        self.unsaved = self.unsaved._replace(again=clock.monotonic() + wait, tries=self.unsaved.tries + 1)
         return held.looked_after(min(held.life.early, held.age(clock) + wait))
 
     def step_up(self, policy: RenewalPolicy, refused: Held, demand: Demand) -> Ticket:

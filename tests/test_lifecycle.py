@@ -27,6 +27,7 @@ from httpx_tokenflow._lifecycle import (
     life_of,
     lifetime_of,
     pause_after,
+    save_pause,
 )
 
 HOUR = Life(early=2700.0, due=3540.0, end=3600.0)
@@ -216,6 +217,10 @@ class TestPause:
         """Full jitter: between nothing and half a second, then a second, then two."""
         assert [backoff(attempt, 1.0) for attempt in (1, 2, 3)] == [0.5, 1.0, 2.0]
         assert backoff(3, 0.0) == 0.0
+
+    def test_pauses_between_tries_to_save(self) -> None:
+        """What a store would not take is offered again after two seconds, doubling to a minute, however often."""
+        assert [save_pause(tries) for tries in (0, 1, 4, 5, 10_000)] == [2.0, 4.0, 32.0, 60.0, 60.0]
 
 
 def waits(error: TokenFlowError, random: float, *, is_early: bool = False) -> list[float]:

@@ -105,10 +105,10 @@ def test_it_is_saved_as_soon_as_that_works() -> None:
     assert process.get() == "Bearer at-1"
     assert "kept in memory" in process.failures()[0]
     process.disk.fails = set()
-    process.now += 4.0
+    process.now += 1.9
     assert process.get() == "Bearer at-1"
     assert process.disk.held.token.access_token == "at-0", "too soon to try again"
-    process.now += 2.0
+    process.now += 0.2
     assert process.get() == "Bearer at-1"
     assert process.disk.held.token.refresh_token == "rt-1"
     before = process.disk.asked.copy()
