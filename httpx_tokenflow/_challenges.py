@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+__all__ = ["Challenge", "parse_challenges"]
+
 FIELD_LIMIT = 16 * 1024
 CHALLENGE_LIMIT = 64
 

@@ -100,7 +100,7 @@ class InAuthorization(_Deaf):
 
 @dataclass(frozen=True, slots=True)
 class InHeader(_Deaf):
-    """In a header field of its own, sealed to the one request (rule 2)."""
+    """In a header field of its own, sealed to the one request."""
 
     name: str
     sealed = True

@@ -85,7 +85,7 @@ del Held.__dataclass_fields__
 
 
 class _Locks:
-    """The lock that belongs to no flight."""
+    """The one lock of all flights, which a forked child has anew: a storm makes many, and each holds it for a line."""
 
     def __init__(self) -> None:
         self._after_fork()

@@ -1,6 +1,7 @@
 """The heart: the order of events, written once. Generators without I/O that yield steps and are sent their answers.
 
     authorize   the life of one request; may be cancelled or thrown away at any yield
+    current     a token for use elsewhere than on a request
     renew       one renewal (`_renewal.py`); belongs to its flight, and nothing that happens to a request can tear it
 
 Rules of a request.
@@ -15,7 +16,7 @@ Rules of a request.
    is one renewal, for everybody. A second 401 after that is given back. Three sends at most for this.
 5. A body that cannot be replayed is never sent twice: the 401 is given back, and the renewal goes on for the next.
 6. A token that is early is sent, and its renewal seen off; one that is due is renewed first. If that fails, or is not
-   over in two seconds, whoever has a token that has not ended, and was not refused to them, sends it (design rule 8).
+   over in two seconds, whoever has a token that has not ended, and was not refused to them, sends it.
 7. Where one fresh token after the other is refused, the 401 is given back and no other is minted (the breaker).
 8. Each cause has a budget of its own, of one: a renewal, a nonce that a server asks for (RFC 9449 §9), more scope or a
    stronger login (RFC 6750 §3.1, RFC 9470). For the last the token at hand stays good: others go on with it.
