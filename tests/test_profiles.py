@@ -10,7 +10,11 @@ import tomllib
 from pathlib import Path
 
 import httpx
+import jwt
 import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from stores.keyrings import FileKeyring
 from tokenflow_command import mode
 
@@ -24,9 +28,12 @@ from httpx_tokenflow import (
     TokenEndpointUnavailable,
     TokenFlowError,
 )
+from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._token_auth import fingerprint
 from httpx_tokenflow._token_client import TokenClient
+from httpx_tokenflow.cli._login import login
+from httpx_tokenflow.cli._logout import logout
 from httpx_tokenflow.cli._profile_file import check_settings, config_path, read_config
 from httpx_tokenflow.cli._profile_writing import write_settings
 from httpx_tokenflow.cli._profiles import Profile, load_profile, profile_names
@@ -81,6 +88,17 @@ def _refused(text, name="default"):
         ('grant = "implicit"', "grant must be one of"),
         ('store = "keychain"', "store must be one of 'keyring', 'file'"),
         ('client_auth = "basic"', "client_auth must be one of"),
+        ('key = "hush-SENTINEL"', "put the key into a file of its own, and the path of that here, as key_file"),
+        ('private_key = "hush-SENTINEL"', "private_key does not belong into this file"),
+        ('client_auth = "private_key_jwt"', 'client_auth = "private_key_jwt" needs key_file: the path of a PEM file'),
+        ('client_auth = "tls_client_auth"\nkey_file = "k"', 'client_auth = "tls_client_auth" needs cert_file'),
+        ('key_file = "key.pem"', 'key_file is for client_auth = "private_key_jwt" or "tls_client_auth"'),
+        ('client_auth = "private_key_jwt"\nkey_file = "k"\ncert_file = "c"', 'cert_file is for client_auth = "tls_cl'),
+        ("""client_auth = "private_key_jwt"\nkey_file = '{"d": "SENTINEL"}'""", "key_file must be the path of a file"),
+        ('key_file = "-----BEGIN PRIVATE KEY----- SENTINEL"', "key_file must be the path of a file"),
+        ('client_auth = "private_key_jwt"\nkey_file = "~nobody-here/k"', "nobody knows whose home directory that is"),
+        ('client_auth = "private_key_jwt"\nkey_file = "k"\nclient_secret_env = "X"', "contradict each other: keep one"),
+        ('client_auth = "tls_client_auth"\nkey_file = "k"\ncert_file = "c"', "cannot be read"),
         ("redirect_port = 70000", "redirect_port must be a port, 0 to 65535"),
         ("redirect_port = true", "redirect_port must be a port"),
         ('redirect_uri = "https://app.example.com/callback"', "redirect_uri must be on this machine"),
@@ -296,6 +314,59 @@ def test_which_store(monkeypatch, tmp_path):
     assert Profile.of("default", tmp_path, settings).store_kind == "file"
 
 
+def _put_key(folder):
+    """A private key in a file, and what verifies its signatures."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    (folder / "key.pem").write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return private.public_key()
+
+
+def test_a_key_in_a_file(config, monkeypatch):
+    """A profile's key_file, beside the file with the profiles, signs the client's assertion (RFC 7523 §2.2)."""
+    public, sent = _put_key(config.parent), []
+
+    def answer(_client, request, *_):
+        sent.append(dict(request.form))
+        return ServerResponse(200, {}, b'{"access_token": "access-1", "token_type": "Bearer", "expires_in": 60}')
+
+    monkeypatch.setattr(TokenClient, "send", answer)
+    profile = Profile.of(
+        "default", config, {
+            "client_id": "me", "grant": "client_credentials", "token_endpoint": f"{ISSUER}/token", "store": "file",
+            "client_auth": "private_key_jwt", "key_file": "key.pem",
+        },
+    )  # fmt: skip
+    assert profile.token().access_token == "access-1"
+    claims = jwt.decode(sent[0]["client_assertion"], public, algorithms=["ES256"], audience=f"{ISSUER}/token")
+    assert (claims["iss"], claims["sub"]) == ("me", "me")
+
+
+@pytest.mark.usefixtures("config")
+def test_a_key_that_is_not_there(config, capsys):
+    """A login that could not prove the client says so before anybody is asked; a logout goes without the key."""
+    config.write_text(
+        f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\nstore = "file"\n'
+        'client_auth = "private_key_jwt"\nkey_file = "gone.pem"\n'
+    )
+    with pytest.raises(SystemExit) as ended:
+        login()
+    assert ended.value.code == 1
+    assert f"there is no regular file {config.parent / 'gone.pem'}" in capsys.readouterr().err
+    logout()
+    assert capsys.readouterr().out == "Nobody is logged in with the profile default.\n"
+
+
+def test_a_certificate_in_files(config):
+    """A profile's cert_file and key_file are the client's certificate in the TLS handshake (RFC 8705 §2)."""
+    issued = trustme.CA().issue_cert("me")
+    issued.cert_chain_pems[0].write_to_path(config.parent / "cert.pem")
+    issued.private_key_pem.write_to_path(config.parent / "key.pem")
+    settings = {**PLAIN, "client_auth": "tls_client_auth", "cert_file": "cert.pem", "key_file": "key.pem"}
+    grant = Profile.of("default", config, settings).grant()
+    assert grant.client_auth.method == "tls_client_auth"
+    assert grant.client_auth.proof
+
+
 def test_no_secret_in_a_repr(tmp_path):
     """A profile's repr is its name and its file: what is in `extra` may be a secret."""
     profile = Profile.of("default", tmp_path, {**PLAIN, "extra": {"key": "hush-SENTINEL"}})
@@ -451,3 +522,5 @@ def test_settings_of_all_kinds():
             "authorization_extra": {"prompt": "login"},
         },
     )  # fmt: skip
+    files = {"cert_file": "cert.pem", "key_file": "~/key.pem"}
+    check_settings("here", {**PLAIN, "client_auth": "tls_client_auth", **files})

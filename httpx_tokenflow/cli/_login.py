@@ -8,9 +8,9 @@ Rules.
    tokens say who, and not the same. Else it is left to its end there, and that is said: some servers revoke with a
    refresh token all that the person has granted the client, and with it the session that was just opened. Who wants
    it ended logs out first.
-3. All that can be found wrong without a person is looked at before a person is asked: the profile, the store (something
-   is written into it, read, and removed), the file (the change is made, but for the writing). If the file cannot be
-   written in the end, what it has to say is shown.
+3. All that can be found wrong without a person is looked at before a person is asked: the profile, the client's key,
+   the store (something is written into it, read, and removed), the file (the change is made, but for the writing). If
+   the file cannot be written in the end, what it has to say is shown.
 4. Options make a profile, or add to one. What a profile says already they change with ``--update`` alone; and not while
    somebody is logged in by what it says, since that session would be left behind, alive, where nobody finds it. A store
    that cannot be read is no reason not to go to another.
@@ -33,6 +33,7 @@ from httpx_tokenflow._errors import DamagedEntry
 
 from ._claims import are_two_persons, name_in
 from ._commands import ConfigFile, ProfileName  # noqa: TC001 - typer reads them
+from ._kept import check_key
 from ._plainly import in_words, lasting, plain, plainly, say, show
 from ._profile_file import check_options, config_path, read_config
 from ._profile_writing import as_lines, check_change, write_settings
@@ -114,6 +115,7 @@ def login(  # noqa: PLR0913, PLR0917 - the options of a profile, one by one
         was = read_config(path).get(profile)
         chosen, changes = settle(profile, path, asked, by_device=device, may_change=update)
         check_grant(chosen.kind if device and chosen.is_for_client else None, by_device=device)
+        check_key(chosen.settings, path.parent)
         chosen, kept = with_store(chosen)
         if changes:
             check_change(path, profile, {**changes, **kept})

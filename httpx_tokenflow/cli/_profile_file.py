@@ -2,7 +2,8 @@
 
 Rules.
 
-1. No secret is in the file: `client_secret_env` names the environment variable that has it.
+1. No secret is in the file, and no key: `client_secret_env` names the environment variable that has the one, `key_file`
+   the file that has the other. A relative path counts from where the file with the profiles is.
 2. A key that nobody knows is an error, since a misspelt one would otherwise be left out in silence. So is a value of
    another kind. The error names file, profile and key; or the option that it came by.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "check_options",
     "check_settings",
     "config_path",
+    "expanded",
     "own_path",
     "read_config",
     "read_text",
@@ -42,7 +44,7 @@ __all__ = [
 
 GRANTS = ("authorization_code", "device_code", "client_credentials")
 STORES = ("keyring", "file")
-CLIENT_AUTHS = ("client_secret_basic", "client_secret_post")
+CLIENT_AUTHS = ("client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth")
 _MAX_SHOWN = 60  # characters of what somebody wrote, in an error
 
 ENDPOINTS = (
@@ -50,22 +52,33 @@ ENDPOINTS = (
     "introspection_endpoint",
 )  # fmt: skip
 BOM = "\ufeff"  # what some editors on Windows put before a text
-_TEXT, _TEXTS, _URIS, _SECONDS, _PORT, _FLAG, _PAIRS, _VARIABLE = (
+_TEXT, _TEXTS, _URIS, _SECONDS, _PORT, _FLAG, _PAIRS, _VARIABLE, _FILE = (
     "a string that is not empty, on one line", "a string that is not empty, on one line, or a list of such",
     "an absolute URI without a fragment (RFC 8707 §2), or a list of such", "a number of seconds", "a port, 0 to 65535",
     "true or false", "a table of strings that are not empty, on one line", "the name of an environment variable",
+    "the path of a file",
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of a variable; whoever writes the secret there does not see it quoted
 _EVERYBODYS = {
     "grant": _TEXT, "store": _TEXT, "issuer": _TEXT, "client_id": _TEXT, "client_secret_env": _VARIABLE,
-    "client_auth": _TEXT, "scope": _TEXTS, "resource": _URIS, "audience": _TEXT, "extra": _PAIRS, "token_type": _TEXT,
-    "token_endpoint": _TEXT, "revocation_endpoint": _TEXT, "introspection_endpoint": _TEXT,
+    "client_auth": _TEXT, "key_file": _FILE, "cert_file": _FILE, "scope": _TEXTS, "resource": _URIS, "audience": _TEXT,
+    "extra": _PAIRS, "token_type": _TEXT, "token_endpoint": _TEXT, "revocation_endpoint": _TEXT,
+    "introspection_endpoint": _TEXT,
 }  # fmt: skip
 _OF_LOGINS = {
     "subject": _TEXT, "authorization_endpoint": _TEXT, "device_authorization_endpoint": _TEXT, "redirect_uri": _TEXT,
     "redirect_port": _PORT, "timeout": _SECONDS, "authorization_extra": _PAIRS, "par": _FLAG,
 }  # fmt: skip
 _CHOICES = {"grant": GRANTS, "store": STORES, "client_auth": CLIENT_AUTHS}
+_FILES_OF = {"private_key_jwt": ("key_file",), "tls_client_auth": ("cert_file", "key_file")}
+_ELSEWHERE = {
+    "client_secret": "put the secret into an environment variable, and its name here, as client_secret_env",
+    **dict.fromkeys(
+        ("key", "private_key", "client_key", "jwk"),
+        "put the key into a file of its own, and the path of that here, as key_file",
+    ),
+}
+"""What is never in the file (rule 1), and what is there instead."""
 
 
 def config_path(given: Path | None = None) -> Path:
@@ -73,11 +86,20 @@ def config_path(given: Path | None = None) -> Path:
     named = given or os.environ.get("TOKENFLOW_CONFIG")
     if not named:
         return own_path()
+    return expanded(named).absolute()
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with the home directory that a ~ stands for.
+
+    Raises:
+        ConfigurationError: nobody knows which that is.
+    """
     try:
-        return Path(named).expanduser().absolute()
+        return Path(path).expanduser()
     except RuntimeError:
         raise ConfigurationError(
-            f"nobody knows whose home directory that is, in {shown(str(named))}: set HOME, or write it in full"
+            f"nobody knows whose home directory that is, in {shown(str(path))}: set HOME, or write it in full"
         ) from None
 
 
@@ -153,17 +175,15 @@ def _check_value(what: str, key: str, value: Any, kind: str) -> None:
 
 def check_settings(where: str, settings: Mapping[str, Any]) -> None:
     """Nothing, if every key is one of a profile's, and every value one of its kind (rule 2)."""
-    if "client_secret" in settings:
-        raise ConfigurationError(
-            f"{where}: client_secret does not belong into a file: put the secret into an environment variable, "
-            "and its name here, as client_secret_env"
-        )
+    for key in _ELSEWHERE.keys() & settings.keys():
+        raise ConfigurationError(f"{where}: {key} does not belong into this file: {_ELSEWHERE[key]}")
     is_for_client = settings.get("grant") == "client_credentials"
     allowed = _EVERYBODYS if is_for_client else {**_EVERYBODYS, **_OF_LOGINS}
     for key, value in settings.items():
         if key not in allowed:
             raise ConfigurationError(f"{where}: {_unknown(key, allowed)}")
         _check_value(f"{where}: {key}", key, value, allowed[key])
+    _check_files(where, settings)
     named = [name for name in ENDPOINTS if name in settings]
     if "issuer" in settings and named:
         raise ConfigurationError(
@@ -176,6 +196,19 @@ def check_settings(where: str, settings: Mapping[str, Any]) -> None:
             f"{where}: redirect_uri must be on this machine, such as http://127.0.0.1:8400/callback: "
             "the browser comes back to it"
         )
+
+
+def _check_files(where: str, settings: Mapping[str, Any]) -> None:
+    """Nothing, if the files that the client's authentication wants are named, and no others."""
+    way = settings.get("client_auth")
+    needed = _FILES_OF.get(str(way), ())
+    for key in needed:
+        if key not in settings:
+            raise ConfigurationError(f'{where}: client_auth = "{way}" needs {key}: the path of a PEM file')
+    for key in ("key_file", "cert_file"):
+        if key in settings and key not in needed:
+            ways = " or ".join(f'"{one}"' for one, keys in _FILES_OF.items() if key in keys)
+            raise ConfigurationError(f"{where}: {key} is for client_auth = {ways}")
 
 
 def _unknown(key: str, allowed: Mapping[str, str]) -> str:
@@ -209,6 +242,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
 
 
+def _is_path(value: Any) -> bool:
+    """Not the key itself, which an error about the file would quote."""
+    return _is_text(value) and not value.lstrip().startswith("{") and "-----" not in value
+
+
 def _is_uri(value: Any) -> bool:
     try:
         return _is_text(value) and " " not in value and "#" not in value and bool(_after_scheme(value))
@@ -237,5 +275,6 @@ _IS: dict[str, Callable[[Any], bool]] = {
     _PORT: lambda value: _is_number(value) and isinstance(value, int) and 0 <= value <= 65_535,
     _FLAG: lambda value: isinstance(value, bool),
     _VARIABLE: lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+    _FILE: _is_path,
     _PAIRS: lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
 }

@@ -27,10 +27,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from httpx_tokenflow import (
-    ClientSecretBasic,
-    ClientSecretPost,
     ConfigurationError,
-    EnvSecret,
     ReauthenticationRequired,
     RenewalPolicy,
     TokenAuth,
@@ -41,9 +38,8 @@ from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._errors import DamagedEntry
 from httpx_tokenflow._token_auth import fingerprint
 
-from ._kept import KeptClient, KeptCode, KeptDevice, LoginByCode, LoginByDevice
+from ._kept import kept_by, login_by_code, login_by_device
 from ._profile_file import (
-    ENDPOINTS,
     GRANTS,
     check_name,
     check_settings,
@@ -62,12 +58,10 @@ if TYPE_CHECKING:
     from httpx_tokenflow.events import Event
     from httpx_tokenflow.stores import FileStore, KeyringStore
 
-    Login = LoginByCode | LoginByDevice
-    Kept = KeptCode | KeptDevice | KeptClient
+    from ._kept import Kept, Login
 
 __all__ = ["Profile", "has_keyring", "load_profile", "profile_names"]
 
-_CLIENT_AUTHS = {"client_secret_basic": ClientSecretBasic, "client_secret_post": ClientSecretPost}
 _POLICY = RenewalPolicy(early_window=0.0)  # rule 3
 _PROBE = "probe"  # the name of an entry that is written only to see whether one can
 
@@ -191,20 +185,8 @@ class Profile:
 
     def grant(self) -> Kept:
         """What keeps its tokens going; it never logs anybody in (rule 2)."""
-        if self.is_for_client:
-            return KeptClient(**self._options("token_endpoint"))
         told = f"nobody is logged in, or the session has ended: run {self.how_to_log_in}"
-        grant: KeptCode | KeptDevice
-        if self.kind == "device_code":
-            options = self._options("device_authorization_endpoint", "token_endpoint")
-            grant = KeptDevice(on_prompt=_nobody, **self._who(), **options)
-            grant.login_timeout = 0.0
-        else:
-            options = self._options("authorization_endpoint", "token_endpoint")
-            extra = self.settings.get("authorization_extra")
-            grant = KeptCode(open_browser=False, authorization_extra=extra, **self._who(), **options)
-        grant.told = told
-        return grant
+        return kept_by(self.settings, name=self.name, folder=self.path.parent, told=told)
 
     def login(
         self,
@@ -214,15 +196,9 @@ class Profile:
         on_prompt: Callable[[Any], Any] | None = None,
     ) -> Login:
         """A grant that logs somebody in: by a browser on this machine, or by a code for another device."""
-        more = {**self._who(), **self._chosen("timeout")}
-        if by_device:
-            options = self._options("device_authorization_endpoint", "token_endpoint")
-            return LoginByDevice(on_prompt=on_prompt or _nobody, **more, **options)
-        options = self._options("authorization_endpoint", "token_endpoint")
-        more |= self._chosen("redirect_uri", "authorization_extra", "par")
-        if "redirect_port" in self.settings:
-            more["redirect_uri"] = f"http://127.0.0.1:{self.settings['redirect_port']}/callback"
-        return LoginByCode(open_browser=open_browser, **more, **options)
+        login = login_by_device if by_device else login_by_code
+        ask = on_prompt if by_device else open_browser
+        return login(self.settings, ask, name=self.name, folder=self.path.parent)
 
     def auth(self, *, on_event: Callable[[Event], object] | None = None) -> TokenAuth:
         """An `auth=` that renews, and never logs in: it raises `ReauthenticationRequired`, which says how to."""
@@ -325,24 +301,6 @@ class Profile:
     def _discard(self, fingerprint: str) -> None:
         self.store()._discard(fingerprint)  # noqa: SLF001 - for us alone
 
-    def _who(self) -> dict[str, Any]:
-        return {"subject": self.settings.get("subject", self.name)}
-
-    def _chosen(self, *names: str) -> dict[str, Any]:
-        return {name: self.settings[name] for name in names if name in self.settings}
-
-    def _options(self, *endpoints: str) -> dict[str, Any]:
-        """What all grants take, with these endpoints; others are what the server's metadata would say."""
-        options = self._chosen("issuer", "scope", "resource", "audience", "extra", "token_type", *endpoints)
-        options["client_id"] = self.settings.get("client_id")
-        if "client_secret_env" in self.settings:
-            options["client_secret"] = EnvSecret(self.settings["client_secret_env"])
-        if "client_auth" in self.settings:
-            options["client_auth"] = _CLIENT_AUTHS[self.settings["client_auth"]]()
-        if beside := self._chosen(*(name for name in ENDPOINTS if name not in endpoints)):
-            options["metadata"] = beside
-        return options
-
 
 def has_keyring() -> bool:
     """Whether there is a keyring to try; nothing is read from it, and nobody asked to unlock it."""
@@ -359,10 +317,6 @@ def _is_lost(auth: TokenAuth) -> bool:
     """Whether the only copy of a session is in this process, which is about to end."""
     unsaved = auth._source.unsaved  # noqa: SLF001 - who ends at once has to know
     return unsaved is not None and unsaved.entry.token.refresh_token is not None
-
-
-def _nobody(_prompt: object) -> None:
-    """Shows a prompt to nobody: for grants that ask no one."""
 
 
 def _command(command: str, name: str, path: Path) -> str:
