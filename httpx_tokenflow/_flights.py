@@ -129,8 +129,8 @@ _numbers = itertools.count(1)  # by which events tell one renewal of this proces
 class Flight:
     """One renewal in the air and everybody who waits for it."""
 
-    __slots__ = ("asked", "began", "brought", "brought_along", "demand", "elsewhere", "endpoint_seconds", "errand",
-                 "fell_back", "future", "generation", "grant", "grounded", "home", "in_vain", "is_login_refused",
+    __slots__ = ("asked", "began", "brought", "brought_along", "declined", "demand", "elsewhere", "endpoint_seconds",
+                 "errand", "fell_back", "future", "generation", "grant", "grounded", "home", "is_login_refused",
                  "landings", "lasts", "minted", "number", "policy", "replaces", "requests", "store_seconds",
                  "wait_seconds", "waited", "waiting", "why", "without_store")  # fmt: skip
 
@@ -163,7 +163,7 @@ class Flight:
         self.endpoint_seconds = self.store_seconds = self.wait_seconds = 0.0  # where its time went
         self.fell_back: str | None = None  # what had to give way to the next of its sequence
         self.asked = False  # a person was asked to log in
-        self.in_vain = False  # and has refused, or was not there
+        self.declined = False  # and has refused, or was not there
         self.is_login_refused = False  # credentials that the program keeps were refused
         self.without_store = False  # which has failed it once
         self.waiting = 0

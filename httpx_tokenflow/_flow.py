@@ -119,17 +119,17 @@ def authorize(
     if sent is None:
         held = yield from _first(source, policy, renewals, sending)
         sent = held, (yield Send(held))
-    life = _Request(source, policy, renewals, sending, *sent)
+    request = _Request(source, policy, renewals, sending, *sent)
     while True:
-        what, challenge = verdict(life.answer)
-        if not (yield from life.mend(what, challenge)):
+        what, challenge = verdict(request.answer)
+        if not (yield from request.mend(what, challenge)):
             break
-        life.answer = yield Send(life.held)
-    _tell(source, life.held, life.answer, challenge, stands=True)
-    if _is_refusal(life.answer, challenge) and source.is_heard(logging.WARNING):
-        error = _said(challenge.error, life.held) if challenge else None
+        request.answer = yield Send(request.held)
+    _tell(source, request.held, request.answer, challenge, stands=True)
+    if _is_refusal(request.answer, challenge) and source.is_heard(logging.WARNING):
+        error = _said(challenge.error, request.held) if challenge else None
         issues = renewals is not None and getattr(renewals.grant, "issues", True)
-        yield from explain_refusal(source, policy.clock, life.held, life.answer, error, has_age=issues)
+        yield from explain_refusal(source, policy.clock, request.held, request.answer, error, has_age=issues)
 
 
 def current(renewals: Renewals) -> Generator[Step, Any, Held]:

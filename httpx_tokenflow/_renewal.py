@@ -170,7 +170,7 @@ def renew(flight: Flight, renewals: Renewals) -> Renewing:
     try:
         entry = yield from _under_lease(flight, renewals, asks=_asks_person(entry, flight, renewals))
     except Exception as error:
-        flight.in_vain = flight.asked and isinstance(error, ReauthenticationRequired)  # rule 6
+        flight.declined = flight.asked and isinstance(error, ReauthenticationRequired)  # rule 6
         yield from _release(source)
         raise
     if source.unsaved is not None and renewals.grant.spends:

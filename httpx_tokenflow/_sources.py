@@ -433,9 +433,9 @@ class TokenSource(Teller):
             counts = flight.generation == self._generation
             if counts:
                 self._unground(flight)
-            if counts and flight.in_vain and is_step_up:
+            if counts and flight.declined and is_step_up:
                 self.declined = error
-            elif counts and flight.in_vain:
+            elif counts and flight.declined:
                 self.logged_out = True
             error = self._paused(flight, error, now, counts=counts)
             # A token was set meanwhile: whoever waited is served with that.

@@ -312,7 +312,7 @@ def test_a_login_that_failed_after_a_token_was_set_changes_nothing() -> None:
     hand.before[Fetch] = lambda: hand.source.replace(hand.source.hold(due, hand.policy))
     flight = hand.source.board(hand.policy).flight
     hand.fly(flight)
-    assert flight.in_vain
+    assert flight.declined
     assert flight.future.result(0).value == "Bearer a2"
     assert not hand.source.logged_out
 
