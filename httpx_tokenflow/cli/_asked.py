@@ -25,6 +25,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from httpx_tokenflow import ConfigurationError
 from httpx_tokenflow.doctor._front import credentials_of
 
+from ._quoting import is_random
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -307,8 +309,3 @@ def token_of(option: str | None, asked: Asked) -> tuple[str | None, str | None]:
     if asked.has_authorization:
         raise ConfigurationError("there are two credentials for Authorization, one of them --token: give one")
     return (from_input("--token -") if option == "-" else option), None
-
-
-def is_random(value: str) -> bool:
-    """Such as keys are: one long word of letters and digits."""
-    return re.fullmatch(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9._~+/=-]{16,}", value.strip()) is not None

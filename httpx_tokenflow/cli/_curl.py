@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from httpx_tokenflow import ConfigurationError
 
-from ._asked import is_random
+from ._quoting import is_random
 from ._shell import words_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ Rules.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote_plus, urlsplit
@@ -20,7 +19,8 @@ from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow.doctor import Expected, Fields
 from httpx_tokenflow.doctor._front import origin, without_secrets
 
-from ._asked import basic, from_input, is_random, parsed_url
+from ._asked import basic, from_input, parsed_url
+from ._quoting import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,6 @@ __all__ = [
     "wanted_by",
 ]
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,40}")
 _LONG = 16  # characters of a query's value that may be a secret
 
 
@@ -76,14 +75,9 @@ def profile_of(name: str | None, config: Path | None) -> Profile | None:
     from ._profiles import load_profile
 
     path = config_path(config)
-    if name not in read_config(path) and not _is_name(name):
+    if name not in read_config(path) and not is_name(name):
         raise ConfigurationError(f"--profile: there is no profile of that name in {path}")
     return load_profile(name, config)
-
-
-def _is_name(text: str) -> bool:
-    """Whether a message may quote it: some give the secret itself where its name is to be."""
-    return _NAME.fullmatch(text) is not None and not is_random(text)
 
 
 def check_resource(known: Profile, url: str) -> None:
@@ -159,7 +153,7 @@ def secret_of(option: str | None, variable: str | None, what: str) -> str | None
     value = os.environ.get(variable)
     if not value:
         state = "empty" if value == "" else "not set"
-        named = f" {variable}" if _is_name(variable) else ""
+        named = f" {variable}" if is_name(variable) else ""
         raise ConfigurationError(f"{what}-env: the environment variable{named} is {state}")
     return value
 
