@@ -1,9 +1,18 @@
 """The command line: ``tokenflow``.
 
-Each command is a module with a function of its name. For ``demo`` start reading at `_demo`: what is promised is in
-`_scenes`, how it is played in `_plays`, and by whom in `_sides`; `_handwritten` is what the library is compared with.
-`_stage` measures, an `_outcome` is what comes of it, and `_report` says so, with a picture by `_plot`. The server has a
-process of its own (`_server`).
+Each command is a module with a function of its name. They are three families, and start reading at the command:
+
+    a session   _login, _token (_quick is what it does), _logout, _status. A profile is in _profiles, its file in
+                _profile_file and _profile_writing, its grants in _kept; _settling: which profile and store a login has;
+                _signals: what a signal may not tear; _claims: who has logged in
+    why a 401   _doctor: what was asked in _asked (of a command line of curl: _curl, _shell) and _given, a token first
+                in _fetching, the probes sent in _prober, told in _verdict. _inspect: a token by itself, in _token_words
+    the demo    _demo: what is promised in _scenes, how it is played in _plays, by whom in _sides (_handwritten: what
+                the library is compared with), measured in _stage; an _outcome is what comes of it, and _report says
+                so, with a picture by _plot. The server has a process of its own (_server)
+
+All of the first family speak by `_plainly`, and share the options of `_commands`; what any message may quote of what
+somebody gave is in `_quoting`.
 
 Rules.
 

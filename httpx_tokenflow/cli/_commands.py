@@ -9,10 +9,10 @@ import typer
 
 from ._profiles import profile_names
 
-__all__ = ["PROFILE", "ConfigFile", "ProfileName"]
+__all__ = ["PROFILE", "ConfigFile", "ProfileName", "complete"]
 
 
-def _complete(context: typer.Context, incomplete: str) -> list[str]:
+def complete(context: typer.Context, incomplete: str) -> list[str]:
     """The names of the profiles, for the shell; none, where the file cannot be read."""
     try:
         given = context.params.get("config")
@@ -25,7 +25,7 @@ PROFILE = typer.Option(
     "--profile",
     "-p",
     envvar="TOKENFLOW_PROFILE",
-    autocompletion=_complete,
+    autocompletion=complete,
     help="Which profile of the file.",
 )
 ProfileName = Annotated[str, PROFILE]

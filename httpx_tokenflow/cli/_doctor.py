@@ -29,7 +29,7 @@ from httpx_tokenflow.doctor import MAX_PROBES, Fields, Question, diagnose, plan
 from httpx_tokenflow.doctor._front import Sieve, is_shut_out
 
 from ._asked import TOKEN_VARIABLE, asked_by, checked_origin, token_of
-from ._commands import ConfigFile, _complete
+from ._commands import ConfigFile, complete
 from ._given import (
     check_resource,
     endpoint_of,
@@ -88,7 +88,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - what there is to say about a request
     method: Annotated[Text, _option("--method", "-X", text="Of the request; else GET. No body is sent.")] = None,
     profile: Annotated[
         Text,
-        _option("--profile", "-p", text="A profile: its token, and what it expects.", autocompletion=_complete),
+        _option("--profile", "-p", text="A profile: its token, and what it expects.", autocompletion=complete),
     ] = None,
     config: ConfigFile = None,
     origin: Annotated[Text, _option("--origin", text="The page that a browser sends it from (CORS).")] = None,

@@ -1,6 +1,6 @@
 """By which profile somebody is to log in: what the file says and the options add, and where the session is kept.
 
-What may be changed, and what not, is in the rules of `_login`.
+What may be changed, and what not, is in rule 4 of `_login`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a new profile: easy
 def settle(
     name: str, path: Path, asked: Mapping[str, Any], *, by_device: bool, may_change: bool
 ) -> tuple[Profile, dict[str, Any]]:
-    """The profile to log in by, and what is to be written into the file for it (rule 3)."""
+    """The profile to log in by, and what is to be written into the file for it (rule 4 of `_login`)."""
     profiles = read_config(path)
     if name not in profiles:
         if not asked:
