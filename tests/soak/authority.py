@@ -113,7 +113,7 @@ class Authority:
         self._numbers = itertools.count(1)
         self._access: dict[str, Access] = {}
         self._refresh: dict[str, Refresh] = {}
-        self._ended: dict[str, bool] = {}  # client -> its newest token was refused since it was minted
+        self._newest: dict[str, Access] = {}  # by client
         self._troubles: list[Trouble] = []
         self._proofs: set[str] = set()
 
@@ -248,9 +248,9 @@ class Authority:
     ) -> dict[str, Any]:
         client, now, number = self.clients[name], time.monotonic(), next(self._numbers)
         token = f"access-{name}-{number}-{self._random.getrandbits(64):x}"
-        self._access[token] = Access(name, now + client.lifetime, family, thumbprint)
-        self.minted.append(Minted(name, now, client.lifetime, self._ended.get(name, False)))
-        self._ended[name] = False
+        before = self._newest.get(name)
+        self._newest[name] = self._access[token] = Access(name, now + client.lifetime, family, thumbprint)
+        self.minted.append(Minted(name, now, client.lifetime, bool(before and before.refused_to)))
         kind = "DPoP" if client.dpop else "Bearer"
         answer: dict[str, Any] = {"access_token": token, "token_type": kind, "expires_in": client.lifetime}
         if family is not None:
@@ -275,11 +275,9 @@ class Authority:
                     self.world.accepted[process, auth].append(access.accepted[-1])
                 return 200, ("", "")
             self.world.refused[process, auth, int(number)] = reason
-            if access is not None:
-                self._ended[access.client] = True
-                if process not in access.refused_to:
-                    access.refused_to.add(process)
-                    self.world.refusals[process, auth].append(now)
+            if access is not None and process not in access.refused_to:
+                access.refused_to.add(process)
+                self.world.refusals[process, auth].append(now)
             self.faults[f"401: {reason}"] += 1
         return 401, (scheme or "Bearer", reason)
 

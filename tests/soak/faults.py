@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from soak.network import Network
     from valkey_server import ValkeyServer
 
-STORM, CALM = 25.0, 20.0  # seconds, of each; of a short run less
+STORM, CALM = 25.0, 22.0  # seconds, of each; of a short run less
+REVOKES_AFTER = 15.0  # seconds of a calm: later than what the judge calls one
 PAUSE = 1.0  # seconds between two faults in a storm, on average
 AFTERMATH = 1.0  # seconds after a fault in which connections that it has hurt are still found
 
@@ -86,7 +87,11 @@ class Faults:
         while (now := time.monotonic()) < end:
             self._storm(min(now + storm, end))
             self.authority.prune()
-            time.sleep(max(0.0, min(calm, end - time.monotonic())))
+            over = min(time.monotonic() + calm, end)
+            if over - time.monotonic() > REVOKES_AFTER:
+                time.sleep(REVOKES_AFTER)
+                self._revoke_all()  # a storm of 401s and nothing else: nobody may fail, and one renews for all
+            time.sleep(max(0.0, over - time.monotonic()))
 
     def _storm(self, until: float) -> None:
         while time.monotonic() < until:
@@ -177,6 +182,10 @@ class Faults:
     def _revoke(self, draw: random.Random) -> None:
         self.counts["access tokens revoked"] += 1
         self.authority.revoke(draw.choice([None, *self._auths]))
+
+    def _revoke_all(self) -> None:
+        self.counts["access tokens revoked, in a calm"] += 1
+        self.authority.revoke(None)
 
     def _suspend(self, draw: random.Random) -> None:
         sleeper = draw.choice(self.sleepers)

@@ -210,7 +210,7 @@ class Minted:
         whose: the session or the client, one for all who share it.
         at: when.
         lifetime: seconds.
-        was_refused: its predecessor had been refused, or had ended: nothing is to be said about when this one came.
+        was_refused: its predecessor had been refused: another may come at any time.
     """
 
     whose: str
@@ -222,7 +222,7 @@ class Minted:
 def too_early(minted: Sequence[Minted], spans: Sequence[Span]) -> list[str]:
     """Rule 6: tokens that came too soon after the one before, where nothing was wrong."""
     found, last = [], dict[str, Minted]()
-    starts = sorted(spans, key=lambda span: span.start)
+    starts = sorted((span for span in spans if span.target != "revoked"), key=lambda span: span.start)
     moments = [span.start for span in starts]
     for one in sorted(minted, key=lambda one: one.at):
         before, last[one.whose] = last.get(one.whose), one

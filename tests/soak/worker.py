@@ -473,6 +473,7 @@ def main() -> None:
     with suppress(redis.RedisError):  # what redis-py imports late
         redis.Redis.from_url(config["store"]).ping()
     gc.collect()
+    reporter.say(ready=True)
     if config["flavour"] == "threads":
         left = run_threads(soldier, config["interval"])
     elif config["flavour"] == "trio":
