@@ -1,56 +1,26 @@
-"""Who meets a storm, each set up in the way that its manual shows.
-
-A contender makes one client, which all callers share. Whatever a running program would have done long before the storm
-happens in here and is not measured; what it has to do because of the storm is `first`, and is.
-"""
+"""Who meets a storm: the floors, one for each HTTP library, ourselves, and the peers (`_peers`, `_peers_elsewhere`)."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from _server import API_URL, GOOD, OLD, OLD_REFRESH_TOKEN, TOKEN_URL, Server
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import ModuleType
-
-NO_TOKEN, EXPIRED, REFUSED = "no token", "expired", "every 401"
-CREDENTIALS, REFRESH = "client credentials", "refresh token"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a contender is put into."""
-
-    case: str
-    grant: str
-    is_async: bool
-    server: Server
-    library: ModuleType
-
-    @property
-    def expires_at(self) -> int:
-        """When the token that everybody holds at the start ends, or has ended."""
-        return int(time.time()) + (3600 if self.case == REFUSED else -3600)
-
-    def client(self, **how: Any) -> Any:
-        """A client of the storm's kind."""
-        kind = self.library.AsyncClient if self.is_async else self.library.Client
-        return kind(transport=self.server.transport(self.library), trust_env=False, **how)
-
-    def sync_client(self, **how: Any) -> Any:
-        return self.library.Client(transport=self.server.transport(self.library), trust_env=False, **how)
+from _peers import authlib, authlib_first, httpx_auth, mcp, singleflight
+from _peers_elsewhere import AzureClient, azure, google, requests_oauth2client
+from _server import GOOD, OLD, OLD_REFRESH_TOKEN, TOKEN_URL
+from _setting import ASYNCIO, AZURE, CREDENTIALS, NO_TOKEN, REFRESH, REFUSED, THREADS, TRIO, Contender, Setting
 
 
 def floor(setting: Setting) -> Any:
-    """A static header; where it is refused, an auth that sends again with the good one and coordinates nothing."""
+    """A static header; where it is refused, what sends again with the good one and coordinates nothing."""
+    if setting.library == AZURE:
+        return _azure_floor(setting)
+    if setting.library == "requests":
+        return _requests_floor(setting)
     if setting.case != REFUSED:
         return setting.client(headers={"Authorization": f"Bearer {GOOD}"})
 
-    class SendTwice(setting.library.Auth):
+    class SendTwice(setting.module.Auth):
         value = f"Bearer {OLD}"
 
         def sync_auth_flow(self, request):
@@ -70,6 +40,46 @@ def floor(setting: Setting) -> Any:
     return setting.client(auth=SendTwice())
 
 
+def _requests_floor(setting: Setting) -> Any:
+    class SendTwice(setting.module.Session):
+        def request(self, method, url, **how):
+            response = super().request(method, url, **how)
+            if response.status_code == 401:
+                self.headers["Authorization"] = f"Bearer {GOOD}"
+                response = super().request(method, url, **how)
+            return response
+
+    session = setting.session(SendTwice() if setting.case == REFUSED else None)
+    session.headers["Authorization"] = f"Bearer {OLD if setting.case == REFUSED else GOOD}"
+    return session
+
+
+def _azure_floor(setting: Setting) -> Any:
+    from azure.core.pipeline.policies import AsyncHTTPPolicy, HTTPPolicy
+
+    value = f"Bearer {OLD if setting.case == REFUSED else GOOD}"
+
+    class SendTwice(HTTPPolicy):
+        def send(self, request):
+            request.http_request.headers["Authorization"] = value
+            response = self.next.send(request)
+            if response.http_response.status_code == 401:
+                request.http_request.headers["Authorization"] = f"Bearer {GOOD}"
+                response = self.next.send(request)
+            return response
+
+    class AsyncSendTwice(AsyncHTTPPolicy):
+        async def send(self, request):
+            request.http_request.headers["Authorization"] = value
+            response = await self.next.send(request)
+            if response.http_response.status_code == 401:
+                request.http_request.headers["Authorization"] = f"Bearer {GOOD}"
+                response = await self.next.send(request)
+            return response
+
+    return AzureClient(setting, AsyncSendTwice() if setting.is_async else SendTwice())
+
+
 def tokenflow(setting: Setting) -> Any:
     from httpx_tokenflow import ClientCredentials, RefreshToken, Token, TokenAuth
 
@@ -78,99 +88,9 @@ def tokenflow(setting: Setting) -> Any:
     token = None if setting.case == NO_TOKEN else Token(OLD, expires_at=setting.expires_at, refresh_token=rt)
     grant = kind(TOKEN_URL, client_id="client", client_secret="secret")
     auth = TokenAuth(grant, token=token, client=setting.client())
-    if setting.case == REFUSED:
+    if setting.lifetime and token is not None:
         auth.token()  # in use for long: the token is in memory
     return setting.client(auth=auth)
-
-
-def singleflight(setting: Setting) -> Any:
-    from singleflight_auth import AsyncSingleFlightAuth, SingleFlightAuth
-
-    store = {"access": None if setting.case == NO_TOKEN else OLD, "refresh": OLD_REFRESH_TOKEN}
-    separate = setting.client(auth=("client", "secret"))
-
-    def form() -> dict[str, Any]:
-        if setting.grant == CREDENTIALS:
-            return {"grant_type": "client_credentials"}
-        return {"grant_type": "refresh_token", "refresh_token": store["refresh"]}
-
-    def keep(response: Any) -> Any:
-        answer = response.raise_for_status().json()
-        store.update(access=answer["access_token"], refresh=answer.get("refresh_token"))
-        return answer["access_token"]
-
-    async def arefresh() -> Any:
-        return keep(await separate.post(TOKEN_URL, data=form()))
-
-    def refresh() -> Any:
-        return keep(separate.post(TOKEN_URL, data=form()))
-
-    def get_token() -> Any:
-        return store["access"]
-
-    if setting.is_async:
-        return setting.client(auth=AsyncSingleFlightAuth(get_token=get_token, refresh=arefresh))
-    return setting.client(auth=SingleFlightAuth(get_token=get_token, refresh=refresh))
-
-
-def authlib(setting: Setting) -> Any:
-    from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuth2Client
-
-    token = {"access_token": OLD, "token_type": "Bearer", "expires_at": setting.expires_at}
-    if setting.grant == REFRESH:
-        token["refresh_token"] = OLD_REFRESH_TOKEN
-    how: dict[str, Any] = {"transport": setting.server.transport(setting.library), "trust_env": False}
-    if setting.grant == CREDENTIALS:
-        how["grant_type"] = "client_credentials"
-    kind: Any = AsyncOAuth2Client if setting.is_async else OAuth2Client
-    token = None if setting.case == NO_TOKEN else token
-    return kind("client", "secret", token=token, token_endpoint=TOKEN_URL, **how)
-
-
-def authlib_first(client: Any, setting: Setting) -> Any:
-    """Without a token its client refuses to send: the program has to fetch the first one by hand."""
-    return client.fetch_token() if setting.case == NO_TOKEN else None
-
-
-def httpx_auth(setting: Setting) -> Any:
-    from httpx_auth import OAuth2
-
-    OAuth2.token_cache.clear()  # it is one for the process
-    if setting.case != NO_TOKEN:
-        # It takes tokens from an endpoint only: from one that issues the old token.
-        before = Server(latency=0, serial=0, lifetime=3600 if setting.case == REFUSED else 1)
-        with replace(setting, server=before).sync_client(auth=_httpx_auth(setting, before)) as client:
-            client.get(API_URL)
-    return setting.client(auth=_httpx_auth(setting, setting.server))
-
-
-def _httpx_auth(setting: Setting, server: Server) -> Any:
-    from httpx_auth import OAuth2ClientCredentials, OAuth2ResourceOwnerPasswordCredentials
-
-    token_client = replace(setting, server=server).sync_client()
-    if setting.grant == CREDENTIALS:
-        return OAuth2ClientCredentials(TOKEN_URL, client_id="client", client_secret="secret", client=token_client)
-    # The one grant of its own, beside those with a browser, that brings a refresh token.
-    return OAuth2ResourceOwnerPasswordCredentials(TOKEN_URL, username="user", password="password", client=token_client)
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """Somebody who meets a storm.
-
-    Args:
-        set_up: makes the client.
-        library: what its client is made of.
-        first: what it has to do itself because of the storm, before its callers may come.
-        renews_on_401: if not, it gives the 401 back, whatever its grant.
-        remarks: what to know of a row, by case or by grant.
-    """
-
-    set_up: Callable[[Setting], Any]
-    library: str = "httpx"
-    first: Callable[[Any, Setting], Any] = lambda _client, _setting: None
-    renews_on_401: bool = True
-    remarks: dict[str, str] = field(default_factory=dict)
 
 
 def _authlib_library() -> str:
@@ -180,10 +100,17 @@ def _authlib_library() -> str:
     return "httpx" if issubclass(OAuth2Client, import_module("httpx").Client) else "httpx2"
 
 
-FLOOR = "floor"
+def _mcp_library() -> str:
+    """What the installed mcp builds on: httpx2 since 2, httpx before."""
+    from mcp.client.auth import OAuthClientProvider
+
+    return "httpx" if issubclass(OAuthClientProvider, import_module("httpx").Auth) else "httpx2"
+
+
+FLOOR, US = "floor", "tokenflow"
 CONTENDERS = {
     FLOOR: Contender(floor),
-    "tokenflow": Contender(tokenflow),
+    US: Contender(tokenflow),
     "singleflight-auth": Contender(singleflight),
     "authlib": Contender(
         authlib,
@@ -193,4 +120,23 @@ CONTENDERS = {
         remarks={NO_TOKEN: "the program calls fetch_token() itself, first"},
     ),
     "httpx-auth": Contender(httpx_auth, renews_on_401=False, remarks={REFRESH: "of a password grant"}),
+    "mcp": Contender(
+        mcp,
+        library=_mcp_library(),
+        one_at_a_time=True,
+        remarks={
+            ASYNCIO: "one request at a time, whatever its token",
+            TRIO: "one request at a time, whatever its token",
+            THREADS: "does nothing on a client for threads",
+        },
+    ),
+    "azure-core, msal": Contender(azure, library=AZURE, renews_on_401=False),
+    "google-auth": Contender(
+        google,
+        library="requests",
+        sync_only=True,
+        remarks={CREDENTIALS: "by a refresh_handler", REFRESH: "Google's own do not rotate"},
+    ),
+    "requests-oauth2client": Contender(requests_oauth2client, library="requests", sync_only=True, renews_on_401=False),
 }
+PEERS = [name for name in CONTENDERS if name not in {FLOOR, US}]

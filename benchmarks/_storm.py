@@ -8,25 +8,29 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from importlib import import_module
 
 import trio
-from _contenders import CONTENDERS, REFUSED, Setting
+from _contenders import CONTENDERS
 from _server import API_URL, Server
+from _setting import ASYNCIO, REFUSED, THREADS, TRIO, Setting
 
-ASYNCIO, TRIO, THREADS = "asyncio", "trio", "100 threads"
 THREAD_COUNT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Who meets what, and where."""
+    """Who meets what, and where.
+
+    Args:
+        peer: for a floor, whose; else the contender itself.
+    """
 
     case: str
     runtime: str
     contender: str
     grant: str
     library: str
+    peer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +65,24 @@ class _Stopwatch:
 
 def _setting(turn: Turn, crowd: int, latency: float) -> Setting:
     is_async = turn.runtime != THREADS
-    server = Server(latency=latency, crowd=crowd if turn.case == REFUSED else 0, is_async=is_async)
-    return Setting(turn.case, turn.grant, is_async, server, import_module(turn.library))
+    comes_at_once = turn.case == REFUSED and not CONTENDERS[turn.peer].one_at_a_time
+    server = Server(latency=latency, crowd=crowd if comes_at_once else 0, is_async=is_async)
+    return Setting(turn.case, turn.grant, is_async, server, turn.library, lifetime=3600 if turn.case == REFUSED else 0)
 
 
 async def _async_storm(turn: Turn, tasks: int, latency: float) -> Outcome:
     setting = _setting(turn, tasks, latency)
     contender = CONTENDERS[turn.contender]
     client = contender.set_up(setting)
+    if inspect.isawaitable(client):
+        client = await client
     answers: Counter[str] = Counter()
 
     async def caller() -> None:
         try:
             response = await client.get(API_URL)
         except Exception as error:  # noqa: BLE001 - whatever it raises is a failure to report
-            answers[_described(error)] += 1
+            answers[described(error)] += 1
         else:
             answers[str(response.status_code)] += 1
 
@@ -105,7 +112,7 @@ def _thread_storm(turn: Turn, tasks: int, latency: float) -> Outcome:
             try:
                 mine[str(client.get(API_URL).status_code)] += 1
             except Exception as error:  # noqa: BLE001 - whatever it raises is a failure to report
-                mine[_described(error)] += 1
+                mine[described(error)] += 1
         answers.append(mine)
 
     threads = [threading.Thread(target=caller) for _ in range(THREAD_COUNT)]
@@ -119,5 +126,5 @@ def _thread_storm(turn: Turn, tasks: int, latency: float) -> Outcome:
     return Outcome(*stopwatch.read(), setting.server.token_requests, sum(answers, Counter()))
 
 
-def _described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0][:48].rstrip(": ")
