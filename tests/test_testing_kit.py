@@ -712,6 +712,34 @@ def test_a_redacting_filter_redacts(sandbox, level):
     assert watch.problem() is None
 
 
+@pytest.mark.usefixtures("as_it_was")
+@pytest.mark.parametrize("what", ["a filter", "a factory", "extra="])
+def test_a_record_that_breaks_breaks_nothing(sandbox, what):
+    """What raises over a record that is made for the watch alone does not reach the program; over others it does."""
+    logger, factory = logging.getLogger("kit.broken"), logging.getLogRecordFactory()
+    logger.setLevel(logging.INFO)
+
+    def raising(*_args, **_more):
+        raise LookupError("no context here")
+
+    if what == "a filter":
+        logger.addFilter(raising)
+    extra = {"message": "mine"} if what == "extra=" else None
+    watch = LeakWatch(sandbox)
+    watch.start()
+    try:
+        if what == "a factory":
+            logging.setLogRecordFactory(raising)
+        logger.debug("not asked for", extra=extra)
+        with pytest.raises(LookupError):  # KeyError is one
+            logger.info("asked for", extra=extra)
+    finally:
+        logging.setLogRecordFactory(factory)
+        watch.stop()
+        logger.removeFilter(raising)
+    assert watch.problem() is None
+
+
 def test_watches_of_one_time(sandbox):
     """Two watches hear the same, and each stops by itself; one that has not begun may be stopped."""
     untouched, one, two = Untouched(), LeakWatch(sandbox), LeakWatch(sandbox)

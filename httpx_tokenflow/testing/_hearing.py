@@ -6,7 +6,8 @@ Rules.
    ``disabled``, ``propagate``, handlers, `logging.disable`, `pytest.warns`. The methods that every record goes through
    are wrapped, from the first listener to the last.
 2. From DEBUG on every record is made, and told to the listeners when its logger's own filters let it through. Where it
-   would not have been made without us it goes no further: a program's own handlers get what they always get.
+   would not have been made without us it goes no further: a program's own handlers get what they always get. Nor does
+   it break anything: where a filter, a record factory or `extra=` raises over such a record, there is none.
 3. Afterwards all is as before. Where somebody else has wrapped what is wrapped here, ours stays in theirs, and only
    hands on.
 4. Not heard: a warning that a filter ignores, or makes an error; a Logger class of its own that calls none of this.
@@ -102,9 +103,14 @@ def _is_enabled_for(theirs: Any) -> Callable[..., bool]:
 
 def _make_record(theirs: Any) -> Callable[..., logging.LogRecord]:
     def makeRecord(self: logging.Logger, name: str, level: int, *args: Any, **more: Any) -> logging.LogRecord:  # noqa: N802 - likewise
-        record: logging.LogRecord = theirs(self, name, level, *args, **more)
-        if _listeners and not _is_asked_for(self, level):
-            setattr(record, _UNASKED, True)
+        if not _listeners or _is_asked_for(self, level):
+            record: logging.LogRecord = theirs(self, name, level, *args, **more)
+            return record
+        try:
+            record = theirs(self, name, level, *args, **more)
+        except Exception:  # noqa: BLE001 - rule 2
+            record = logging.LogRecord(name, level, "", 0, "", None, None)
+        setattr(record, _UNASKED, True)
         return record
 
     return makeRecord
@@ -115,7 +121,10 @@ def _handle(theirs: Any) -> Callable[..., None]:
         if not vars(record).pop(_UNASKED, False):
             theirs(self, record)
             return
-        kept: Any = self.filter(record)
+        try:
+            kept: Any = self.filter(record)
+        except Exception:  # noqa: BLE001 - rule 2
+            return
         if kept:
             _tell(record if kept is True else kept)  # from Python 3.12 on a filter may give another record
 

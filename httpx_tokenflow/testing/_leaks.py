@@ -131,11 +131,6 @@ class Finder:
             for form, how in _forms(secret):
                 self._add(_even(form), f"{kind} ({how})" if how else kind, whole=len(secret) < PART)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to look for."""
-        return not self._parts and not self._wholes
-
     def find(self, text: str) -> list[str]:
         """Describe each leak in `text`, with a little of the text around it, and itself cut out."""
         text = _even(text)
