@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from _contenders import _authlib_library
+from _fresh import authlib_host
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -181,7 +181,7 @@ def authlib(setting: Setting, api: Api) -> Any:
         token=token,
         token_endpoint=setting.token_url,
         update_token=save,
-        transport=api.transport(import_module(_authlib_library())),
+        transport=api.transport(import_module(authlib_host())),
         **how,
     )
 

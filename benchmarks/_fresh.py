@@ -108,6 +108,14 @@ def authlib(library: ModuleType, is_async: bool, handler: Handler) -> Any:
     return kind("client", "secret", token=token, grant_type="client_credentials", **how)
 
 
+def authlib_host() -> str:
+    """What the installed authlib builds on: httpx2 since 1.8, httpx before."""
+    import httpx
+    from authlib.integrations.httpx_client import OAuth2Client
+
+    return "httpx" if issubclass(OAuth2Client, httpx.Client) else "httpx2"
+
+
 def mcp(library: ModuleType, is_async: bool, handler: Handler) -> Any:
     import httpx2
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx
-from _fresh import AzureClient, MsalCredential, session_of
+from _fresh import AzureClient, MsalCredential, authlib_host, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,13 +198,6 @@ def authlib(server: Server, every: float, *, is_async: bool) -> Any:
     transport = server.httpx(import_module(authlib_host()), is_async=is_async)
     ended = {"access_token": "before", "token_type": "Bearer", "expires_at": 1}  # or it refuses to send
     return kind("client", "secret", token=ended, transport=transport, **how)
-
-
-def authlib_host() -> str:
-    """What the installed authlib builds on: httpx2 since 1.8, httpx before."""
-    from authlib.integrations.httpx_client import OAuth2Client
-
-    return "httpx" if issubclass(OAuth2Client, httpx.Client) else "httpx2"
 
 
 def mcp(server: Server, every: float, *, is_async: bool) -> Any:

@@ -46,8 +46,8 @@ FLOOR, US = "floor: dict of header strings", "tokenflow, AuthCache and MemorySto
 LIMIT = 240  # seconds for one contender
 
 NOTES = """\
-bytes: resident ones for each fingerprint, the token among them, the key not (the program has it). lookup: from the key to a request with its
-credential, over the floor's lookup among as many; in microseconds for the floor: {floor_us:.1f}.
+bytes: resident ones for each fingerprint, the token among them, the key not: the program has it. lookup: from the key
+to a request with its credential, over the floor's lookup among as many; of the floor: {floor_us:.1f} microseconds.
 {count:,} ÷ {few}: a lookup among all over one among {few}, of the same few keys: whether anything is searched.
 to add: one more fingerprint, its token from an endpoint in memory (httpx-auth, google-auth, authlib: from the program);
 msal looks through all that it has before it asks for another, so its cache is filled directly, and this is of the last.
@@ -148,7 +148,7 @@ def authlib(count: int, **how: Any) -> tuple[Any, Kept]:
 def authlib_shared(count: int) -> tuple[Any, Kept]:
     from importlib import import_module
 
-    from _rolling import authlib_host
+    from _fresh import authlib_host
 
     library = import_module(authlib_host())
     return authlib(count, transport=library.MockTransport(_unused), trust_env=False)
@@ -187,7 +187,7 @@ def msal(count: int) -> tuple[Any, Kept]:
     )
 
     def add(key: str) -> None:
-        if key.startswith("last"):
+        if key == "last":
             application.acquire_token_for_client([key])
             return
         answer = {**issued, "access_token": f"{TOKEN}{key}"}
@@ -240,9 +240,8 @@ def child(name: str, count: int) -> dict[str, float]:
     gc.collect()
     resident = _resident() - resident
     began = time.perf_counter()
-    for number in range(5):
-        add(f"last-{number}")
-    last = (time.perf_counter() - began) / 5
+    add("last")
+    last = time.perf_counter() - began
     gc.freeze()
     if name != "httpx-auth, an auth each":  # of which there is one cache for the process
         for key in some:
