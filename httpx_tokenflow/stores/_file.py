@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING
 
 from httpx_tokenflow._errors import DamagedEntry, StoreError
 
-from ._coded import CodedStore
 from ._file_locks import WINDOWS, FileLocks, check_private, file_name, reason, state_directory
+from ._locked import LockedStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from httpx_tokenflow._entries import Entry
@@ -39,7 +38,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _COMMON  # opening a pipe w
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON
 
 
-class FileStore(CodedStore):
+class FileStore(LockedStore):
     """Keeps tokens in files (0600, in a directory 0700), for all processes of one user on one machine.
 
     A file that others can read or write is refused, and so is a directory that they can write to or list; on Windows,
@@ -73,23 +72,6 @@ class FileStore(CodedStore):
 
     def __repr__(self) -> str:
         return f"<FileStore {self._locks.directory}>"
-
-    def lease(self, fingerprint: str, seconds: float, patience: float) -> AbstractContextManager[bool]:  # noqa: ARG002
-        """The right to renew, while the context lasts or the process lives; `seconds` has no say.
-
-        Raises:
-            StoreError: another holder has not let go of it within `patience` seconds, or it cannot be locked.
-        """
-        return self._locks.lease(fingerprint, patience)
-
-    def alease(
-        self,
-        fingerprint: str,
-        seconds: float,  # noqa: ARG002
-        patience: float,
-    ) -> AbstractAsyncContextManager[bool]:
-        """As `lease`."""
-        return self._locks.alease(fingerprint, patience)
 
     def _path(self, fingerprint: str) -> Path:
         return self._locks.directory / f"{file_name(fingerprint)}.entry"

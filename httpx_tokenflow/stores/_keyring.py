@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 from httpx_tokenflow._errors import ConfigurationError, DamagedEntry, StoreError
 from httpx_tokenflow._extras import need_extra
 
-from ._coded import CodedStore
 from ._file_locks import FileLocks, state_directory
+from ._locked import LockedStore
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from contextlib import AbstractContextManager
 
     from httpx_tokenflow._entries import Entry
 
@@ -40,11 +40,10 @@ MAX_PART = 1000  # characters
 _MAX_PARTS = 1000
 _HEAD = re.compile(r"parts ([ab]) ([0-9]{1,4}) ([0-9a-f]{64})")
 
-
 _INSTEAD = "where there is none that works, use FileStore(keys=…)"
 
 
-class KeyringStore(CodedStore):
+class KeyringStore(LockedStore):
     """Keeps tokens in the keyring of the system, which encrypts them; by the package `keyring`.
 
     That is the Keychain of macOS, the Credential Manager of Windows, the Secret Service of a Linux desktop.
@@ -74,23 +73,6 @@ class KeyringStore(CodedStore):
 
     def __repr__(self) -> str:
         return f"<KeyringStore {self._service!r}>"
-
-    def lease(self, fingerprint: str, seconds: float, patience: float) -> AbstractContextManager[bool]:  # noqa: ARG002
-        """The right to renew, while the context lasts or the process lives; `seconds` has no say.
-
-        Raises:
-            StoreError: another holder has not let go of it within `patience` seconds, or it cannot be locked.
-        """
-        return self._locks.lease(fingerprint, patience)
-
-    def alease(
-        self,
-        fingerprint: str,
-        seconds: float,  # noqa: ARG002
-        patience: float,
-    ) -> AbstractAsyncContextManager[bool]:
-        """As `lease`."""
-        return self._locks.alease(fingerprint, patience)
 
     def _read(self, fingerprint: str) -> bytes | None:
         try:
