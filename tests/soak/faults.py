@@ -123,7 +123,7 @@ class Faults:
 
     def _pause_store(self, draw: random.Random) -> None:
         with self._store:
-            seconds = draw.uniform(0.3, 5.0)
+            seconds = draw.uniform(0.3, 7.0)
             self._note("Valkey stands still", "store", seconds)
             self.valkey.pause()
             time.sleep(seconds)
@@ -131,7 +131,7 @@ class Faults:
 
     def _hold_store(self, draw: random.Random) -> None:
         with self._store, self.valkey.client(socket_timeout=5.0) as client:
-            seconds = draw.uniform(0.3, 4.0)
+            seconds = draw.uniform(0.3, 6.0)
             self._note("Valkey holds clients (CLIENT PAUSE)", "store", seconds)
             client.client_pause(int(seconds * 1000), all=draw.random() < 0.5)
             time.sleep(seconds)

@@ -245,7 +245,8 @@ def table(soak: Soak, findings: Findings) -> str:
     lines = [f"{'':{width}} " + "".join(f"{flavour:>16}" for flavour in FLAVOURS)]
     lines += [f"{name:{width}} " + "".join(f"{figure:>16}" for figure in figures) for name, figures in rows]
     server = soak.authority
-    lines += ["", "faults"]
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    lines += ["", f"the machine's load: {load}, with {os.cpu_count()} cores", "faults"]
     lines += [f"  {count:6,}  {kind}" for kind, count in sorted(soak.faults.counts.items())]
     lines += ["what the servers made of them"]
     lines += [f"  {count:6,}  {kind}" for kind, count in sorted(server.faults.items())]
