@@ -35,7 +35,7 @@ from httpx_tokenflow import (
 from httpx_tokenflow._answers import ServerResponse, read_json, read_nothing, read_refusal, read_token_response
 from httpx_tokenflow._attempt import Attempt
 from httpx_tokenflow._entries import Entry, Minted
-from httpx_tokenflow._grants import SessionLogin
+from httpx_tokenflow._grants import SessionLogin, _session_login
 from httpx_tokenflow._grants._fields import Fields, json_of
 from httpx_tokenflow._steps import Call, Fetch, ServerRequest
 from httpx_tokenflow._times import Clock
@@ -51,7 +51,14 @@ LOGIN, REFRESH, LOGOUT = (f"https://api.example.com/{name}" for name in ("login"
 NOW = 1_800_000_000.0
 CLOCK = Clock(monotonic=lambda: 0.0, wall=lambda: NOW)
 CREDENTIALS = {"email": "ann@example.com", "password": 'SENTINEL pass"wörd'}
+ROUNDS = _session_login._ROUNDS
 HELD = Entry(Token("old-access", refresh_token="old-refresh", scope="a b", expires_at=NOW), NOW, 60.0)
+
+
+@pytest.fixture(autouse=True)
+def _hashed_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes guessing slow would make the tests slow: a hundred thousand rounds for each session."""
+    monkeypatch.setattr(_session_login, "_ROUNDS", 10)
 
 
 def session(**options: Any) -> SessionLogin:
@@ -975,6 +982,20 @@ def test_a_session_outlives_the_process_in_a_store(sandbox: Sandbox, base: str) 
             assert client.get("/api/x").status_code == 200
             sandbox.expire_access_tokens()
         assert (sandbox.session_logins, sandbox.session_refreshes) == (1, number)
+
+
+def test_a_password_goes_through_a_slow_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fingerprint is no secret: whoever has one pays for each guess with a hundred thousand rounds."""
+    monkeypatch.setattr(_session_login, "_ROUNDS", ROUNDS)
+    rounds: list[int] = []
+
+    def pbkdf2_hmac(*arguments: Any) -> bytes:
+        rounds.append(arguments[3])
+        return b""
+
+    monkeypatch.setattr("hashlib.pbkdf2_hmac", pbkdf2_hmac)
+    fingerprint(session(), None)
+    assert rounds == [100_000]
 
 
 def test_nobody_is_served_with_the_session_of_another(sandbox: Sandbox, base: str) -> None:
