@@ -18,6 +18,8 @@ Rules.
                that was slow, or while its process stood still; and within `TWICE` another token of the same process
                was refused as well, so that one renewal could not help, or the breaker was open.
    suspended   it ended in a time limit, or in one of the two errors above, and its process stood still meanwhile.
+   busy        the same, or a 401 for a token that had ended on its way, and the machine was so busy that a probe, a
+               plain request of the parent's to its own server, took longer than `BUSY`. A quiet machine has none.
 
 2. A process has a good token if the API has accepted one from it, for the same session, before that request failed,
    and that token neither ended nor was revoked until `MARGIN` after that. What is still good must have been sent.
@@ -50,6 +52,7 @@ AFTER = 12.0  # seconds: pauses after failures double from one, and no outage is
 TWICE = 12.0  # seconds
 MARGIN = 1.0  # seconds: what is on its way, and rounding
 HUNG = 45.0  # seconds: the budget of a session's renewal, and the lease of another, which may be suspended
+BUSY = 0.25  # seconds, of which a quiet machine needs a hundredth
 SLACK = 1.0  # seconds by which an error may be seen after the fault that led to it
 CALM = 12.0  # seconds
 YOUNGEST = 0.65  # of the lifetime; it is early at 0.75
@@ -114,7 +117,8 @@ class World:
     """What happened, as the servers and the fault machine know it.
 
     Args:
-        spans: what went wrong. Targets are "api", "store", "token" (all), "token <auth>", "revoked", "process <name>".
+        spans: what went wrong. Targets are "api", "store", "token" (all), "token <auth>", "revoked", "process <name>",
+            "machine".
         accepted: (process, auth) -> the access tokens that the API accepted, in order.
         refused: (process, auth, number) -> why the API refused that request last: "revoked", "ended" or another word.
         refusals: (process, auth) -> when the API first refused each access token from it.
@@ -151,8 +155,27 @@ class Verdict:
     cause: str
 
 
-def judge(one: Outcome, world: World) -> Verdict:  # noqa: PLR0911 - a table
+def judge(one: Outcome, world: World) -> Verdict:
     """Rules 1 to 4."""
+    verdict, still = _judge(one, world), world.standstill(one)
+    if not verdict.wrong or one.what == "200" or one.ended - one.began - still > HUNG:
+        return verdict
+    if not world.during(["machine"], one.began - SLACK, one.ended) or not _may_be_slowness(one, world):
+        return verdict
+    return Verdict(False, "busy")
+
+
+def _may_be_slowness(one: Outcome, world: World) -> bool:
+    if one.what == "401":
+        return world.refused.get((one.process, one.auth, one.number)) == "ended"
+    if one.what == "StoreError":
+        return one.auth in world.stored and not world.had_good_token(one)
+    if one.what == "TokenEndpointUnavailable":
+        return not world.had_good_token(one)
+    return one.what in TIME_LIMITS or one.what == "cancelled"
+
+
+def _judge(one: Outcome, world: World) -> Verdict:  # noqa: PLR0911 - a table
     still = world.standstill(one)
     if one.ended - one.began - still > HUNG:
         return Verdict(True, f"hung for {one.ended - one.began:.1f} s")

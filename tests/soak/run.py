@@ -14,6 +14,7 @@ A seed draws the same faults at the same times; what a machine makes of them may
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import logging
 import mmap
@@ -25,9 +26,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent)]
@@ -39,6 +40,9 @@ from soak.network import Network  # noqa: E402
 from valkey_server import ValkeyServer  # noqa: E402
 
 from httpx_tokenflow.testing import serve  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FLAVOURS = ("asyncio", "trio", "threads")
 QUIET = 10.0  # seconds after the last fault
@@ -135,6 +139,7 @@ class Soak:
         self.authority.world.stored = frozenset({"session", "graced"})
         self.processes: list[Process] = []
         self.began = 0.0
+        self.probes: list[float] = []
         self.faults: Faults
 
     def run(self) -> None:
@@ -159,6 +164,7 @@ class Soak:
                 process.is_ready.wait(STARTS_WITHIN)
             self.began = time.monotonic()
             sleepers = [Sleeper(one.flavour, one.signal, one.slept) for one in self.processes]
+            stack.enter_context(self._probing(port))
             self.faults = Faults(self.authority, network, valkey, sleepers, self.seed)
             time.sleep(min(5.0, self.seconds / 6))
             self.faults.run(self.seconds - min(5.0, self.seconds / 6))
@@ -167,6 +173,29 @@ class Soak:
                 process.finish()
             for process in self.processes:
                 process.wait()
+
+    @contextmanager
+    def _probing(self, port: int) -> Iterator[None]:
+        """See whether the machine is busy, twice a second."""
+        over, spans = threading.Event(), self.authority.world.spans
+
+        def probe() -> None:
+            while not over.wait(0.5):
+                start = time.monotonic()
+                with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+                    connection.request("GET", "/probe")
+                    connection.getresponse().read()
+                self.probes.append(time.monotonic() - start)
+                if self.probes[-1] > judge.BUSY:
+                    spans.append(judge.Span("busy", "machine", start - 1.0, time.monotonic() + 1.0))
+
+        thread = threading.Thread(target=probe, name="probe", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(60)
 
 
 class Findings:
@@ -222,7 +251,7 @@ def table(soak: Soak, findings: Findings) -> str:
 
     for name in ("requests", "200"):
         row(name, [f"{one.get(name, 0):,}" for one in done])
-    for cause in ("cancelled", "network", "no token", "no store", "refused", "suspended"):
+    for cause in ("cancelled", "network", "no token", "no store", "refused", "suspended", "busy"):
         row(f"excused: {cause}", [findings.causes[one.flavour][cause] for one in soak.processes])
     row("wrong requests", [findings.causes[one.flavour]["wrong"] for one in soak.processes])
     row("renewals, minted", [one.get("minted", 0) for one in done])
@@ -246,7 +275,12 @@ def table(soak: Soak, findings: Findings) -> str:
     lines += [f"{name:{width}} " + "".join(f"{figure:>16}" for figure in figures) for name, figures in rows]
     server = soak.authority
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    lines += ["", f"the machine's load: {load}, with {os.cpu_count()} cores", "faults"]
+    late = sum(seconds > judge.BUSY for seconds in soak.probes)
+    lines += [
+        "",
+        f"the machine: load {load}; {late} of {len(soak.probes)} probes late, {max(soak.probes):.2f} s at most",
+    ]
+    lines += ["faults"]
     lines += [f"  {count:6,}  {kind}" for kind, count in sorted(soak.faults.counts.items())]
     lines += ["what the servers made of them"]
     lines += [f"  {count:6,}  {kind}" for kind, count in sorted(server.faults.items())]
@@ -277,7 +311,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 10_000))
     arguments = parser.parse_args()
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # connections that we drop are no news
+    # Connections that we drop are no news.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "without starting" not in record.getMessage())
     say(f"soak: {arguments.seconds:g} s, seed {arguments.seed}, {os.cpu_count()} cores")
     soak = Soak(arguments.seconds, arguments.seed)
     soak.run()

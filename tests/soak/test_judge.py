@@ -51,6 +51,7 @@ EXCUSED = {
     "an outage a moment ago": (LACK, fault("token", 80.0, 100.0 - AFTER / 2), "no token"),
     "a store that is down": (NO_STORE, fault("store"), "no store"),
     "a process that stood still": (replace(RESET, what="ReadTimeout"), fault("process trio"), "suspended"),
+    "a busy machine": (LACK, fault("machine"), "busy"),
     "two tokens revoked": (
         REFUSED,
         world(refused={("trio", "session", 7): "revoked"}, refusals={("trio", "session"): [95.0, 100.9]}),
@@ -93,6 +94,12 @@ WRONG = {
         world(refused={("trio", "session", 7): "unknown token"}, refusals={("trio", "session"): [95.0, 100.9]}),
     ),
     "a request that hung, and was answered": (replace(SENT, ended=101.0 + HUNG), world()),
+    "a good token thrown away on a busy machine": (
+        LACK,
+        world(Span("busy", "machine", 99.0, 102.0), accepted=(Accepted(98.0, 101.5 + MARGIN),)),
+    ),
+    "an unexpected error on a busy machine": (replace(SENT, what="KeyError"), fault("machine")),
+    "a hang on a busy machine": (replace(LACK, ended=101.0 + HUNG), fault("machine")),
     "another status": (replace(SENT, what="500"), fault("api")),
 }
 
