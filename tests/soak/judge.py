@@ -21,7 +21,7 @@ Rules.
    busy        the same, or a 401 for a token that had ended on its way, and the machine was so busy that a probe, a
                plain request of the parent's to its own server, took longer than `BUSY`. A quiet machine has none.
 
-2. A process has a good token if the API has accepted one from it, for the same session, before that request failed,
+2. A process has a good token if the API has accepted one from it, for the same session, before that request began,
    and that token neither ended nor was revoked until `MARGIN` after that. What is still good must have been sent.
 3. "Log in again", a configuration error, or any error that is not named above is wrong, whatever the faults: no
    session is ever lost, since no answer to its refresh token is lost (but see `authority`).
@@ -139,7 +139,7 @@ class World:
     def had_good_token(self, one: Outcome) -> bool:
         """Rule 2."""
         known = self.accepted.get((one.process, one.auth), [])
-        return any(token.since < one.ended and token.until > one.ended + MARGIN for token in known[-50:])
+        return any(token.since < one.began and token.until > one.ended + MARGIN for token in known)
 
     def standstill(self, one: Outcome) -> float:
         """Seconds for which its process stood still meanwhile."""

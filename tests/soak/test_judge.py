@@ -118,6 +118,16 @@ def test_everything_else_is_wrong(case):
     assert judge(*WRONG[case]).wrong
 
 
+def test_a_good_token_is_found_among_many():
+    """A token that was good at the time is found, however many there were before and after it."""
+    ends = [float(end) for end in range(10, 400, 2)]
+    known = tuple(Accepted(end - 5.0, end) for end in ends)
+    outage = Span("503", "token", 99.0, 102.0)
+    assert judge(LACK, world(outage, accepted=known)).wrong
+    ended = tuple(one for one in known if one.until <= LACK.ended or one.since >= LACK.began)
+    assert not judge(LACK, world(outage, accepted=ended)).wrong
+
+
 def test_a_standstill_is_no_hang():
     """The seconds for which a process stood still do not count."""
     slow = replace(SENT, ended=SENT.began + HUNG + 5.0)
