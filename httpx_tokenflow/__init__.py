@@ -2,8 +2,8 @@
 
 Where to start reading: `_flow.py`, which has the order of events in the life of a request, and `_renewal.py`, which has
 that of a renewal; both are written once and without I/O. `_lifecycle.py` draws the states of a token over time.
-`_sources.py` says who renews and who waits, `_drivers.py` performs what the flow asks for, on threads or on an event
-loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
+`_sources.py` says who renews and who waits, `_holder.py` which token counts, `_drivers.py` performs what the flow asks
+for, on threads or on an event loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ Rules.
    session in memory, and finds the mark, forgets it. What siblings have bought with it goes as well. A grant that
    spends no refresh token has no session: what is given up is deleted, and nobody need know.
 8. A store that fails is no reason to fail, where a token costs nothing but a request: such a renewal goes on without,
-   and asks nothing more of a store that has failed it once. Where a refresh token is spent it is (design rule 9).
+   and asks nothing more of a store that has failed it once. Where a refresh token is spent it is.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ._attempt import Attempt, unavailable
 from ._entries import Entry
 from ._errors import ReauthenticationRequired, StoreError, TokenEndpointUnavailable, TokenFlowError
+from ._holder import Unsaved
 from ._lifecycle import STORE_PATIENCE, Why, backoff, life_of
-from ._sources import Unsaved
 from ._steps import Delete, Elsewhere, Keep, Lease, LetGo, Load, Release, Save, Settle, Sleep, Step
 from ._timing import timed
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from ._challenges import Challenge
     from ._dpop import DPoP
+    from ._entries import Minted
     from ._flights import Flight, Held
     from ._grants import Grant
     from ._lifecycle import RenewalPolicy
@@ -236,10 +237,9 @@ def _release(source: TokenSource) -> Generator[Step, Any, None]:
         _tell_store(source, error, "the lease was not given back, and ends by itself")
 
 
-def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
-    flight: Flight, renewals: Renewals, *, asks: bool
-) -> Generator[Step, Any, Entry]:
-    source, grant, policy = renewals.source, renewals.grant, renewals.policy
+def _under_lease(flight: Flight, renewals: Renewals, *, asks: bool) -> Generator[Step, Any, Entry]:
+    """What to go on with: what somebody else has brought before the lease was ours, or what we bring under it."""
+    source, policy = renewals.source, renewals.policy
     lost: str | None = None  # the stamp of what was refused under this very lease
     right = yield from _lease(flight, renewals, asks=asks)
     rounds, weary = 0, math.inf
@@ -249,47 +249,57 @@ def _under_lease(  # noqa: C901, PLR0912 - the order of events, written once
             return entry
         if entry is not None and entry.stamp == lost:
             entry = entry.spent()
-        if right is None:
+        will_ask = asks or _asks_person(entry, flight, renewals)
+        if right is not None and right.is_good(policy.clock) and will_ask == asks:
+            rounds += 1
+            new, refused = yield from _mint(flight, renewals, right, entry, stored)
+            if new is not None:
+                return new
+            lost = refused or lost
+            continue
+        rounds += right is not None
+        if right is None:  # others have been first, and may be again
             now = policy.clock.monotonic()
             weary = min(weary, now + policy.lease_seconds)
             if now > weary:
                 _give_up_on_lease(flight, renewals)
-            yield Sleep(NEWS_PAUSE * policy.random())  # others have been first, and may be again
-        if right is None or not right.is_good(policy.clock) or (not asks and _asks_person(entry, flight, renewals)):
-            rounds += right is not None
-            asks = asks or _asks_person(entry, flight, renewals)  # the lease has to outlive the login
-            yield from _release(source)
-            right = yield from _lease(flight, renewals, asks=asks)
-            continue
-        rounds += 1
-        presents = grant.spends and entry is not None and _can_refresh(entry, flight)
-        if entry is not None and entry.is_spent and entry.token.refresh_token is not None and not renewals.logs_in:
-            raise ReauthenticationRequired(
-                "the refresh token was refused, or the answers to two requests with it were lost: log in again"
-            )
-        if presents and entry is not None:
-            marked = entry.marked(entry.presented + 1)
-            if not (yield from _mark(source, marked, stored)):
-                continue  # somebody has logged in meanwhile, or our lease has lapsed: the store holds something else
-            if not right.is_good(policy.clock):
-                yield from _unmark(source, entry, marked)
-                continue
-            stored = marked
-        flight.last(policy.budget)
-        try:
-            new = yield from _attempts(flight, renewals, entry)
-        except ReauthenticationRequired as error:
-            lost = yield from _refused(flight, renewals, entry, stored if presents else None, error)
-        except TokenFlowError as error:
-            if presents and entry is not None and stored is not None and not error.may_have_spent:
-                yield from _unmark(source, entry, stored)
-            raise
-        else:
-            flight.minted = True
-            if not grant.spends:
-                source.check(new)  # what belongs elsewhere is not even kept; a session is, since it goes on
-            return (yield from _save(flight, renewals, new, stored))
+            yield Sleep(NEWS_PAUSE * policy.random())
+        asks = will_ask  # the lease has to outlive the login
+        yield from _release(source)
+        right = yield from _lease(flight, renewals, asks=asks)
     raise _never_agrees()
+
+
+def _mint(
+    flight: Flight, renewals: Renewals, right: _Right, entry: Entry | None, stored: Entry | None
+) -> Generator[Step, Any, tuple[Entry | None, str | None]]:
+    """One round under the lease: the new token; None: look again, and not at what has this stamp, if there is one."""
+    source, grant, policy = renewals.source, renewals.grant, renewals.policy
+    if entry is not None and entry.is_spent and entry.token.refresh_token is not None and not renewals.logs_in:
+        raise ReauthenticationRequired(
+            "the refresh token was refused, or the answers to two requests with it were lost: log in again"
+        )
+    marked: Entry | None = None
+    if grant.spends and entry is not None and _can_refresh(entry, flight):
+        marked = entry.marked(entry.presented + 1)
+        if not (yield from _mark(source, marked, stored)):
+            return None, None  # somebody has logged in meanwhile, or our lease has lapsed: the store holds another
+        if not right.is_good(policy.clock):
+            yield from _unmark(source, entry, marked)
+            return None, None
+    flight.last(policy.budget)
+    try:
+        new = yield from _attempts(flight, renewals, entry)
+    except ReauthenticationRequired as error:
+        return None, (yield from _refused(flight, renewals, entry, marked, error))
+    except TokenFlowError as error:
+        if marked is not None and entry is not None and not error.may_have_spent:
+            yield from _unmark(source, entry, marked)
+        raise
+    flight.minted = True
+    if not grant.spends:
+        source.check(new)  # what belongs elsewhere is not even kept; a session is, since it goes on
+    return (yield from _save(flight, renewals, new, marked or stored)), None
 
 
 def _refused(
@@ -323,7 +333,7 @@ def _load(flight: Flight, renewals: Renewals) -> Generator[Step, Any, tuple[Entr
             loaded = yield Load()
     except StoreError as error:
         if renewals.grant.spends:
-            raise  # never risk presenting what somebody else has spent (design rule 9)
+            raise  # never risk presenting what somebody else has spent (rule 8)
         _go_on_without(flight, source, error, "it cannot be read, and the renewal goes on without")
     entry = source.newest(loaded)
     if entry is not None and entry.is_mark:
@@ -394,24 +404,7 @@ def _attempts(flight: Flight, renewals: Renewals, presented: Entry | None) -> Ge
             failure = unavailable(error)
             failure.__cause__ = error
         else:
-            flight.fell_back = minted.fell_back
-            if flight.errand is not None and presented is not None:
-                flight.brought_along, following = minted.parted(presented)
-                return following
-            session = minted.token.session if grant.spends else ""
-            if grant.spends and presented is not None and _can_refresh(presented, flight):
-                session = presented.session
-            return Entry(
-                minted.token,
-                sent_at if minted.sent_at is None else minted.sent_at,
-                minted.lifetime,
-                session=session,
-                refresh_in=minted.refresh_in,
-                skew=minted.skew,
-                asked=minted.asked,
-                issuer=minted.issuer,
-                key=minted.key,
-            )
+            return _entry_of(minted, sent_at, presented, flight, spends=grant.spends)
         logger.debug("%s: attempt %d: %s (%s)", source.name, attempt, failure, failure.outcome)
         pause = backoff(attempt, policy.random()) if failure.retry_after is None else failure.retry_after
         hopeless = not failure.retryable or (grant.spends and failure.may_have_spent)
@@ -420,6 +413,28 @@ def _attempts(flight: Flight, renewals: Renewals, presented: Entry | None) -> Ge
         if hopeless or attempt >= attempts or pause >= deadline - clock.monotonic():
             raise failure
         yield Sleep(pause)
+
+
+def _entry_of(minted: Minted, sent_at: float, presented: Entry | None, flight: Flight, *, spends: bool) -> Entry:
+    """What a store keeps of `minted`; of what an errand has brought, the session's part."""
+    flight.fell_back = minted.fell_back
+    if flight.errand is not None and presented is not None:
+        flight.brought_along, following = minted.parted(presented)
+        return following
+    session = minted.token.session if spends else ""
+    if spends and presented is not None and _can_refresh(presented, flight):
+        session = presented.session
+    return Entry(
+        minted.token,
+        sent_at if minted.sent_at is None else minted.sent_at,
+        minted.lifetime,
+        session=session,
+        refresh_in=minted.refresh_in,
+        skew=minted.skew,
+        asked=minted.asked,
+        issuer=minted.issuer,
+        key=minted.key,
+    )
 
 
 def _save(flight: Flight, renewals: Renewals, entry: Entry, stored: Entry | None) -> Generator[Step, Any, Entry]:

@@ -1,4 +1,4 @@
-"""Who renews what, and who waits: bookkeeping, without I/O and without waiting.
+"""Who renews what, and who waits: bookkeeping, without I/O and without waiting. Which token counts is in `_holder.py`.
 
 Rules.
 
@@ -11,7 +11,7 @@ Rules.
    stays, and what was given up does not come back (`generation`).
 5. A flight lands exactly once, at once and without an await, whatever ends it: nobody waits for ever (failures F24).
    One whose loop has died is given up when its time is over.
-6. The lock is held for a few lines of bookkeeping, never while anybody waits (design rule 10), nor while anybody is
+6. The lock is held for a few lines of bookkeeping, never while anybody waits, nor while anybody is
    told of anything.
 7. After a renewal has failed, who asks for a token in vain does no more than look into the store (failures F56).
 8. What the store would not take is the only copy of a session: a flight aside tries it again, after 2 s, doubling to
@@ -21,65 +21,26 @@ Rules.
 from __future__ import annotations
 
 import logging
-import math
-import threading
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ._breakers import Breaker, after_refusal, is_one_of_many
-from ._credentials import as_field
-from ._errors import InvalidCredential, ReauthenticationRequired, TokenFlowError
+from ._errors import ReauthenticationRequired, TokenFlowError
 from ._flights import Demand, Flight, Held, Ticket, land, torn
-from ._lifecycle import (
-    Pause,
-    RenewalPolicy,
-    State,
-    Why,
-    classify,
-    life_of,
-    lifetime_of,
-    pause_after,
-    save_pause,
-)
-from ._secrets import expectation
-from ._telling import Teller
+from ._holder import TokenHolder, Unsaved
+from ._lifecycle import Pause, RenewalPolicy, State, Why, classify, pause_after, save_pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._entries import Entry
-    from ._secrets import Expect
     from ._times import Clock
     from ._tokens import Token
 
-__all__ = ["Status", "TokenSource", "Unsaved"]
-
-MAX_PAST = 8  # tokens of which a source remembers that they have had their time
-SAME_END = 1.0  # seconds by which the end of one and the same token may move and still be the same end
-
+__all__ = ["Status", "TokenSource"]
 
 _NO_BREAKERS: dict[object, Breaker] = {}  # the one of all sources that need none: a process may have a hundred thousand
-
-
-_only_copies: set[TokenSource] = set()  # sources kept for what they have and the store has not, though nobody uses them
-
-
-class Unsaved(NamedTuple):
-    """What the store would not take.
-
-    Args:
-        entry: that.
-        replaces: the stamp of what it was to replace.
-        again: monotonic seconds at which to try again.
-        tries: in vain, so far.
-    """
-
-    entry: Entry
-    replaces: str | None
-    again: float = math.inf
-    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +61,7 @@ class Status:
     waiting: int
 
 
-class TokenSource(Teller):
+class TokenSource(TokenHolder):
     """Hands out a valid token for one fingerprint; owns its state and its flight.
 
     Args:
@@ -111,9 +72,8 @@ class TokenSource(Teller):
         seed: a token that the program brought, used while the store holds none.
     """
 
-    __slots__ = ("_flight", "_generation", "_lock", "_policy", "_siblings", "_unsaved", "breakers", "checks",
-                 "declined", "denied", "fingerprint", "held", "in_vain", "kept", "left", "locks", "logged_out",
-                 "orphans", "past", "pause", "present", "seed", "store")  # fmt: skip
+    __slots__ = ("_flight", "_generation", "_siblings", "breakers", "declined", "denied", "kept", "left", "locks",
+                 "logged_out", "orphans", "pause")  # fmt: skip
 
     def __init__(
         self,
@@ -123,131 +83,34 @@ class TokenSource(Teller):
         present: Callable[[Token], str],
         seed: Entry | None = None,
     ) -> None:
-        self.fingerprint = fingerprint
-        self.store = store
-        self.present = present
-        self.seed = seed
-        self.held: Held | None = None
+        super().__init__(name, fingerprint, store, present, seed)
         self.pause: Pause | None = None  # after renewals that failed
-        self.breakers: dict[object, Breaker] = (
-            _NO_BREAKERS  # origin -> its breaker, where young tokens have been refused
-        )
-        self._unsaved: Unsaved | None = None
-        self.checks: tuple[tuple[object, Callable[[str], None]], ...] = ()  # what is expected of every credential
+        self.breakers = _NO_BREAKERS  # origin -> its breaker, where young tokens have been refused
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
         self.left = ""  # the session that was given up last
         self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
         self.locks: weakref.WeakKeyDictionary[Any, Any] | None = None  # event loop -> anyio lock
         self.kept: Any = None  # a lease that is held on to, while the store does not have the token
-        self.in_vain: tuple[str, ...] = ()  # notes of presentations that did not happen: the latest
-        self.past: tuple[str, ...] = ()  # stamps of tokens that others have taken the place of: the latest
         self.orphans: tuple[Entry, ...] = ()  # what renewals have brought for a session that had been given up
-        self._policy: RenewalPolicy | None = None  # by which `held` was reckoned
         self._siblings: weakref.WeakSet[TokenSource] | None = None
         self._generation = 0
         self._flight: Flight | None = None
-        self._lock = threading.Lock()
-        super().__init__(name)
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._lock = threading.Lock()
         self._flight = None
         self.locks = self.kept = None
-        if self.held is not None and self._policy is not None:
-            self.held = self._hold(self.held.entry, self._policy)  # each process draws its own early moment
 
     def __repr__(self) -> str:
         held = "empty" if self.held is None else f"holds {self.held.stamp}"
         flight = self._flight
         return f"<TokenSource {self.name} {held}{f' | 1 renewing, {flight.waiting} waiting' if flight else ''}>"
 
-    # what is held
-
-    @property
-    def unsaved(self) -> Unsaved | None:
-        """What the store would not take."""
-        return self._unsaved
-
-    @unsaved.setter
-    def unsaved(self, unsaved: Unsaved | None) -> None:
-        self._unsaved = unsaved
-        if unsaved is not None and unsaved.entry.token.refresh_token is not None:
-            _only_copies.add(self)
-        else:
-            _only_copies.discard(self)
-
     @property
     def flight(self) -> Flight | None:
         """The flight in the air, if there is one."""
         return self._flight
-
-    def hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
-        """`entry` as it is held in memory: ready for the wire, its age counted on both clocks."""
-        self.check(entry)
-        return self._hold(entry, policy)
-
-    def _hold(self, entry: Entry, policy: RenewalPolicy) -> Held:
-        self._policy = policy
-        now, now_wall = policy.clock.monotonic(), policy.clock.wall()
-        age = entry.age(now_wall)
-        life, before = life_of(entry, policy, policy.random()), self.held
-        if before is not None and before.entry.token.access_token == entry.token.access_token:
-            moved = entry.issued_at + lifetime_of(entry, policy)
-            moved -= before.entry.issued_at + lifetime_of(before.entry, policy)
-            if moved <= SAME_END and entry.issued_at != before.entry.issued_at:
-                life = life.to_its_end()
-        value = self.present(entry.token)
-        born, born_wall = now - age, now_wall - age
-        held = Held(entry, as_field(value), entry.wire_stamp, life, born, born_wall, 0.0, 0.0, 0.0)
-        return held.looked_after(life.early)
-
-    def expect(self, expected: Expect | None) -> None:
-        """Have every credential checked before it is held, and so before it is sent; first the one at hand.
-
-        Raises:
-            InvalidCredential: that one is not what is expected.
-        """
-        if expected is None:
-            return
-        check = expectation(expected)
-        for entry in (self.seed, self.held.entry if self.held is not None else None):
-            if entry is not None and not entry.token.is_for_refresh and not entry.is_mark:
-                check(entry.token.access_token)
-        name = repr(expected) if isinstance(expected, Mapping) else expected
-        self.checks = (*[one for one in self.checks if one[0] != name], (name, check))
-
-    def check(self, entry: Entry) -> None:
-        """Nothing, if `entry` is what is expected of every credential.
-
-        Raises:
-            InvalidCredential: it is not.
-        """
-        for _, check in () if entry.token.is_for_refresh else self.checks:
-            check(entry.token.access_token)
-
-    def is_expected(self, entry: Entry) -> bool:
-        """Whether `entry` is what is expected of every credential; what belongs elsewhere does not serve."""
-        try:
-            self.check(entry)
-        except InvalidCredential:
-            return False
-        return True
-
-    def newer(self, refused: Held | None, clock: Clock) -> Held | None:
-        """What is held, if it is another token than `refused`, and not due (rule 3)."""
-        held = self.held
-        if held is None or (refused is not None and held.stamp == refused.stamp):
-            return None
-        return held if held.age(clock) < held.life.due else None
-
-    def usable(self, clock: Clock, refused: Held | None = None) -> Held | None:
-        """What is held, if it has not ended and is another token than `refused`."""
-        held = self.held
-        if held is None or held.left(clock) <= 0 or (refused is not None and held.stamp == refused.stamp):
-            return None
-        return held
 
     def status(self, policy: RenewalPolicy) -> Status:
         """How it is doing."""
@@ -259,15 +122,6 @@ class TokenSource(Teller):
             pause.error if pause else None,
             flight.waiting if flight else 0,
         )
-
-    def note_in_vain(self, marked: Entry) -> None:
-        """`marked` says that a refresh token was presented, and it was not: who finds the note here knows better."""
-        with self._lock:
-            self.in_vain = (*self.in_vain[1 - MAX_PAST :], marked.note)
-
-    def is_in_vain(self, entry: Entry) -> bool:
-        """Whether the note on `entry` is of a presentation that did not happen."""
-        return bool(self.in_vain) and entry.note in self.in_vain
 
     # flights
 
@@ -412,16 +266,6 @@ class TokenSource(Teller):
                 **flight.facts(),
             )
 
-    def _outlive(self, had: Held | None, held: Held | None) -> None:
-        """`had` has had its time: the store may still hold it after an outage, and it does not come back."""
-        stamps = [*self.past, *([] if had is None else [had.stamp])]
-        now = None if held is None else held.stamp
-        self.past = tuple([stamp for stamp in dict.fromkeys(stamps) if stamp != now][-MAX_PAST:])
-
-    def is_past(self, entry: Entry) -> bool:
-        """Whether `entry` has had its time in this process."""
-        return bool(self.past) and entry.wire_stamp in self.past
-
     def fail(self, flight: Flight, error: TokenFlowError) -> None:
         """`flight` has failed with `error`, which answers for a while instead of another flight."""
         policy = flight.policy
@@ -528,10 +372,6 @@ class TokenSource(Teller):
             if flight.generation == self._generation:
                 self.unsaved = Unsaved(entry, replaces)
 
-    def is_unsaved(self, entry: Entry | None) -> bool:
-        """Whether `entry` is what the store would not take."""
-        return self.unsaved is not None and entry is self.unsaved.entry
-
     def has_sibling(self, sibling: TokenSource) -> None:
         """What `sibling` holds is bought with the refresh token of this source."""
         with self._lock:
@@ -578,46 +418,6 @@ class TokenSource(Teller):
         with self._lock:
             self.pause, self.denied, self.declined, self.logged_out = None, None, None, False
 
-    def forget(self, stamp: str, clock: Clock) -> None:
-        """The token `stamp`, if it is held, cannot be renewed: it is used until it ends, unless it was refused."""
-        with self._lock:
-            held = self.held
-            if held is not None and held.entry.stamp == stamp:
-                self.held = None if held.left(clock) <= 0 else held.having(entry=held.entry.spent())
-            if self.seed is not None and self.seed.stamp == stamp:
-                self.seed = None
-
-    def _went_back(self, held: Entry, loaded: Entry) -> bool:
-        """Whether the store has gone back in time: a replica of Redis that lags, a backup."""
-        is_alive = not loaded.is_spent and not held.is_spent
-        return is_alive and held.session == loaded.session and self.is_past(loaded) and not self.is_past(held)
-
-    def newest(self, loaded: Entry | None) -> Entry | None:  # noqa: PLR0911 - a table
-        """What to go by: the store's entry, unless memory knows better.
-
-        Memory knows better if it has the successor of what is stored, which the store would not take; or if what is
-        stored is spent, and the program came with a token of another login. A mark that the store would not take is for
-        all of its session, however often that has been renewed meanwhile.
-        """
-        unsaved, held = self.unsaved, self.held
-        if unsaved is not None and unsaved.replaces == (loaded.stamp if loaded else None):
-            return unsaved.entry
-        if unsaved is not None and loaded is not None and not loaded.is_spent and self.is_past(loaded):
-            return unsaved.entry
-        if unsaved is not None and loaded is not None and unsaved.entry.is_mark:
-            return unsaved.entry if _covers(unsaved.entry, loaded) else loaded
-        if loaded is None:
-            return held.entry if held else self.seed
-        if held is not None and self._went_back(held.entry, loaded):
-            return held.entry
-        if not loaded.is_spent:
-            self.seed = None  # it has had its time: what came after it may end, but it does not come back
-        # A mark is news to who has a session in memory, whatever the program came with before that.
-        is_over = loaded.is_spent and not (loaded.is_mark and held is not None)
-        if is_over and self.seed is not None and self.seed.session != loaded.session:
-            return self.seed
-        return loaded
-
     # where young tokens are refused
 
     def is_of_use(self, held: Held, origin: object, clock: Clock) -> bool:
@@ -645,11 +445,6 @@ class TokenSource(Teller):
             self.breakers = {other: one for other, one in self.breakers.items() if other != origin}
         if breaker.is_open:
             self.tell("BreakerClosed", logging.INFO, origin=str(origin))
-
-
-def _covers(mark: Entry, loaded: Entry) -> bool:
-    """Whether `mark` is for `loaded`: of its session; or of one that nobody could name, and what is older than it."""
-    return mark.session == loaded.session if mark.session else loaded.issued_at <= mark.issued_at
 
 
 _LOOKS = frozenset({Why.BACKED_OFF, Why.ERRAND, Why.UNSAVED})  # flights whose failure is none of a renewal

@@ -49,6 +49,7 @@ ORDER = [
     "_telling",
     "doctor",
     "_verdicts",
+    "_holder",
     "_sources",
     "_registry",
     "_renewal",
