@@ -21,7 +21,7 @@ Reports = dict[str, dict[str, Any]]
 
 WIDTH, MARGIN, GAP = 880, 12, 28
 PANEL = (WIDTH - 2 * MARGIN - GAP) // 2
-NAMES, NUMBERS, BAR = 142, 84, 14  # pixels: for names, for numbers, the height of a bar
+NAMES, NUMBERS, BAR = 164, 56, 14  # pixels: for names, for numbers, the height of a bar
 ROW, HEAD, FOOT = 21, 48, 22
 LONGEST = 21  # characters of a name
 
@@ -136,7 +136,7 @@ def _hot_path(data: dict[str, Any]) -> list[Panel]:
             bars.append((row["name"], found[0], f"{found[0]:.2f}"))
     under = "instructions" if data["measure"] == "instructions" else "time"
     title = "Cost of a request with a fresh token"
-    return [Panel(title, f"{under}; a static header with the same client = 1 (dashes)", _ours_first(bars), floor=1.0)]
+    return [Panel(title, f"{under}; the same client, static header = 1 (dashes)", _ours_first(bars), floor=1.0)]
 
 
 def _rollover(data: dict[str, Any]) -> list[Panel]:
@@ -145,30 +145,31 @@ def _rollover(data: dict[str, Any]) -> list[Panel]:
         if row["runtime"] == data["pictured"]:
             ratio = row["ratios"]["p99.9"]
             bars.append((row["contender"], ratio, f"{ratio:,.1f}" if ratio < 100 else f"{ratio:,.0f}"))
-    under = f"p99.9; a static header in the same stream = 1 (dashes); log; token request {data['latency']:g} s"
+    under = f"p99.9; static header = 1 (dashes); log; a renewal takes {data['latency']:g} s"
     return [Panel("Latency while a token is renewed", under, _ours_first(bars), log=True, floor=1.0)]
 
 
 def _storms(data: dict[str, Any]) -> list[Panel]:
-    """Of the storm of 401s on asyncio that is nearest to 1,000 callers, by each one's worst grant."""
-    rows = [row for row in data["rows"] if (row["case"], row["runtime"]) == ("every 401", "asyncio")]
-    rows = [row for row in rows if not row["contender"].startswith("floor")]
-    callers = {row.get("tasks", data["settings"].get("tasks")) for row in rows}
-    if not rows or None in callers:
+    """Of the storm of 401s that is nearest to 1,000 callers, by each one's worst grant; on asyncio, else in threads."""
+    rows = [row for row in data["rows"] if row["case"] == "every 401" and not row["contender"].startswith("floor")]
+    if not rows:
         return []
-    tasks = min(callers, key=lambda each: abs(each - 1000))
+    tasks = min((row["tasks"] for row in rows), key=lambda each: abs(each - 1000))
+    on_loops = {row["contender"] for row in rows if row["runtime"] == "asyncio"}
     requests: dict[str, float | None] = {}
     failed: dict[str, int] = {}
     for row in rows:
-        if row.get("tasks", tasks) != tasks:
-            continue
         name, seen = row["contender"], row["token_requests"]
-        requests[name] = None if seen is None else max(seen, requests.get(name) or 0)
-        failed[name] = max(row["failed"], failed.get(name, 0))
+        runs = row["runtime"] == "asyncio" if name in on_loops else "threads" in row["runtime"]
+        if runs and row["tasks"] == tasks:
+            requests[name] = None if seen is None else max(seen, requests.get(name) or 0)
+            failed[name] = max(row["failed"], failed.get(name, 0))
     made = [(name, seen, "no end" if seen is None else f"{seen:,}") for name, seen in requests.items()]
     lost: list[tuple[str, float | None, str]] = [(name, count, f"{count:,}") for name, count in failed.items()]
-    who = f"{tasks:,} callers who meet a 401"
+    who, how = f"{tasks:,} callers who meet a 401", "asyncio, or else threads"
     return [
-        Panel(f"Token requests for {who}", "asyncio; 1 is right; 0: it gives the 401 back; log", made, log=True),
-        Panel(f"Failed requests of {who}", "of the same storm, whatever is not a 200", _ours_first(lost)),
+        Panel(
+            f"Token requests for {who}", f"1 is right; 0: gives the 401 back; log; {how}", _ours_first(made), log=True
+        ),
+        Panel(f"Failed requests of {who}", f"in the same storm; {how}", _ours_first(lost)),
     ]
