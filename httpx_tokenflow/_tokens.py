@@ -17,7 +17,7 @@ __all__ = ["Token", "Unpickled", "check_credential", "digest"]
 
 MAX_LIFETIME = 10 * 365 * 86_400.0  # seconds; a server that says 1e20 means "long", and floats must stay exact
 _LATEST = 1e12  # Unix seconds, of some 30,000 years from now: more are milliseconds, or nonsense
-_NONE_YET = "none yet, for "  # begins what stands for an access token where there is a refresh token alone
+_NONE_YET = "none-yet-for-"  # begins what stands for an access token where there is a refresh token alone
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 

@@ -22,6 +22,7 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._answers import ServerResponse, read_token_response
+from httpx_tokenflow._credentials import cookie_value
 from httpx_tokenflow._entries import Entry, Minted
 from httpx_tokenflow._times import parse_retry_after
 from httpx_tokenflow._tokens import MAX_LIFETIME
@@ -57,6 +58,7 @@ def test_a_refresh_token_alone_is_a_token_too() -> None:
     assert not Token("a", refresh_token="SENTINEL-rt").is_for_refresh
     assert "SENTINEL" not in token.access_token + repr(token)
     assert token.access_token != other.access_token
+    assert cookie_value(token.access_token), "it can be held as any other, whatever it would be sent as"
     assert token.session == Token("a", refresh_token="SENTINEL-rt").session
     assert Token.from_dict(json.loads(json.dumps(token.to_dict()))) == token
     assert Entry.of_login(token, 0.0).lifetime == 0.0
