@@ -21,7 +21,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from httpx_tokenflow._challenges import Challenge, parse_challenges
 
-from ._comparing import is_refused_in_words
+from ._phrases import is_refused_in_words
 from ._sent import Sent, credentials_of
 from ._sifting import Sieve
 
@@ -133,7 +133,9 @@ class Exchange:
     @property
     def is_refused(self) -> bool:
         """The answer says that the credential is not good enough, or was not understood (RFC 6750 §3.1)."""
-        return self.status in REFUSING or (self.status == 400 and (bool(self.challenges) or is_refused_in_words(self)))
+        if self.status == 400:
+            return bool(self.challenges) or is_refused_in_words(text for _, text in self.words)
+        return self.status in REFUSING
 
     @property
     def location(self) -> str | None:

@@ -295,3 +295,22 @@ def test_the_words_of_a_server_do_not_outdo_the_claims():
     assert first is not None
     assert (first.id, first.certainty.name) == ("token-expired", "LIKELY")
     assert "exp" in first.against[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_wrong"),
+    [
+        ("Invalid API key", True),
+        ("The key is not valid", True),
+        ("Invalid username or password", True),  # of Elastic's and others' keys
+        ("API key is missing or invalid", False),
+        ("A valid API key is required; none, or an unknown key", False),
+        ("Invalid signature key", False),
+        ("Invalid API key\nNo API key", False),
+    ],
+)
+def test_a_key_that_is_missing_or_signs_is_no_wrong_key(said, is_wrong):
+    """That a key is wrong is taken from words that say so, not from such that say as well that there is none."""
+    request = httpx.Request("GET", URL, headers={"X-API-Key": "zT8wq0K3n5Yb7R1x"})
+    found = explain(httpx.Response(401, json={"message": said}, request=request)).findings
+    assert ("wrong-api-key" in {one.id for one in found}) == is_wrong

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._comparing import WANTS_COOKIE
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._phrases import WANTS_COOKIE
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Exchange, Facts

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._comparing import NOT_GOOD, NOTHING_SENT, is_same_as_bare, texts
+from httpx_tokenflow.doctor._comparing import is_same_as_bare, texts
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._gateways import answered_by
 from httpx_tokenflow.doctor._mending import field_wanted
+from httpx_tokenflow.doctor._phrases import NOT_GOOD, NOTHING_SENT
 from httpx_tokenflow.doctor._placeholders import nothing_in
 
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._comparing import KEY, no_good
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._phrases import KEY, KEY_NOT_GOOD, key_no_good, no_good
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Facts
@@ -16,7 +15,7 @@ __all__ = ["CAUSES"]
 
 _PASSWORD = r"\b(?:user ?names?|passwords?|login|credentials)\b"  # noqa: S105 - a pattern
 _KEY_SCHEMES = frozenset({"apikey", "api-key", "key", "token", "ssws", "geniekey", "azureapimanagementkey"})
-_KEY_WORDS, _PASSWORD_WORDS, _ANY_WORDS = no_good(KEY), no_good(_PASSWORD), no_good(rf"{KEY}|{_PASSWORD}")
+_PASSWORD_WORDS, _ANY_WORDS = no_good(_PASSWORD), key_no_good(rf"{KEY}|{_PASSWORD}")
 
 
 def _wants(facts: Facts, scheme: str) -> bool:
@@ -69,10 +68,10 @@ class WrongKey(Cause):
         return self._by_words(facts, sent) or self._by_comparison(facts, sent)
 
     def _by_words(self, facts: Facts, sent: Sent) -> Finding | None:
-        words = facts.said(_KEY_WORDS if not _is_key(sent) else _ANY_WORDS)
-        if words is not None and not re.search(r"missing|no api.?key|required|jwks?|sign", words, re.IGNORECASE):
-            return self.found(Certainty.LIKELY, "the server does not accept the API key", [words])
-        return None
+        words = facts.said(_ANY_WORDS if _is_key(sent) else KEY_NOT_GOOD)
+        if words is None:
+            return None
+        return self.found(Certainty.LIKELY, "the server does not accept the API key", [words])
 
     def _by_comparison(self, facts: Facts, sent: Sent) -> Finding | None:
         """What was read, and refused without a word of why."""

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from httpx_tokenflow.doctor._comparing import KEY_NOT_GOOD, NOT_GOOD, is_same_as_bare
+from httpx_tokenflow.doctor._comparing import is_same_as_bare
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._mending import field_wanted, trial
+from httpx_tokenflow.doctor._phrases import KEY_NOT_GOOD, NOT_GOOD
 from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._sent import canonical
 
