@@ -65,7 +65,7 @@ class Panel:
 
     def length(self, number: float) -> float:
         """Share of the room for a bar."""
-        most = max(number for _, number, _ in self.bars if number is not None)
+        most = max([self.floor or 0.0, *(number for _, number, _ in self.bars if number is not None)])
         if not self.log:
             return number / most if most else 0.0
         return math.log10(number + 1) / math.log10(most + 1) if most else 0.0
@@ -88,6 +88,7 @@ def draw(reports: Reports) -> str:
 
 def _panel(panel: Panel, left: int, top: int) -> Iterator[str]:
     start, room = left + NAMES, PANEL - NAMES - NUMBERS
+    line = 0.0 if panel.floor is None else panel.length(panel.floor) * room  # no number is crossed out by it
     yield _text(left, top + 14, panel.title, "title")
     yield _text(left, top + 31, panel.under, "small")
     for at, (name, number, shown) in enumerate(panel.bars):
@@ -98,9 +99,9 @@ def _panel(panel: Panel, left: int, top: int) -> Iterator[str]:
             which = "ours" if name.startswith("tokenflow") else "peer"
             bar = f'width="{long:.1f}" height="{BAR}" rx="2" class="{which}"'
             yield f'<rect x="{start}" y="{middle - BAR // 2}" {bar}/>'
-        yield _text(start + long + 6, middle + 4, shown)
+        yield _text(start + max(long, line) + 6, middle + 4, shown)
     if panel.floor is not None:
-        x, low = start + panel.length(panel.floor) * room, top + HEAD + ROW * len(panel.bars)
+        x, low = start + line, top + HEAD + ROW * len(panel.bars)
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top + HEAD - 4}" y2="{low + 2}" class="floor"/>'
 
 

@@ -126,7 +126,7 @@ def test_a_script_ends_in_time_and_is_kept_as_it_ended(module, monkeypatch, tmp_
 
 
 def picture_of(module):
-    rows = [("TokenAuth", "tokenflow", 0.98), ("BearerAuth", None, 0.97)]
+    rows = [("TokenAuth", "tokenflow", 0.9), ("BearerAuth", None, 0.97)]
     rows += [(name, name, 1.0 + number / 3) for number, name in enumerate(PEERS)]
     hot = [{"auth": auth, "name": name, "requests.Session": ratio} for auth, name, ratio in rows]
     storm = [
@@ -191,7 +191,7 @@ def test_no_label_lies_upon_another(module):
 
 
 def test_no_label_lies_upon_a_bar(module):
-    """A number stands beside its bar, not on it."""
+    """A number stands beside its bar, not on it, and the line of the floor goes through none."""
     root = ET.fromstring(picture_of(module))
     bars = [[float(bar.get(key)) for key in ("x", "y", "width", "height")] for bar in root.iter(f"{SVG}rect")]
     assert len(bars) >= 4 * len(PEERS)
@@ -199,6 +199,9 @@ def test_no_label_lies_upon_a_bar(module):
         left, top, right, bottom = box_of(text)
         for x, y, wide, high in bars:
             assert not (left < x + wide and x < right and top < y + high and y < bottom), text.text
+        for line in root.iter(f"{SVG}line"):
+            x, above, below = (float(line.get(key)) for key in ("x1", "y1", "y2"))
+            assert not (left < x < right and top < below and above < bottom), text.text
 
 
 def test_what_was_not_measured_has_no_panel(module):
