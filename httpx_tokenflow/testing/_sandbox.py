@@ -302,7 +302,7 @@ class Sandbox:
 
         if library is None:
             import httpx as library
-        return transport_class(library)(self)
+        return transport_class(library)(self._arrivals)
 
     def handler(self, on: str | None = None) -> Callable[[Any], Any]:
         """Make a function that answers a request object: for who mocks an HTTP library, and sync code.
@@ -322,7 +322,7 @@ class Sandbox:
 
         if on is not None:
             check_endpoint(on)
-        return lambda request: answer(self, request, on)
+        return lambda request: answer(self._arrivals, request, on)
 
     def ahandler(self, on: str | None = None) -> Callable[[Any], Awaitable[Any]]:
         """Make a coroutine function that answers a request object: as `handler`, for async code."""
@@ -332,7 +332,7 @@ class Sandbox:
             check_endpoint(on)
 
         async def answer(request: Any) -> Any:
-            return await aanswer(self, request, on)
+            return await aanswer(self._arrivals, request, on)
 
         return answer
 

@@ -13,16 +13,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from ._arrivals import Arrivals
 from ._asgi import lower
 from ._reply import Delivery, Reply
-
-if TYPE_CHECKING:
-    from ._sandbox import Sandbox
 
 
 class _Body:
@@ -95,8 +93,8 @@ class _Carrier:
     library: ModuleType
     stream_class: type[Any]
 
-    def __init__(self, sandbox: "Sandbox", on: str | None = None) -> None:
-        self._arrivals = sandbox._arrivals  # noqa: SLF001 - the other half
+    def __init__(self, arrivals: Arrivals, on: str | None = None) -> None:
+        self._arrivals = arrivals
         self._on = on
 
     def handle_request(self, request: Any) -> Any:
@@ -139,15 +137,15 @@ def transport_class(library: ModuleType) -> Any:
     return type("SandboxTransport", bases, {"library": library, "stream_class": stream})
 
 
-def answer(sandbox: "Sandbox", request: Any, on: str | None) -> Any:
+def answer(arrivals: Arrivals, request: Any, on: str | None) -> Any:
     """Answer a request object of either library with that library's response."""
-    return transport_class(_library_of(request))(sandbox, on).handle_request(request)
+    return transport_class(_library_of(request))(arrivals, on).handle_request(request)
 
 
-async def aanswer(sandbox: "Sandbox", request: Any, on: str | None) -> Any:
+async def aanswer(arrivals: Arrivals, request: Any, on: str | None) -> Any:
     """Answer a request object as `answer` does, and let others run meanwhile."""
     await request.aread()  # a sync stream that a mock has read stays as it is
-    return await transport_class(_library_of(request))(sandbox, on).handle_async_request(request)
+    return await transport_class(_library_of(request))(arrivals, on).handle_async_request(request)
 
 
 def _library_of(request: Any) -> Any:
