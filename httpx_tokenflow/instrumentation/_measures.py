@@ -1,4 +1,4 @@
-"""What is measured: one table for all backends, and the one translation of an event into values.
+"""What is measured: one table for all backends. What an event says of it is in `_reading`.
 
 Rules.
 
@@ -8,7 +8,6 @@ Rules.
 2. A label has a bounded number of values, whatever happens: a name that grows with the program's tenants, hosts or
    grants is one of the first `MAX_NAMES`, or "other"; a code is one that an RFC defines, or "_OTHER"; a status is its
    class, or a number from 100 to 599. No subject, no scope, no path of a URL, no text of a server's.
-3. The translation is pure: it does no I/O, waits for nothing, and knows no backend.
 """
 
 from __future__ import annotations

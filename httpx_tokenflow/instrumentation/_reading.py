@@ -1,4 +1,9 @@
-"""What an event says of the measures: the one translation that all backends share. Pure but for the names it admits."""
+"""What an event says of the measures: the one translation that all backends share.
+
+Rules.
+
+1. It does no I/O, waits for nothing, and knows no backend; all that it keeps are the names that it has admitted.
+"""
 
 from __future__ import annotations
 
