@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import HTTPConnection
 
+    _Parameters = tuple[tuple[str, str | None], ...]  # of a challenge
+
 __all__ = ["install_problems"]
 
 logger = logging.getLogger("httpx_tokenflow")
@@ -184,10 +186,7 @@ async def _plain(_: Any, error: Any) -> Response:
     return PlainTextResponse(error.detail, status_code=error.status_code, headers=error.headers)
 
 
-Part = tuple[tuple[str, str | None], ...]
-
-
-def _problem_of(error: Any, first: Part = (), last: Part = ()) -> _Problem:  # noqa: PLR0911 - a table
+def _problem_of(error: Any, first: _Parameters, last: _Parameters) -> _Problem:  # noqa: PLR0911 - a table
     """What `error` is to a caller (rules 1 to 3); `first` and `last` go around what a challenge says."""
     if isinstance(error, TokenEndpointUnavailable):
         return _later(error.retry_after)
@@ -204,7 +203,7 @@ def _problem_of(error: Any, first: Part = (), last: Part = ()) -> _Problem:  # n
     return _upstream_problem(error)
 
 
-def _step_up(error: StepUpRequired, first: Part, last: Part) -> _Problem:
+def _step_up(error: StepUpRequired, first: _Parameters, last: _Parameters) -> _Problem:
     if error.scope and not error.acr_values and error.max_age is None:
         return _challenge(403, _DETAILS[403], (*first, ("error", "insufficient_scope"), ("scope", error.scope), *last))
     wanted = (
@@ -240,7 +239,7 @@ def _later(retry_after: float | None) -> _Problem:
     return _Problem(503, _DETAILS[503], {"Retry-After": str(math.ceil(seconds))})
 
 
-def _challenge(status: int, detail: str, parameters: Part) -> _Problem:
+def _challenge(status: int, detail: str, parameters: _Parameters) -> _Problem:
     return _Problem(status, detail, {"WWW-Authenticate": challenge_of(parameters), "Cache-Control": "no-store"})
 
 
