@@ -79,8 +79,10 @@ class RedisStore(CodedStore):
         keys: encryption keys (urlsafe base64 of 32 bytes): the first encrypts, all decrypt. Without any, whoever can
             read Redis can read the tokens. Needs the extra ``crypto``.
         accepts_plain: with keys, also read what was stored before there were any.
-        timeout: seconds that Redis may take for each question; a load is one, a save two. Give a sync client time
-            limits of its own as well: a thread that waits for its answer is left to itself.
+        timeout: seconds that Redis may take for each question; a load is one, a save two. Default 2: a process so busy
+            that it looks at an answer a second late is no outage of Redis, which would cost a token request of its own;
+            and two of them are over before a renewal gives its store up, after 5. Give a sync client time limits of its
+            own as well: a thread that waits for its answer is left to itself.
 
     Raises:
         ConfigurationError: an argument is no such thing, or the extra is missing.
@@ -93,7 +95,7 @@ class RedisStore(CodedStore):
         prefix: str = "tokenflow:",
         keys: Iterable[str | bytes] = (),
         accepts_plain: bool = False,
-        timeout: float = 1.0,
+        timeout: float = 2.0,
     ) -> None:
         super().__init__(keys, accepts_plain=accepts_plain)
         _check(prefix, timeout)
