@@ -164,14 +164,13 @@ class AuthorizationCode(CodeGrant):
         return url, login.to_text()
 
     def _perform(self, half: _Half, client: Any, verify: Any, dpop: DPoP | None) -> Any:
-        tokens = TokenClient(client, verify, _POLICY, getattr(self.client_auth, "certificate", None))
-        return self._driver(ThreadDriver, tokens, client).run(guarded(half(_attempt(dpop))))
+        return self._driver(ThreadDriver, client, verify).run(guarded(half(_attempt(dpop))))
 
     async def _aperform(self, half: _Half, client: Any, verify: Any, dpop: DPoP | None) -> Any:
-        tokens = TokenClient(client, verify, _POLICY, getattr(self.client_auth, "certificate", None))
-        return await self._driver(LoopDriver, tokens, client).run(guarded(half(_attempt(dpop))))
+        return await self._driver(LoopDriver, client, verify).run(guarded(half(_attempt(dpop))))
 
-    def _driver(self, kind: type[_D], tokens: TokenClient, client: Any) -> _D:
+    def _driver(self, kind: type[_D], client: Any, verify: Any) -> _D:
+        tokens = TokenClient(client, verify, _POLICY, getattr(self.client_auth, "certificate", None))
         library = sys.modules["httpx"] if client is None else library_of(client)  # the package has imported it
         source = TokenSource(self.name, "", None, str)  # a driver has one; nothing is loaded or saved
         return kind(source, _POLICY, tokens, library)
