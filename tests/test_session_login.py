@@ -736,6 +736,21 @@ def test_a_logout_presents_both_tokens(options: dict[str, Any], body: Any, heade
     assert dict(requests[0].headers) == {"X-CSRF": "1", **headers}
 
 
+@pytest.mark.parametrize(
+    ("options", "body", "headers"),
+    [
+        ({}, {"refreshToken": "old-refresh"}, {}),
+        ({"refresh_as": "bearer"}, {}, {"Authorization": "Bearer old-refresh"}),
+        ({"fields": COOKIES}, {}, {"Cookie": "rt=old-refresh"}),
+    ],
+)
+def test_a_logout_without_an_access_token(options: dict[str, Any], body: Any, headers: dict[str, str]) -> None:
+    """Of a session of which there is a refresh token alone nothing else is presented."""
+    held = Entry.of_login(Token.for_refresh("old-refresh"), NOW)
+    requests, _ = drive(session(**options).revoke(attempt(held)), said(None, 204))
+    assert (requests[0].json, dict(requests[0].headers)) == (body, headers)
+
+
 def test_what_a_logout_means() -> None:
     """2xx and 401 are agreement; without an endpoint, or a session, there is nobody to ask; the rest is an error."""
     for status in (200, 204, 401):

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from httpx_tokenflow._answers import ServerResponse, read_json, read_refusal
-from httpx_tokenflow._attempt import unavailable
+from httpx_tokenflow._attempt import called, unavailable
 from httpx_tokenflow._errors import (
     ConfigurationError,
     ReauthenticationRequired,
@@ -45,7 +45,7 @@ from httpx_tokenflow._signing import base64url
 from httpx_tokenflow._steps import Patience, Sleep, Work
 from httpx_tokenflow._tokens import Token, digest
 
-from ._session import PERSON_WANTED, Session, after, let_person_know
+from ._session import PERSON_WANTED, Session, after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -219,7 +219,7 @@ class CodeGrant(Session):
 
             opened = yield Work(partial(webbrowser.open, url))
         else:
-            opened = yield from let_person_know(partial(self._open_browser, url), "open_browser", self.login_timeout)
+            opened = yield from called(partial(self._open_browser, url), "open_browser", self.login_timeout)
         if opened is False:
             raise ConfigurationError(
                 "no browser can be opened here: give open_browser= a callable that shows the URL to the person, "

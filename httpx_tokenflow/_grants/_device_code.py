@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from httpx_tokenflow._answers import read_json, read_seconds
-from httpx_tokenflow._attempt import unavailable
+from httpx_tokenflow._attempt import called, unavailable
 from httpx_tokenflow._errors import (
     ConfigurationError,
     ReauthenticationRequired,
@@ -28,7 +28,7 @@ from httpx_tokenflow._errors import (
 from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow._steps import Patience, Sleep
 
-from ._session import Session, let_person_know
+from ._session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -134,7 +134,7 @@ class DeviceCode(Session):
         seconds = min(device.prompt.expires_in, self.login_timeout)
         until = attempt.clock.monotonic() + seconds
         yield Patience(seconds + budget)
-        yield from let_person_know(partial(self._on_prompt, device.prompt), "on_prompt", seconds)
+        yield from called(partial(self._on_prompt, device.prompt), "on_prompt", seconds)
         minted = yield from self._poll(attempt, server, device, until, budget)
         return minted.having(asked=asked)
 

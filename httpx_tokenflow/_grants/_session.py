@@ -20,17 +20,14 @@ from typing import TYPE_CHECKING, Any
 from httpx_tokenflow._errors import (
     ConfigurationError,
     ReauthenticationRequired,
-    TokenEndpointUnavailable,
-    TokenFlowError,
     TokenRequestError,
 )
-from httpx_tokenflow._steps import Call
 
 from ._base import TokenEndpoint, claims_of
 from ._given import as_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator, Mapping
     from typing import Unpack
 
     from httpx_tokenflow._attempt import Attempt
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
 
     from ._options import ClientOptions
 
-__all__ = ["PERSON_WANTED", "Pairs", "Session", "after", "let_person_know", "why_ended"]
+__all__ = ["PERSON_WANTED", "Pairs", "Session", "after", "why_ended"]
 
 MAX_TIMEOUT = 86_400.0  # seconds; nobody sits before a login for longer
 
@@ -173,19 +170,3 @@ def why_ended(entry: Entry | None) -> str:
 def after(attempt: Attempt, person: float) -> Attempt:
     """`attempt` after a person took `person` seconds (rule 2)."""
     return replace(attempt, deadline=attempt.deadline + person)
-
-
-def let_person_know(function: Callable[[], Any], what: str, timeout: float) -> Generator[Step, Any, Any]:
-    """Call what the program brought to tell a person what to do.
-
-    Raises:
-        TokenEndpointUnavailable: it raised; what it raised is the cause.
-    """
-    try:
-        return (yield Call(function, what, timeout))
-    except TokenFlowError:
-        raise
-    except Exception as error:
-        raise TokenEndpointUnavailable(
-            f"the callable given as {what} raised {type(error).__name__}", outcome="not sent", retryable=False
-        ) from error

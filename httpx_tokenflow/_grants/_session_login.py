@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from httpx_tokenflow._answers import read_refusal, tokens_in
-from httpx_tokenflow._attempt import unavailable
+from httpx_tokenflow._attempt import called, unavailable
 from httpx_tokenflow._credentials import cookie_value
 from httpx_tokenflow._entries import Minted
 from httpx_tokenflow._errors import (
@@ -38,7 +38,7 @@ from httpx_tokenflow._errors import (
     TokenRequestError,
 )
 from httpx_tokenflow._origins import check_endpoint
-from httpx_tokenflow._steps import Call, Fetch, ServerRequest, Step
+from httpx_tokenflow._steps import Fetch, ServerRequest, Step
 from httpx_tokenflow._times import parse_date
 from httpx_tokenflow._tokens import Token, check_credential, digest
 
@@ -218,7 +218,9 @@ class SessionLogin:
         token = attempt.presented.token
         body, headers = self._with_refresh_token(token)
         cookies = [value for name, value in headers if name == "Cookie"]
-        if self.cookie is None:
+        if token.is_for_refresh:
+            sent = dict(headers)
+        elif self.cookie is None:
             sent = {"Authorization": f"Bearer {token.access_token}"}
         else:
             sent, cookies = {}, [f"{self.cookie}={cookie_value(token.access_token)}", *cookies]
@@ -248,14 +250,14 @@ class SessionLogin:
     def _ask_credentials(self, attempt: Attempt) -> Generator[Step, Any, dict[str, Any]]:
         given = self._credentials
         if callable(given):
-            answer = yield from _ask(given, "credentials", attempt)
+            answer = yield from called(given, "credentials", attempt.timeout)
             if not isinstance(answer, Mapping) or not answer or not _is_json(dict(answer)):
                 raise InvalidCredential("the callable given as credentials must return a mapping that JSON can hold")
             return dict(answer)
         body = dict(given)
         for name, value in given.items():
             if callable(value):
-                body[name] = yield from _ask(value, f"credentials[{name!r}]", attempt)
+                body[name] = yield from called(value, f"credentials[{name!r}]", attempt.timeout)
         if not _is_json(body):
             raise InvalidCredential("a callable in credentials returned something that JSON cannot hold")
         return body
@@ -366,17 +368,6 @@ def _header(name: object, value: object) -> tuple[str, str]:
     if name.lower() in _OURS:
         raise ConfigurationError(f"headers= has {name}, which the grant sends itself")
     return name, check_credential(value, f"headers[{name!r}]")
-
-
-def _ask(function: Callable[[], Any], what: str, attempt: Attempt) -> Generator[Step, Any, Any]:
-    try:
-        return (yield Call(function, what, attempt.timeout))
-    except TokenFlowError:
-        raise
-    except Exception as error:
-        raise TokenEndpointUnavailable(
-            f"the callable given as {what} raised {type(error).__name__}", outcome="not sent", retryable=False
-        ) from error
 
 
 def _fetch(
