@@ -14,13 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from httpx_tokenflow import BearerAuth, Clock, ConfigurationError
-from httpx_tokenflow._origins import Origins
 from httpx_tokenflow._times import SYSTEM_CLOCK
 
-from ._of_caller import CallersBearerAuth, check_caller, signature_behind
+from ._of_caller import CallersBearerAuth, check_caller, checked_origins, signature_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,11 +60,7 @@ class Forwarding:
         on_event: Callable[[Event], object] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        given: Any = origins
-        if given is None:
-            raise ConfigurationError("origins is missing: say where the tokens of other people may go")
-        self._origins = given if isinstance(given, str) else tuple(given)
-        Origins(self._origins, httpx.URL)
+        self._origins = checked_origins(origins)
         if not isinstance(clock, Clock):
             raise ConfigurationError("clock= must be a Clock")
         BearerAuth("trial", origins=self._origins, on_event=on_event)  # what it says of them is said now

@@ -19,6 +19,8 @@ import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import httpx
+
 from httpx_tokenflow import (
     BearerAuth,
     ConfigurationError,
@@ -29,6 +31,7 @@ from httpx_tokenflow import (
     TokenRequestError,
 )
 from httpx_tokenflow._extras import need_extra
+from httpx_tokenflow._origins import Origins
 
 from ._caller import Caller
 from ._guard import Guard
@@ -37,8 +40,7 @@ from ._refusals import Reason, RefusedToken, challenge_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-__all__ = ["CallersBearerAuth", "CallersTokenAuth", "Worked", "check_caller", "signature_behind"]
-
+__all__ = ["CallersBearerAuth", "CallersTokenAuth", "Worked", "check_caller", "checked_origins", "signature_behind"]
 
 _OVER = frozenset({"invalid_token", "interaction_required", "login_required"})  # rule 2
 _MOST = 1_000  # ways of asking that are remembered: a program has a few
@@ -146,6 +148,19 @@ class CallersBearerAuth(BearerAuth):
     def _talk(self, request: Any, held: Any, response: Any) -> Generator[Any, Any, None]:
         with _theirs():
             yield from super()._talk(request, held, response)
+
+
+def checked_origins(given: Any) -> tuple[str, ...]:
+    """Where the tokens of other people may go.
+
+    Raises:
+        ConfigurationError: nobody has said so, or there can be no such origin.
+    """
+    if given is None:
+        raise ConfigurationError("origins is missing: say where the tokens of other people may go")
+    origins = given if isinstance(given, str) else tuple(given)
+    Origins(origins, httpx.URL)  # which refuses a string by itself, too
+    return tuple(origins)
 
 
 def signature_behind(guard: Any) -> inspect.Signature:

@@ -29,15 +29,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import anyio
-import httpx
 
 from httpx_tokenflow import AuthCache, ConfigurationError, RenewalPolicy, TokenAuth
 from httpx_tokenflow._forks import renew_after_fork
-from httpx_tokenflow._origins import Origins
 from httpx_tokenflow.stores import MemoryStore
 
 from ._cookies import keep_no_cookies
-from ._of_caller import CallersTokenAuth, Worked, check_caller, signature_behind
+from ._of_caller import CallersTokenAuth, Worked, check_caller, checked_origins, signature_behind
 
 if TYPE_CHECKING:
     import ssl
@@ -117,11 +115,7 @@ class OnBehalfOf:
             raise ConfigurationError(
                 "make_grant must be a function of a token that returns a grant, or have for_subject()"
             )
-        given: Any = origins
-        if given is None:
-            raise ConfigurationError("origins is missing: say where the tokens of other people may go")
-        self._origins = given if isinstance(given, str) else tuple(given)
-        Origins(self._origins, httpx.URL)
+        self._origins = checked_origins(origins)
         self.__signature__ = signature_behind(guard)
         self._guard = guard
         self._make_grant = make_grant
