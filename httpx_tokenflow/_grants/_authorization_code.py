@@ -417,7 +417,7 @@ def _check_id_token(id_token: str | None, login: Login, client_id: str) -> None:
 
     try:
         claims = jwt.decode(id_token, options={"verify_signature": False})
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError, RecursionError):  # half a surrogate pair; lists too deep in one another
         raise TokenRequestError("the ID token that came with the token cannot be read") from None
     nonce, audience = claims.get("nonce"), claims.get("aud")
     right = {
