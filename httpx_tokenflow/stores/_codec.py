@@ -63,7 +63,7 @@ class Codec:
         """
         try:
             plain = json.dumps(entry.to_dict(), separators=(",", ":"), allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise StoreError(
                 f"a token cannot be stored: Token.extra has what JSON cannot hold ({type(error).__name__})"
             ) from None
