@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 MAX_DESCRIPTION = 200  # characters of a server's words that an error may quote
+MAX_HIDDEN = 100  # secrets to be taken out of a text; to look for thousands would take seconds
 MIN_TOKEN = 8  # characters; a shorter one is no secret, and hiding it would spoil words that have it in them
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429})
@@ -294,8 +295,8 @@ def _is_token(name: str, value: str) -> bool:
 
 
 def words(value: object, secrets: tuple[str, ...]) -> str | None:
-    """A server's words, printable, without `secrets`, and not too many (rule 3)."""
-    if not isinstance(value, str) or not value:
+    """A server's words, printable, without `secrets`, and not too many; none beside hundreds of tokens (rule 3)."""
+    if not isinstance(value, str) or not value or len(secrets) > MAX_HIDDEN:
         return None
     forms = {form for secret in secrets if secret for form in forms_of(secret)}
     for form in sorted(forms, key=len, reverse=True):  # one secret may be a part of another
