@@ -261,7 +261,10 @@ def _with_basic(asked: Asked, userinfo: str, whence: str) -> Asked:
 
 def basic(name: str, password: str) -> str:
     """A Basic credential (RFC 7617 §2), in UTF-8."""
-    text = f"{name}:{password}".encode("utf-8", "surrogateescape")
+    try:
+        text = f"{name}:{password}".encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, which a line for a shell can have; the error would quote it
+        raise ConfigurationError("the user or the password has half a character in it: type it again") from None
     return f"Basic {base64.b64encode(text).decode()}"
 
 

@@ -255,10 +255,17 @@ def _encoded(value: str) -> str | None:
     """As --data-urlencode has it: "content", "=content", or "name=content", of which the name stays; None: a file's."""
     name, is_, content = value.partition("=")
     if not is_:
-        return None if "@" in value else quote(value, safe="")
+        return None if "@" in value else _quoted(value)
     if "@" in name:
         return None
-    return f"{name}={quote(content, safe='')}" if name else quote(content, safe="")
+    return f"{name}={_quoted(content)}" if name else _quoted(content)
+
+
+def _quoted(text: str) -> str:
+    try:
+        return quote(text, safe="", errors="surrogateescape")
+    except UnicodeEncodeError:  # as in `basic`
+        raise ConfigurationError("the curl command line has half a character in its data: paste it again") from None
 
 
 def _unknown(spelt: str) -> ConfigurationError:
