@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Reading", "as_shown", "read_token"]
 
 TOKEN_LIMIT = 64 * 1024  # characters
+MOST_DEPTH = 100  # of JSON in a token: whoever shows it goes as deep, and Python does not go on for ever
 _SIZES = {"HS256": 32, "HS384": 48, "HS512": 64, "ES256": 64, "ES256K": 64, "ES384": 96, "ES512": 132}  # bytes
 _LEAST_RSA = 128  # bytes: of 1024 bits
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})  # members of a JWK (RFC 7518 §6)
@@ -143,7 +144,17 @@ def _object(part: str) -> dict[str, Any] | None:
         value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         return None
-    return _public(value) if isinstance(value, dict) else None
+    return _public(value) if isinstance(value, dict) and _is_shallow(value) else None
+
+
+def _is_shallow(value: object) -> bool:
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [child for children in inner for child in children]
+        if not level:
+            return True
+    return False
 
 
 def _public(part: dict[str, Any]) -> dict[str, Any]:
