@@ -253,6 +253,7 @@ def secrets_of_url(url: str, depth: int = 3) -> set[str]:
         plain, *behind = segment.split(";")
         found |= {one.partition("=")[2] or one for one in behind}
         found |= {one for one in _PATH_PART.findall(plain) if _is_mixed(one)}
+        found |= _of_person(unquote(_userinfo(plain), errors="replace"))
     found |= {unquote(one, errors="replace") for one in found}
     if "@" in parts.netloc:
         found |= _of_person(unquote(parts.netloc.rpartition("@")[0], errors="replace"))
@@ -273,9 +274,16 @@ def without_secrets(url: str) -> str:
     return urlunsplit((parts.scheme, host, path, query, ""))
 
 
+def _userinfo(segment: str) -> str:
+    """User and password in a segment of a path: the URL has a slash too few, or a scheme that is none."""
+    userinfo = segment.rpartition("@")[0]
+    return userinfo if ":" in userinfo else ""
+
+
 def _shown(segment: str) -> str:
     """A segment of a path, or a parameter's name."""
     plain, semicolon, _ = segment.partition(";")
+    plain = plain.removeprefix(_userinfo(plain))
     return _PATH_PART.sub(lambda match: "…" if _is_mixed(match[0]) else match[0], plain) + (";…" if semicolon else "")
 
 
