@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 _LIMIT = 64 * 1024  # characters
-_LINE = re.compile(
-    r"\s*(?:-H\s*)?[\"']?\s*(?:(?:proxy-)?authorization\s*:\s*)(.*?)\s*[\"']?\s*", re.IGNORECASE | re.DOTALL
-)
+# Possessive: of many blanks there is one way to read them, and not a way for each.
+_LINE = re.compile(r"\s*+(?:-H\s*+)?+[\"']?+\s*+(?:proxy-)?authorization\s*+:\s*+", re.IGNORECASE)
 _SCHEME = re.compile(r"\s*(bearer|dpop|token|apikey|jwt|oauth)\s+(?=\S)", re.IGNORECASE)
 _AROUND = " \t\r\n\"'`,;“”‘’"  # noqa: RUF001 - what people paste
 _TOKENS = ("access_token", "id_token", "refresh_token")  # of a token endpoint's answer (RFC 6749 §5.1)
@@ -114,8 +113,8 @@ def _tokens_in(text: str) -> Iterator[_Found]:
     if text.lstrip().startswith("{"):
         yield from _in_answer(text)
         return
-    line = _LINE.fullmatch(text)
-    bare = line[1] if line else text
+    line = _LINE.match(text)
+    bare = _after(line, text) if line else text
     scheme = _SCHEME.match(bare)
     if scheme:
         bare = bare[scheme.end() :]
@@ -129,6 +128,12 @@ def _tokens_in(text: str) -> Iterator[_Found]:
     if bad := [one for one in whole if not (one.isascii() and one.isprintable())]:
         around.append(f"it has characters that no token has: {', '.join(sorted({f'U+{ord(one):04X}' for one in bad}))}")
     yield _Found("token", whole, read_token(whole), tuple(around))
+
+
+def _after(name: re.Match[str], line: str) -> str:
+    """The value in a header's line, without the quote that closes the line."""
+    value = line[name.end() :].rstrip()
+    return value[:-1].rstrip() if value.endswith(('"', "'")) else value
 
 
 def _around(bare: str, value: str) -> str:
