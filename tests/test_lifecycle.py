@@ -20,6 +20,8 @@ from httpx_tokenflow import (
 from httpx_tokenflow._breakers import Breaker
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._lifecycle import (
+    FLIGHT_GRACE,
+    STORE_PATIENCE,
     Life,
     Pause,
     backoff,
@@ -29,6 +31,7 @@ from httpx_tokenflow._lifecycle import (
     pause_after,
     save_pause,
 )
+from httpx_tokenflow._tokens import MAX_LIFETIME
 
 HOUR = Life(early=2700.0, due=3540.0, end=3600.0)
 DOWN = TokenEndpointUnavailable("down", outcome="not sent")
@@ -213,6 +216,18 @@ class TestPause:
         error = TokenEndpointUnavailable("", outcome="answered", retry_after=0.1)
         assert pause_after(None, error, is_early=False, now=0.0, random=0.0).until == 1.0
 
+    def test_refused_credentials_are_not_presented_again_soon(self) -> None:
+        """After refused credentials: 30 s doubling to a quarter of an hour, since servers lock accounts."""
+        assert waits(NO, 0.0, is_login=True) == [30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
+
+    def test_what_follows_is_never_earlier(self) -> None:
+        """A failure in a row of the other kind shortens no pause, and each kind counts its own."""
+        early = pause_after(None, DOWN, is_early=True, now=0.0, random=0.0)
+        both = pause_after(early, NO, is_early=False, now=1.0, random=0.0)
+        assert both == Pause(NO, until=2.0, early=5.0, failures=1, early_failures=1)
+        again = pause_after(both, DOWN, is_early=True, now=1.5, random=0.0)
+        assert again == Pause(DOWN, until=2.0, early=11.5, failures=1, early_failures=2)
+
     def test_between_attempts_of_one_renewal(self) -> None:
         """Full jitter: between nothing and half a second, then a second, then two."""
         assert [backoff(attempt, 1.0) for attempt in (1, 2, 3)] == [0.5, 1.0, 2.0]
@@ -223,10 +238,10 @@ class TestPause:
         assert [save_pause(tries) for tries in (0, 1, 4, 5, 10_000)] == [2.0, 4.0, 32.0, 60.0, 60.0]
 
 
-def waits(error: TokenFlowError, random: float, *, is_early: bool = False) -> list[float]:
+def waits(error: TokenFlowError, random: float, *, is_early: bool = False, is_login: bool = False) -> list[float]:
     pause, found = None, []
     for _ in range(7):
-        pause = pause_after(pause, error, is_early=is_early, now=0.0, random=random)
+        pause = pause_after(pause, error, is_early=is_early, now=0.0, random=random, is_login=is_login)
         found.append(pause.early if is_early else pause.until)
     return found
 
@@ -296,3 +311,43 @@ def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     """Early, and with the name of the number."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         RenewalPolicy(**wrong)
+
+
+@pytest.mark.parametrize(
+    "least",
+    [
+        {"due_window": 0.0},
+        {"early_window": 0.0},
+        {"jitter": 0.0},
+        {"budget": 0.001},
+        {"budget": 0.001, "lease": 1.001},
+        {"lease": 31.0},
+        {"connect_timeout": 0.001},
+        {"attempts": 1},
+        {"default_lifetime": 0.0},
+    ],
+)
+def test_the_least_of_each_number_is_allowed(least: dict[str, Any]) -> None:
+    """What is as small as it may be is taken as it is."""
+    policy = RenewalPolicy(**least)
+    assert {name: getattr(policy, name) for name in least} == least
+
+
+@pytest.mark.parametrize("wrong", [{"lease": 30.9}, {"lease": 10.0}, {"budget": 60.0, "lease": 60.5}])
+def test_a_lease_outlives_the_budget(wrong: dict[str, Any]) -> None:
+    """A lease that could end while its holder is still at it is refused, with both numbers."""
+    with pytest.raises(ConfigurationError, match=rf"lease \({wrong['lease']:g} s\).*budget"):
+        RenewalPolicy(**wrong)
+
+
+def test_the_numbers_that_are_promised() -> None:
+    """What the documentation says of a policy by default is so; its clock and its dice are no part of how it looks."""
+    policy = RenewalPolicy()
+    assert repr(policy) == (
+        "RenewalPolicy(due_window=60.0, early_window=None, jitter=None, budget=30.0, lease=None, connect_timeout=5.0, "
+        "attempts=3, default_lifetime=3600.0, read_jwt_expiry=False, cover_timeout=True)"
+    )
+    assert policy.lease_seconds == 40.0
+    assert RenewalPolicy(budget=5.0).lease_seconds == 15.0
+    assert RenewalPolicy(lease=90.0).lease_seconds == 90.0
+    assert (STORE_PATIENCE, FLIGHT_GRACE, MAX_LIFETIME) == (5.0, 5.0, 315_360_000.0)

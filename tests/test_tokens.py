@@ -25,7 +25,7 @@ from httpx_tokenflow._answers import ServerResponse, read_token_response
 from httpx_tokenflow._credentials import cookie_value
 from httpx_tokenflow._entries import Entry, Minted
 from httpx_tokenflow._times import parse_retry_after
-from httpx_tokenflow._tokens import MAX_LIFETIME
+from httpx_tokenflow._tokens import MAX_LIFETIME, digest
 
 SECRETS = {"access_token": "SENTINEL-at", "refresh_token": "SENTINEL-rt", "id_token": "SENTINEL-id"}
 NOW = 1_000_000.0
@@ -92,6 +92,37 @@ def test_to_dict_and_back() -> None:
     assert Token("a").to_dict() == {"access_token": "a", "token_type": "Bearer"}
     with pytest.raises(InvalidCredential):
         Token.from_dict({})
+
+
+def test_another_refresh_token_and_nothing_else() -> None:
+    """A token with another refresh token, or with none, is the same one in all the rest."""
+    token = Token(**SECRETS, expires_at=5.0, scope="a b", extra={"tenant": "t"})
+    other = token.with_refresh_token("another")
+    assert other.to_dict() == {**token.to_dict(), "refresh_token": "another"}
+    assert "refresh_token" not in token.with_refresh_token(None).to_dict()
+
+
+@pytest.mark.parametrize("wrong", ["1767225600", True, False, float("nan"), float("inf"), 1e12, -1e12, [5.0]])
+def test_an_end_that_is_no_unix_time(wrong: object) -> None:
+    """`expires_at` is a number of seconds within reason, or the error says what it must be."""
+    with pytest.raises(ConfigurationError, match="expires_at must be Unix seconds"):
+        Token("a", expires_at=wrong)
+    assert Token("a", expires_at=1e12 - 1).expires_at == 1e12 - 1
+
+
+@pytest.mark.parametrize("text", ["", "a", "\ud800", "\U0001f511"])
+def test_each_text_has_a_short_name(text: str) -> None:
+    """Whatever a secret consists of, its name is sixteen hexadecimal digits, which another secret does not have."""
+    assert len(digest(text)) == 16
+    assert int(digest(text), 16) != int(digest(text + "b"), 16)
+
+
+def test_an_error_says_which_credential_it_is_about() -> None:
+    """The error begins with the name of the field that is wrong."""
+    with pytest.raises(InvalidCredential, match=r"^access_token "):
+        Token("")
+    with pytest.raises(InvalidCredential, match=r"^refresh_token "):
+        Token.for_refresh("")
 
 
 @pytest.mark.parametrize("bad", ["", " a", "a\n", "a\r\nX: y", "t\u00e9", "a\x00", None, 7])
