@@ -118,9 +118,9 @@ class Sender:
         config, name = self.config, self.config["name"]
         # Time limits that a busy machine keeps to: its slowness is no fault of ours.
         self.store = RedisStore(config["store"], timeout=3.0)
-        brief = RenewalPolicy(clock=self.clock, budget=6.0, lease=8.0, connect_timeout=3.0)
+        brief = RenewalPolicy(clock=self.clock, budget=12.0, lease=14.0, connect_timeout=5.0)
         # As long as the longest suspend and the slowest answer together: a session's answer must not be given up.
-        patient = RenewalPolicy(clock=self.clock, budget=20.0, connect_timeout=3.0)
+        patient = RenewalPolicy(clock=self.clock, budget=20.0, connect_timeout=5.0)
 
         def service(client_id: str, **options: Any) -> TokenAuth:
             grant = ClientCredentials(f"{config['token']}/token", client_id=client_id, client_secret="secret")
