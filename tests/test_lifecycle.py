@@ -20,6 +20,7 @@ from httpx_tokenflow import (
 from httpx_tokenflow._breakers import Breaker
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._lifecycle import (
+    ENDED,
     FLIGHT_GRACE,
     STORE_PATIENCE,
     Life,
@@ -31,6 +32,7 @@ from httpx_tokenflow._lifecycle import (
     pause_after,
     save_pause,
 )
+from httpx_tokenflow._times import SYSTEM_CLOCK
 from httpx_tokenflow._tokens import MAX_LIFETIME
 
 HOUR = Life(early=2700.0, due=3540.0, end=3600.0)
@@ -90,6 +92,10 @@ class TestLife:
         assert life(86_400, refresh_in=43_200, early_window=900.0).early == 43_200.0
         assert life(86_400, refresh_in=43_200, early_window=0.0).early == 86_340.0
 
+    def test_a_refresh_in_of_no_time_is_a_second(self) -> None:
+        """A server that wants to be asked again at once is asked after a second (F58)."""
+        assert life(3600, refresh_in=0.25).early == 1.0
+
     @pytest.mark.parametrize("refresh_in", [0.0, -1.0, 3600.0, 1e9])
     def test_a_refresh_in_that_makes_no_sense_is_ignored(self, refresh_in: float) -> None:
         """Not within the lifetime: as if it were not there."""
@@ -100,6 +106,15 @@ class TestLife:
         entry = Entry(Token("a"), 0.0, None)
         assert lifetime_of(entry, RenewalPolicy()) == 3600.0
         assert lifetime_of(entry, RenewalPolicy(default_lifetime=10)) == 10.0
+        assert life(None, default_lifetime=10.0) == Life(7.5, 8.0, 10.0)
+
+    def test_a_life_without_windows(self) -> None:
+        """A token that its server brought again is neither early nor due before it ends (F58)."""
+        assert HOUR.to_its_end() == Life(3600.0, 3600.0, 3600.0)
+
+    def test_what_has_ended_has_ended_at_any_age(self) -> None:
+        """A token that was refused is early, due and at its end, however young it is."""
+        assert all(age < -1e300 for age in ENDED)
 
     @pytest.mark.parametrize(
         ("token", "lifetime"),
@@ -144,6 +159,11 @@ class TestClassify:
     def test_the_states_of_a_life(self, age: float, state: State) -> None:
         """Fresh, early, due, missing: each begins at its age exactly."""
         assert classify(HOUR, age) is state
+
+    def test_a_request_that_says_nothing_of_its_time(self) -> None:
+        """Without a timeout, and without a failure, a token is sent up to its windows."""
+        assert classify(Life(10.0, 10.0, 10.0), 9.9) is State.FRESH
+        assert classify(HOUR, 2700.0, pause=Pause(DOWN, early=0.5)) is State.BACKED_OFF
 
     def test_no_token_is_missing(self) -> None:
         """Without a token there is nothing to classify."""
@@ -304,12 +324,15 @@ class TestBreaker:
         {"budget": 0.0},
         {"attempts": 0},
         {"attempts": 1.5},
+        {"attempts": True},
+        {"budget": True},
         {"default_lifetime": float("inf")},
     ],
 )
 def test_numbers_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     """Early, and with the name of the number."""
-    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+    what = "a whole number" if "attempts" in wrong else "a number of seconds"
+    with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))} must be {what}"):
         RenewalPolicy(**wrong)
 
 
@@ -350,4 +373,6 @@ def test_the_numbers_that_are_promised() -> None:
     assert policy.lease_seconds == 40.0
     assert RenewalPolicy(budget=5.0).lease_seconds == 15.0
     assert RenewalPolicy(lease=90.0).lease_seconds == 90.0
+    assert policy.clock is SYSTEM_CLOCK
+    assert len({policy.random() for _ in range(10)}) > 1
     assert (STORE_PATIENCE, FLIGHT_GRACE, MAX_LIFETIME) == (5.0, 5.0, 315_360_000.0)

@@ -20,9 +20,11 @@ import resource
 import select
 import signal
 import time
+import traceback
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import patching
@@ -155,7 +157,7 @@ class Loop:
         hits: set[tuple[str, int]] = set()
         for source in self.sources.values():
             patching.watch(source.path, hits)
-        for test, following in zip(tests, [*tests[1:], None], strict=True):
+        for test, following in pairwise([*tests, None]):
             hits.clear()
             failures.clear()
             began, work = time.monotonic(), time.process_time()
@@ -279,7 +281,7 @@ class Loop:
             os._exit(_NOT_MADE)
         except Exception:  # noqa: BLE001 - it cannot be imported
             os._exit(_KILLED)
-        for test, following in zip(tests, [*tests[1:], None], strict=True):
+        for test, following in pairwise([*tests, None]):
             os.write(pipe, b".")
             self._run(test, following)
 
@@ -300,6 +302,8 @@ class Loop:
             os.close(theirs)
             work(task, ours)
             os._exit(_SURVIVED)
+        except BaseException:  # noqa: BLE001 - nothing gets out of a fork
+            traceback.print_exc()
         finally:
             os._exit(_KILLED)
 
