@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _probes
 from ._explain import reading_of
-from ._facts import Exchange, Expected, Facts
+from ._facts import SAID_BY_API, Exchange, Expected, Facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -86,7 +86,7 @@ def _expected(said: Expected, document: dict[str, Any]) -> Expected:
         issuer=said.issuer or first,
         audience=said.audience or (resource if isinstance(resource, str) else None),
         scopes=said.scopes or frozenset(listed),
-        whence=said.whence if said.issuer or said.audience or said.scopes else "the API's metadata says so (RFC 9728)",
+        whence=said.whence if said.issuer or said.audience or said.scopes else SAID_BY_API,
     )
 
 

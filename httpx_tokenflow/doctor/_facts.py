@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ._readings import Reading
 
-__all__ = ["UNSENDABLE", "Exchange", "Expected", "Facts", "Fields", "Refusal", "origin"]
+__all__ = ["SAID_BY_API", "UNSENDABLE", "Exchange", "Expected", "Facts", "Fields", "Refusal", "origin"]
 
 BODY_LIMIT = 16 * 1024  # characters of a body that are looked at
 _QUOTED = 200  # characters of a text that are shown
@@ -64,7 +64,7 @@ class Fields:
     __slots__ = ("pairs",)
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
-        self.pairs = tuple(pairs)
+        self.pairs: tuple[tuple[str, str], ...] = tuple(pairs)
 
     def __repr__(self) -> str:
         return f"<Fields {', '.join(name for name, _ in self.pairs)}>"
@@ -213,6 +213,10 @@ def _lines_of_page(page: str) -> list[tuple[str, str]]:
     text = re.findall(r"(?is)<p(?:\s[^>]{0,200})?>(.{0,300}?)</p", page)[:3]
     told = [*(("the page", one) for one in lines), *(("the page's text", one) for one in text)]
     return [(where, " ".join(unescape(re.sub(r"<[^>]*>", " ", one)).split()) or "-") for where, one in told]
+
+
+SAID_BY_API = "the API's metadata says so (RFC 9728)"
+"""In `Expected.whence`: nobody else has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

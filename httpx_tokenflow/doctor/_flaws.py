@@ -261,11 +261,8 @@ def _take_answer(read: Spelling) -> None:
             document = json.loads(read.value)
         except (ValueError, RecursionError):
             document = None
-        token = (
-            next((document[name] for name in ("access_token", "accessToken", "token") if name in document), None)
-            if (isinstance(document, dict))
-            else None
-        )
+        answer = document if isinstance(document, dict) else {}
+        token = next((answer[name] for name in ("access_token", "accessToken", "token") if name in answer), None)
     elif re.match(r"(access_?token|token|api_?key|key)=[^=]", read.value, re.IGNORECASE):
         token = next((value for _, value in parse_qsl(read.value, max_num_fields=50)), None)
     if isinstance(token, str) and token:

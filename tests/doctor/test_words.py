@@ -8,7 +8,7 @@ import httpx
 import pytest
 from doctor.rig import TOKEN, signed
 
-from httpx_tokenflow.doctor import explain
+from httpx_tokenflow.doctor import Expected, explain
 
 URL = "https://api.example/v1/things"
 TOLD = [
@@ -314,3 +314,13 @@ def test_a_key_that_is_missing_or_signs_is_no_wrong_key(said, is_wrong):
     request = httpx.Request("GET", URL, headers={"X-API-Key": "zT8wq0K3n5Yb7R1x"})
     found = explain(httpx.Response(401, json={"message": said}, request=request)).findings
     assert ("wrong-api-key" in {one.id for one in found}) == is_wrong
+
+
+def test_who_expects_something_else_is_said():
+    """What is expected and not in the token is told with who says so: a profile, say, and not the person."""
+    token = signed(iss="https://as.example", aud="https://other.example", exp=time.time() + 600)
+    expected = Expected(issuer="https://idp.example", audience="https://api.example", whence="the profile work says so")
+    request = httpx.Request("GET", URL, headers={"Authorization": f"Bearer {token}"})
+    found = {one.id: one for one in explain(httpx.Response(401, request=request), expected=expected).findings}
+    for cause in ("wrong-audience", "wrong-issuer"):
+        assert any("the profile work says so" in text for text in found[cause].evidence)

@@ -237,11 +237,9 @@ class JwtForOpaque(Cause):
                 what = f"the token is a JWT of {issuer[:200]}, and the API's authorization server does not know it"
                 evidence = ["introspection says active: false", "by its exp it has not ended", words]
                 return self.found(Certainty.CERTAIN, what, evidence)
-        return (
-            None
-            if words is None
-            else self.found(sure(words), "the server does not take JWTs, and the token is one", [words])
-        )
+        if words is None:
+            return None
+        return self.found(sure(words), "the server does not take JWTs, and the token is one", [words])
 
 
 def _origin(url: str) -> tuple[str, str, int | None] | None:

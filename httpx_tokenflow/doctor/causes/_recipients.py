@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._facts import SAID_BY_API
 
 from ._hosts import is_public
 from ._known import AUDIENCES
@@ -13,11 +14,12 @@ from ._reckoning import has_token, jwt_of, sure
 from ._words import AUDIENCE, CLIENT, ISSUER, SCOPE, said
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from httpx_tokenflow.doctor._facts import Facts
 
 __all__ = ["CAUSES"]
 
-_METADATA = "the API's metadata says so (RFC 9728)"
 _ENTRA_REMEDY = (
     "set accessTokenAcceptedVersion (requestedAccessTokenVersion) of the API's registration to 2, or let the API "
     "accept the issuer of version 1 (sts.windows.net) as well"
@@ -59,7 +61,7 @@ class WrongAudience(Cause):
                 f"the token's audience differs from {wanted} by the slash at its end, and they are compared as they are"
             )
             return self.found(sure(words), what, evidence)
-        is_told = words is not None or _whence(facts, "resource", wanted) != _METADATA
+        is_told = words is not None or _whence(facts, "resource", wanted) != SAID_BY_API
         what = (
             f"the token is for {' and '.join(has[:3])}, not for {wanted}"
             if has
@@ -101,13 +103,14 @@ class WrongIssuer(Cause):
         has = None if token is None else token.text("iss")
         wanted = _issuers(facts)
         if has is None or not wanted or has in wanted:
+            if words is None:
+                return None
             against = f"the issuer is one that is expected: {has}" if wanted and has else None
             what = f"the server does not accept the token's issuer{_listed((has,) if has else ())}"
-            return (
-                None
-                if words is None
-                else self.found(sure(words, against), what, [words, _shown("iss", (has or "",))], [against])
-            )
+            return self.found(sure(words, against), what, [words, _shown("iss", (has or "",))], [against])
+        return self._unlike(facts, has, wanted, words)
+
+    def _unlike(self, facts: Facts, has: str, wanted: tuple[str, ...], words: str | None) -> Finding:
         evidence = [
             _shown("iss", (has,)),
             f"{' or '.join(wanted[:3])} is expected: {_whence(facts, 'authorization_servers', wanted[0])}",
@@ -119,7 +122,7 @@ class WrongIssuer(Cause):
                 f"compared as they are"
             )
             return self.found(sure(words), what, evidence)
-        is_told = words is not None or _whence(facts, "authorization_servers", wanted[0]) != _METADATA
+        is_told = words is not None or _whence(facts, "authorization_servers", wanted[0]) != SAID_BY_API
         is_entra = {
             has.split("/")[2:3] == ["sts.windows.net"],
             any("login.microsoftonline.com" in one for one in wanted),
@@ -194,9 +197,7 @@ def _scopes_wanted(facts: Facts, *, is_said: bool) -> frozenset[str]:
         told = challenge.params.get("scope", "").split()
         if told and (is_said or challenge.error in {None, "insufficient_scope"}):
             return frozenset(told)
-    resource = facts.probe("resource metadata")
-    document = None if resource is None else resource.document
-    supported = document.get("scopes_supported") if isinstance(document, dict) else None
+    supported = _api_metadata(facts).get("scopes_supported")
     if isinstance(supported, list) and facts.expected.scopes == {one for one in supported if isinstance(one, str)}:
         return frozenset()
     return facts.expected.scopes
@@ -215,23 +216,26 @@ def _scopes_of(facts: Facts) -> frozenset[str] | None:
 
 def _issuers(facts: Facts) -> tuple[str, ...]:
     """Whom the API trusts: the person's word, what that one calls itself, and all that the API's metadata lists."""
-    resource = facts.probe("resource metadata")
-    document = None if resource is None else resource.document
-    listed = document.get("authorization_servers") if isinstance(document, dict) else None
-    own = (facts.issuer_metadata or {}).get("issuer")
-    several = [
-        facts.expected.issuer,
-        own,
-        *(listed if isinstance(listed, list) and facts.expected.issuer in listed else ()),
-    ]
-    return tuple(dict.fromkeys(one for one in several if isinstance(one, str) and one)) if facts.expected.issuer else ()
+    expected = facts.expected.issuer
+    if not expected:
+        return ()
+    listed = _api_metadata(facts).get("authorization_servers")
+    others = listed if isinstance(listed, list) and expected in listed else []
+    several = [expected, (facts.issuer_metadata or {}).get("issuer"), *others]
+    return tuple(dict.fromkeys(one for one in several if isinstance(one, str) and one))
 
 
 def _whence(facts: Facts, member: str, value: str) -> str:
-    resource = facts.probe("resource metadata")
-    document = None if resource is None else resource.document
-    told = document.get(member) if isinstance(document, dict) else None
-    return _METADATA if told == value or (isinstance(told, list) and value in told) else "it was asked for"
+    """Who says that `value` is expected: the API's metadata, where it has it, or the person."""
+    told = _api_metadata(facts).get(member)
+    return SAID_BY_API if told == value or (isinstance(told, list) and value in told) else facts.expected.whence
+
+
+def _api_metadata(facts: Facts) -> Mapping[str, Any]:
+    """What the API says of itself (RFC 9728 §2), if it was read."""
+    probe = facts.probe("resource metadata")
+    document = None if probe is None else probe.document
+    return document if isinstance(document, dict) else {}
 
 
 def _host(url: str) -> str | None:

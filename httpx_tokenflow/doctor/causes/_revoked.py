@@ -70,11 +70,9 @@ class Disabled(Cause):
 
     def look(self, facts: Facts) -> Finding | None:
         words = said(facts, DISABLED)
-        return (
-            None
-            if words is None
-            else self.found(Certainty.CERTAIN, "the account behind the credential is disabled, or gone", [words])
-        )
+        if words is None:
+            return None
+        return self.found(Certainty.CERTAIN, "the account behind the credential is disabled, or gone", [words])
 
 
 class Revoked(Cause):
