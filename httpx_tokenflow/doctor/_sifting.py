@@ -46,7 +46,10 @@ _LONG = 16  # characters of a secret that is long
 _RANDOM = 20  # characters of a path that may be a credential
 _MOST = 64 * 1024  # characters of one secret whose runs are looked for
 _PIECES = 40  # parts of one word
-_JWT = re.compile(r"\bey[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3}")
+# Found from where a run of such characters begins, and each run looked at once: "ey-ey-ey-…" begins one everywhere.
+_JWT = re.compile(
+    r"(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?(?=\bey))(ey[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3})"
+)
 _WORD = re.compile(r"[A-Za-z]+(?:[-_. ][A-Za-z]+){0,2}|[\d.]{1,7}")
 _QUOTED = re.compile(r"(?<!\w)(['\"])(.{0,2000}?)\1(?!\w)", re.DOTALL)
 _PATH_PART = re.compile(rf"[A-Za-z0-9_~%+=:.-]{{{_RANDOM},}}")
@@ -148,7 +151,7 @@ def _found(forms: Iterable[str], folded: str) -> Iterator[tuple[int, int]]:
 
 def _without(text: str, spans: list[tuple[int, int]]) -> str:
     """`text` with three asterisks for each of the spans, those of JWTs among them."""
-    spans = sorted([*spans, *(match.span() for match in _JWT.finditer(text))])
+    spans = sorted([*spans, *(match.span(1) for match in _JWT.finditer(text))])
     joined: list[tuple[int, int]] = []
     for begin, end in spans:
         if joined and begin <= joined[-1][1]:
