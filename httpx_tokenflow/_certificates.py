@@ -62,7 +62,7 @@ class CertificateFiles:
         ends = _ends(der)
         if ends is not None and ends <= datetime.now(UTC):
             raise ConfigurationError(f"the client's certificate {self._cert} has expired on {ends.date()}: renew it")
-        self.thumbprint = base64url(hashlib.sha256(der).digest())
+        self.thumbprint: str = base64url(hashlib.sha256(der).digest())
         """Of the certificate (RFC 8705 §3.1, `x5t#S256`)."""
         self._after_fork()
         renew_after_fork(self)

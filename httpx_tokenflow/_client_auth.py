@@ -279,7 +279,7 @@ class TLSClientAuth:
     def __init__(
         self, cert: str | os.PathLike[str], key: str | os.PathLike[str], *, password: str | bytes | None = None
     ) -> None:
-        self.certificate = CertificateFiles(cert, key, password)
+        self.certificate: CertificateFiles = CertificateFiles(cert, key, password)
 
     def __repr__(self) -> str:
         return f"<TLSClientAuth {self.proof}>"

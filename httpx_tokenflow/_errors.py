@@ -169,7 +169,7 @@ class TokenEndpointUnavailable(TokenFlowError):
         super().__init__(message)
         self.retryable = retryable
         self.outcome = outcome
-        self.may_have_spent = outcome == "unknown"
+        self.may_have_spent: bool = outcome == "unknown"
         self.retry_after = retry_after
         self.status = status
 

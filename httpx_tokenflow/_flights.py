@@ -142,33 +142,35 @@ class Flight:
         replaces: frozenset[str],
         demand: Demand | None = None,
     ) -> None:
-        self.number = next(_numbers)
-        self.generation = generation
-        self.policy = policy  # of the one who leads
-        self.grant = ""  # what is asked for a token
-        self.why = why
-        self.replaces = replaces  # stamps, of pairs or on the wire, of the tokens that it is not to bring again
-        self.demand = demand  # what an API said of the token that is replaced
+        self.number: int = next(_numbers)
+        self.generation: int = generation
+        self.policy: RenewalPolicy = policy  # of the one who leads
+        self.grant: str = ""  # what is asked for a token
+        self.why: Why = why
+        self.replaces: frozenset[str] = replaces  # stamps, of pairs or on the wire, of tokens not to bring again
+        self.demand: Demand | None = demand  # what an API said of the token that is replaced
         self.errand: Any = None  # the grant of a sibling, for which the refresh token is to buy another access token
         self.brought_along: Minted | None = None  # and that token
-        self.began = policy.clock.monotonic()
+        self.began: float = policy.clock.monotonic()
         self.elsewhere: Flight | None = None  # of another source: this one waits for it
         self.future: Future[Held] = Future()
         self.brought: Held | None = None  # what it landed with; the future says so too, under a lock
         self.home: Any = None  # the event loop that flies it; None: a thread
         self.landings: dict[Any, Any] = {}  # event loop -> the event that wakes who waits there
         self.grounded: Held | None = None  # the current token, as it was before it was refused
-        self.minted = False  # it brought a token from a grant, not one that somebody else had brought
-        self.requests = 0  # token requests that it took
-        self.endpoint_seconds = self.store_seconds = self.wait_seconds = 0.0  # where its time went
+        self.minted: bool = False  # it brought a token from a grant, not one that somebody else had brought
+        self.requests: int = 0  # token requests that it took
+        self.endpoint_seconds: float = 0.0  # where its time went
+        self.store_seconds: float = 0.0
+        self.wait_seconds: float = 0.0
         self.fell_back: str | None = None  # what had to give way to the next of its sequence
-        self.asked = False  # a person was asked to log in
-        self.declined = False  # and has refused, or was not there
-        self.is_login_refused = False  # credentials that the program keeps were refused
-        self.without_store = False  # which has failed it once
-        self.waiting = 0
-        self.waited = 0  # in all
-        self.lasts = -math.inf
+        self.asked: bool = False  # a person was asked to log in
+        self.declined: bool = False  # and has refused, or was not there
+        self.is_login_refused: bool = False  # credentials that the program keeps were refused
+        self.without_store: bool = False  # which has failed it once
+        self.waiting: int = 0
+        self.waited: int = 0  # in all
+        self.lasts: float = -math.inf
         self.last(policy.budget)
 
     def last(self, seconds: float, *, anew: bool = False) -> None:

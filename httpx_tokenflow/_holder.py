@@ -74,9 +74,9 @@ class TokenHolder(Teller):
         self, name: str, fingerprint: str, store: Any, present: Callable[[Token], str], seed: Entry | None
     ) -> None:
         super().__init__(name)
-        self.fingerprint = fingerprint
-        self.store = store
-        self.present = present
+        self.fingerprint: str = fingerprint
+        self.store: Any = store
+        self.present: Callable[[Token], str] = present
         self.seed = seed
         self.held: Held | None = None
         self._unsaved: Unsaved | None = None

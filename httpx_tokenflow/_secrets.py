@@ -82,7 +82,7 @@ class FileSecret:
         self._path = Path(path).absolute()  # and not resolved: Kubernetes exchanges a link
         if not is_seconds(max_age):
             raise ConfigurationError("FileSecret: max_age must be a number of seconds, more than 0")
-        self.max_age = max_age
+        self.max_age: float = max_age
 
     def __repr__(self) -> str:
         return f"FileSecret({str(self._path)!r})"

@@ -88,8 +88,8 @@ class TokenSource(TokenHolder):
         self.breakers = _NO_BREAKERS  # origin -> its breaker, where young tokens have been refused
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
-        self.left = ""  # the session that was given up last
-        self.logged_out = False  # somebody has logged out: nobody logs in again without being asked to
+        self.left: str = ""  # the session that was given up last
+        self.logged_out: bool = False  # somebody has logged out: nobody logs in again without being asked to
         self.locks: weakref.WeakKeyDictionary[Any, Any] | None = None  # event loop -> anyio lock
         self.kept: Any = None  # a lease that is held on to, while the store does not have the token
         self.orphans: tuple[Entry, ...] = ()  # what renewals have brought for a session that had been given up

@@ -58,7 +58,7 @@ class Teller:
     __slots__ = ("__weakref__", "_listeners", "name")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self._listeners: weakref.WeakSet[Listener] | None = None  # 0.8 kB, and most have nobody who listens
 
     def _after_fork(self) -> None:

@@ -135,7 +135,7 @@ class Login:
 class CodeGrant(Session):
     """See `AuthorizationCode`, which adds the two halves for web backends."""
 
-    parameters = frozenset({"code", "redirect_uri", "code_verifier"})
+    parameters: frozenset[str] = frozenset({"code", "redirect_uri", "code_verifier"})
 
     def __init__(
         self,

@@ -63,9 +63,9 @@ class TokenEndpoint:
     """A client at an authorization server: where, who, with what proof, and for what."""
 
     spends = False
-    logs_in = False
-    login_timeout = 0.0
-    widens = False
+    logs_in: bool = False
+    login_timeout: float = 0.0
+    widens: bool = False
     needs_client_id = True
     parameters: frozenset[str] = frozenset()  # those of the token request that this grant alone has
 

@@ -105,7 +105,7 @@ class DeviceCode(Session):
         InvalidCredential: the secret has characters that no header can carry.
     """
 
-    parameters = frozenset({"device_code"})
+    parameters: frozenset[str] = frozenset({"device_code"})
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class JWTBearer(TokenEndpoint):
 
     widens = True
     needs_client_id = False
-    parameters = frozenset({"assertion"})
+    parameters: frozenset[str] = frozenset({"assertion"})
 
     def __init__(
         self,

@@ -52,8 +52,8 @@ class Session(TokenEndpoint):
     """A login, and the refresh tokens after it."""
 
     spends = True
-    logs_in = True
-    widens = True
+    logs_in: bool = True
+    widens: bool = True
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Session(TokenEndpoint):
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= MAX_TIMEOUT:
             raise ConfigurationError(f"timeout= must be a number of seconds, more than 0 and {MAX_TIMEOUT:g} at most")
         self._subject = as_name(subject, "subject")
-        self.login_timeout = float(timeout)
+        self.login_timeout: float = float(timeout)
         self._opened_for = self._scope, self._audience, self._resource
 
     def identity(self) -> Mapping[str, Any]:

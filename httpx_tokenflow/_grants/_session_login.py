@@ -95,7 +95,7 @@ class SessionLogin:
     """
 
     logs_in = True
-    login_timeout = 0.0  # nobody is waited for
+    login_timeout: float = 0.0  # nobody is waited for
     widens = False
 
     def __init__(
@@ -126,7 +126,7 @@ class SessionLogin:
         if headers is not None and not isinstance(headers, Mapping):
             raise ConfigurationError("headers= must be a mapping of names to values")
         self._headers = tuple(_header(name, value) for name, value in (headers or {}).items())
-        self.spends = refresh_url is not None
+        self.spends: bool = refresh_url is not None
 
     def __repr__(self) -> str:
         return f"<SessionLogin {self.name}>"

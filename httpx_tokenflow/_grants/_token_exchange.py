@@ -55,7 +55,7 @@ class TokenExchange(TokenEndpoint):
     """
 
     widens = True
-    parameters = frozenset(
+    parameters: frozenset[str] = frozenset(
         {"subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type"}
     )
 

@@ -20,6 +20,7 @@ from httpx_tokenflow._times import SYSTEM_CLOCK
 from ._of_caller import CallersBearerAuth, check_caller, checked_origins, signature_behind
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Callable, Iterable
 
     from httpx_tokenflow.events import Event
@@ -64,7 +65,7 @@ class Forwarding:
         if not isinstance(clock, Clock):
             raise ConfigurationError("clock= must be a Clock")
         BearerAuth("trial", origins=self._origins, on_event=on_event)  # what it says of them is said now
-        self.__signature__ = signature_behind(guard)
+        self.__signature__: inspect.Signature = signature_behind(guard)
         self._guard = guard
         self._on_event = on_event
         self._clock = clock

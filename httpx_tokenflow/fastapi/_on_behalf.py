@@ -38,6 +38,7 @@ from ._cookies import keep_no_cookies
 from ._of_caller import CallersTokenAuth, Worked, check_caller, checked_origins, signature_behind
 
 if TYPE_CHECKING:
+    import inspect
     import ssl
     from collections.abc import Callable, Iterable
 
@@ -116,7 +117,7 @@ class OnBehalfOf:
                 "make_grant must be a function of a token that returns a grant, or have for_subject()"
             )
         self._origins = checked_origins(origins)
-        self.__signature__ = signature_behind(guard)
+        self.__signature__: inspect.Signature = signature_behind(guard)
         self._guard = guard
         self._make_grant = make_grant
         self._policy = policy or RenewalPolicy()

@@ -17,6 +17,9 @@ from httpx_tokenflow._extras import lazily
 from ._measures import MEASURES, Measure, table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from ._otel_metrics import OpenTelemetryMetrics
     from ._otel_traces import OpenTelemetryTraces
     from ._prometheus import PrometheusMetrics
@@ -47,4 +50,6 @@ def _example(name: str) -> str:
     return (resources.files(__name__) / "dashboards" / name).read_text(encoding="utf-8")
 
 
+__getattr__: Callable[[str], Any]
+__dir__: Callable[[], list[str]]
 __getattr__, __dir__ = lazily(__name__, _LAZY)

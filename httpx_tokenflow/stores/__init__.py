@@ -16,6 +16,9 @@ from ._base import AsyncStore, Store
 from ._memory import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from ._file import FileStore
     from ._key_value import KeyValueStore
     from ._keyring import KeyringStore
@@ -40,4 +43,6 @@ _LAZY = {
 }
 
 
+__getattr__: Callable[[str], Any]
+__dir__: Callable[[], list[str]]
 __getattr__, __dir__ = lazily(__name__, _LAZY)

@@ -79,16 +79,16 @@ class Sandbox:
         revocations: POSTs that reached ``/revoke``.
     """
 
-    token_requests = Counted("token")
-    session_logins = Counted("login")
-    session_refreshes = Counted("refresh")
-    session_logouts = Counted("logout")
-    api_requests = Counted("api")
-    api_refused = Counted("refused")
-    jwks_requests = Counted("jwks")
-    metadata_requests = Counted("metadata")
-    introspections = Counted("introspect")
-    revocations = Counted("revoke")
+    token_requests: Counted = Counted("token")
+    session_logins: Counted = Counted("login")
+    session_refreshes: Counted = Counted("refresh")
+    session_logouts: Counted = Counted("logout")
+    api_requests: Counted = Counted("api")
+    api_refused: Counted = Counted("refused")
+    jwks_requests: Counted = Counted("jwks")
+    metadata_requests: Counted = Counted("metadata")
+    introspections: Counted = Counted("introspect")
+    revocations: Counted = Counted("revoke")
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Sandbox:
         issuer: str | None = None,
         jwt_access_tokens: bool = False,
     ) -> None:
-        self.url = _SOMEWHERE if issuer is None else "{0.scheme}://{0.netloc}".format(urlsplit(issuer))
+        self.url: str = _SOMEWHERE if issuer is None else "{0.scheme}://{0.netloc}".format(urlsplit(issuer))
         self.clients: dict[str, str] = dict({"client": "secret"} if clients is None else clients)
         self.accounts: dict[str, str] = dict({"user": "password"} if accounts is None else accounts)
         self.api_keys: set[str] = {"key"}
