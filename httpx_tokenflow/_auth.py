@@ -26,9 +26,9 @@ from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError, TokenFlowError
 from ._flow import authorize
 from ._handlers import checked
+from ._libraries import LIBRARIES, library_of
 from ._origins import Origins, origin_of
 from ._steps import Answer, Drain, Read, Send, Step
-from ._token_client import LIBRARIES, library_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable

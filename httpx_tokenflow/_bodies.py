@@ -11,14 +11,15 @@ Rules.
 from __future__ import annotations
 
 import time
+import zlib
 from contextlib import aclosing
 from typing import Any
 
 import anyio
 
-from ._token_client import library_of, unpacked
+from ._libraries import library_of
 
-__all__ = ["adrain", "drain", "is_replayable"]
+__all__ = ["adrain", "drain", "is_replayable", "unpacked"]
 
 MAX_BYTES = 64 * 1024
 MAX_SECONDS = 2.0
@@ -122,3 +123,15 @@ class _Body:
         response.stream = library_of(response).ByteStream(content)
         response.is_closed = False
         response.is_stream_consumed = False
+
+
+def unpacked(content: bytes, coding: str, most: int) -> bytes | None:
+    """`content` without its content coding; None if that is none of zlib's, or more than `most` bytes come out."""
+    if coding not in {"gzip", "x-gzip", "deflate"}:
+        return None
+    try:
+        unpacking = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: by its header, gzip or zlib
+        found = unpacking.decompress(content, most)
+    except zlib.error:
+        return None
+    return None if unpacking.unconsumed_tail else found

@@ -14,10 +14,11 @@ from ._attempt import Attempt
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError
 from ._grants import CodeGrant
+from ._libraries import library_of
 from ._lifecycle import RenewalPolicy
 from ._renewal import guarded
 from ._sources import TokenSource
-from ._token_client import TokenClient, library_of
+from ._token_client import TokenClient
 
 if TYPE_CHECKING:
     import ssl

@@ -19,19 +19,19 @@ from __future__ import annotations
 
 import os
 import ssl
-import sys
 import threading
 import time
 import weakref
-import zlib
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
 from ._answers import ServerResponse
+from ._bodies import unpacked
 from ._errors import ConfigurationError, TokenEndpointUnavailable
 from ._forks import renew_after_fork
+from ._libraries import library_of
 from ._loops import begin
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ._lifecycle import RenewalPolicy
     from ._steps import ServerRequest
 
-__all__ = ["TokenClient", "library_of"]
+__all__ = ["TokenClient"]
 
 _T = TypeVar("_T")
 _Key = tuple[str, str, str | None, str | None]
@@ -57,8 +57,6 @@ class Certificate(Protocol):
 MAX_RESPONSE = 1 << 20  # bytes of a token endpoint's answer
 
 LATE = 0.3  # seconds by which our limit comes after the library's own, whose error says more
-
-LIBRARIES = frozenset({"httpx", "httpx2"})
 
 _BARE: dict[str, Any] = {"auth": None, "follow_redirects": False}  # rule 1
 
@@ -273,18 +271,6 @@ def _plain(response: Any, body: _Bounded) -> ServerResponse:
     return ServerResponse(response.status_code, headers, content, cookies)
 
 
-def unpacked(content: bytes, coding: str, most: int) -> bytes | None:
-    """`content` without its content coding; None if that is none of zlib's, or more than `most` bytes come out."""
-    if coding not in {"gzip", "x-gzip", "deflate"}:
-        return None
-    try:
-        unpacking = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: by its header, gzip or zlib
-        found = unpacking.decompress(content, most)
-    except zlib.error:
-        return None
-    return None if unpacking.unconsumed_tail else found
-
-
 def _too_much(what: str) -> TokenEndpointUnavailable:
     return TokenEndpointUnavailable(f"the token endpoint's answer {what}", outcome="unknown", retryable=False)
 
@@ -295,12 +281,3 @@ def _form(request: ServerRequest) -> dict[str, Any]:
     for name, value in request.form:
         form.setdefault(name, []).append(value)
     return form
-
-
-def library_of(thing: Any) -> ModuleType:
-    """Whichever of httpx and httpx2 `thing` is made of."""
-    for kind in type(thing).__mro__:
-        name = kind.__module__.partition(".")[0]
-        if name in LIBRARIES:
-            return sys.modules[name]
-    raise ConfigurationError(f"{type(thing).__name__} is neither of httpx nor of httpx2")

@@ -18,6 +18,7 @@ PACKAGE = Path(httpx_tokenflow.__file__).parent
 ORDER = [
     "_errors",
     "_extras",
+    "_libraries",
     "_forks",
     "_loops",
     "_times",
@@ -55,8 +56,8 @@ ORDER = [
     "_renewal",
     "_flow",
     "_siblings",
-    "_token_client",
     "_bodies",
+    "_token_client",
     "_drivers",
     "_watching",
     "_logins",

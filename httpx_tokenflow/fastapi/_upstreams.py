@@ -28,8 +28,8 @@ import anyio
 from httpx_tokenflow import ConfigurationError, TokenFlowError
 from httpx_tokenflow._auth import CredentialAuth
 from httpx_tokenflow._extras import need_extra
+from httpx_tokenflow._libraries import library_of
 from httpx_tokenflow._loops import running_loop
-from httpx_tokenflow._token_client import library_of
 
 from ._cookies import keep_no_cookies
 
