@@ -14,13 +14,13 @@ import anyio
 import trio
 from _clock import datetimes_by_time, two_hours_later
 from _contenders import CONTENDERS, FLOOR
-from _server import API_URL, Server
+from _server import API_URL, Gate, Server
 from _setting import ASYNCIO, EXPIRED, TRIO, Setting
 from _storm import described
 
 TASK, TIMEOUT, ANYIO_SCOPE, TRIO_SCOPE = "task.cancel()", "asyncio.timeout()", "anyio scope", "trio scope"
 WAYS = {ASYNCIO: (TASK, TIMEOUT, ANYIO_SCOPE), TRIO: (TRIO_SCOPE, ANYIO_SCOPE)}
-LEADER, HALF = "the first", "a random half"
+LEADER, HALF = "the first", "the first and half of the rest"
 PATIENCE = 3.0  # seconds that a request is waited for; in the crowd, and as long as everybody in turn may take
 
 
@@ -69,26 +69,29 @@ def endure(ordeal: Ordeal, callers: int, latency: float, seed: int) -> Survivors
 
 async def _endure(ordeal: Ordeal, callers: int, latency: float, seed: int) -> Survivors:
     contender = CONTENDERS[ordeal.contender]
-    # The floor has nothing to renew: there it is the request itself that takes so long.
-    server = Server(latency=latency, is_async=True, api_latency=latency if ordeal.contender == FLOOR else 0.0)
+    server = Server(latency=latency, is_async=True)
     setting = Setting(EXPIRED, ordeal.grant, True, server, contender.library, lifetime=0)
     client = contender.set_up(setting)
     if inspect.isawaitable(client):
         client = await client
     crowd = _Crowd(client, ordeal.way)
-    chosen = {0} if ordeal.who == LEADER else set(random.Random(seed).sample(range(callers), callers // 2))
+    gate = Gate()
+    if ordeal.contender == FLOOR:
+        server.api_gate = gate  # it has nothing to renew: there it is the request itself that takes so long
+    else:
+        server.gate = gate
+    chosen = {0} if ordeal.who == LEADER else {0, *random.Random(seed).sample(range(1, callers), callers // 2 - 1)}
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(crowd.call, 0)
-        await anyio.sleep(latency / 20)  # trio starts tasks in any order, and this one is to be the first
+        await anyio.wait_all_tasks_blocked()  # trio starts tasks in any order, and this one is to be the first
         for number in range(1, callers):
             tasks.start_soon(crowd.call, number)
-        with anyio.move_on_after(0 if ordeal.contender == FLOOR else latency):
-            while not server.token_requests:  # noqa: ASYNC110 - the server is not to know who looks on
-                await anyio.sleep(latency / 20)
-        await anyio.sleep(latency / 4)  # the token request is on its way, and so are all who wait for it
+        await anyio.wait_all_tasks_blocked()  # the token request is on its way, and so are all who wait for it
         waiting = [number for number in sorted(chosen) if number not in crowd.answers]
         for number in waiting:
             crowd.cancel(number)
+        await anyio.wait_all_tasks_blocked()
+        gate.open()
         others = [number for number in range(callers) if number not in waiting]
         with anyio.move_on_after(patience := PATIENCE + callers * latency):
             await crowd.all_answered(others)

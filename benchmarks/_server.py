@@ -50,6 +50,25 @@ _METADATA = json.dumps(
 ).encode()  # of the authorization server and of the resource, in one
 
 
+class Gate:
+    """Holds answers back until it is opened; made on the event loop, which it does not stop."""
+
+    def __init__(self) -> None:
+        self._open, self._open_for_threads = anyio.Event(), threading.Event()
+        self._loop_thread = threading.get_ident()
+
+    def open(self) -> None:
+        self._open.set()
+        self._open_for_threads.set()
+
+    async def wait(self) -> None:
+        await self._open.wait()
+
+    def wait_in_thread(self) -> None:
+        if threading.get_ident() != self._loop_thread:
+            self._open_for_threads.wait()
+
+
 class Server:
     """An authorization server and an API.
 
@@ -58,7 +77,6 @@ class Server:
         crowd: how many requests with `OLD` have to come before any is answered; 0: none has to wait.
         is_async: they come from one event loop, not from threads.
         lifetime: seconds that a token lives.
-        api_latency: seconds that the API takes; 0: a request only lets others run.
     """
 
     def __init__(
@@ -68,14 +86,14 @@ class Server:
         crowd: int = 0,
         is_async: bool = False,
         lifetime: int = 3600,
-        api_latency: float = 0.0,
     ) -> None:
         self.token_requests = 0
         self.family_revoked = False
+        self.gate: Gate | None = None  # which holds the answers to token requests back
+        self.api_gate: Gate | None = None
         self.trouble: Trouble | None = None
         self.trouble_ends = math.inf  # by time.time()
         self._latency = latency
-        self._api_latency = api_latency
         self._crowd = crowd
         self._lifetime = lifetime
         self._serial = 1  # number of the next token
@@ -96,14 +114,14 @@ class Server:
         Args:
             lifetime: seconds that `OLD` will have left when the storm begins; 0: it will just have ended.
         """
-        kept = self._lifetime, self._latency, self._api_latency, self._crowd
-        self._lifetime, self._latency, self._api_latency, self._crowd = lifetime, 0, 0, 0
+        kept = self._lifetime, self._latency, self._crowd
+        self._lifetime, self._latency, self._crowd = lifetime, 0, 0
         self._serial = 0
         self._good[f"Bearer {OLD}"] = math.inf
         try:
             yield
         finally:
-            self._lifetime, self._latency, self._api_latency, self._crowd = kept
+            self._lifetime, self._latency, self._crowd = kept
             self._serial, self.token_requests = 1, 0
             del self._good[f"Bearer {OLD}"]
 
@@ -111,9 +129,12 @@ class Server:
         """Let a token of before be good still, until then."""
         self._good[f"Bearer {credential}"] = until
 
-    def refuse_all(self) -> None:
-        """Every access token has ended."""
-        self._good.clear()
+    def begin(self, trouble: Trouble, ends: float) -> None:
+        """The token endpoint is down (rule 7), until then by `time.time()`."""
+        self.trouble, self.trouble_ends = trouble, ends
+
+    def end(self) -> None:
+        self.trouble = None
 
     # What the wires call
 
@@ -122,8 +143,6 @@ class Server:
             return 200, _METADATA
         if self._has_to_wait(credential):
             self._complete.wait()
-        elif self._api_latency:
-            time.sleep(self._api_latency)
         return self._order(credential)
 
     async def aget(self, path: str, credential: str | None) -> Answer:
@@ -131,8 +150,8 @@ class Server:
             return 200, _METADATA
         if self._has_to_wait(credential):
             await self._complete.wait()
-        elif self._api_latency:
-            await anyio.sleep(self._api_latency)
+        elif self.api_gate is not None:
+            await self.api_gate.wait()
         else:
             await checkpoint()
         return self._order(credential)
@@ -142,6 +161,8 @@ class Server:
             time.sleep(wait)
             raise NotAnsweredError
         answer = self._token(body)
+        if self.gate is not None:
+            self.gate.wait_in_thread()
         time.sleep(self._latency)
         return answer
 
@@ -150,6 +171,8 @@ class Server:
             await anyio.sleep(wait)
             raise NotAnsweredError
         answer = self._token(body)
+        if self.gate is not None:
+            await self.gate.wait()
         await anyio.sleep(self._latency)
         return answer
 

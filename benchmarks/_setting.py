@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from _server import Server
 
-NO_TOKEN, EXPIRED, REFUSED = "no token", "expired", "every 401"
+NO_TOKEN, EXPIRED, REFUSED, IN_USE = "no token", "expired", "every 401", "in use"
 ASYNCIO, TRIO, THREADS = "asyncio", "trio", "100 threads"
 CREDENTIALS, REFRESH = "client credentials", "refresh token"
 AZURE = "azure-core"  # a library that is none: its pipeline has a transport of its own
