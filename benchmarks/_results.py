@@ -35,7 +35,7 @@ class Run:
         seconds: it took.
         status: it ended with; None: it was out of time.
         report: what it printed (`_report.Report`), or None.
-        said: its last words on standard error, if it failed.
+        said: its last words on standard error, if there is no report.
     """
 
     name: str

@@ -33,18 +33,19 @@ from _results import Run, render
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build"
 LIMITS = {
-    "hot_path": 300,
-    "storms": 600,
-    "cancellation": 240,
-    "outage": 240,
-    "rollover": 360,
-    "fleet": 360,
-    "fingerprints": 300,
-    "imports": 240,
-    "instrumentation": 300,
-    "guard": 180,
+    "hot_path": 600,
+    "storms": 900,
+    "cancellation": 300,
+    "outage": 300,
+    "rollover": 480,
+    "fleet": 600,
+    "fingerprints": 600,
+    "imports": 300,
+    "instrumentation": 600,
+    "guard": 300,
 }  # seconds, several times what they take on two quiet cores
 GRACE = 10  # seconds for a script to end what it has started
+_ESCAPES = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 _PATHS = re.compile(r"(?:/[\w.@+-]+){2,}/")
 
 
@@ -73,7 +74,7 @@ def measure(name: str, *, quick: bool) -> Run:
         out.seek(0)
         err.seek(0)
         report, last = _table(out.read()), _last_line(err.read())
-    return Run(name, when, seconds, status, report, "" if status == 0 else last)
+    return Run(name, when, seconds, status, report, "" if report else last)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -96,7 +97,7 @@ def _table(printed: str) -> dict[str, object] | None:
 
 
 def _last_line(printed: str) -> str:
-    lines = [line.rpartition("\r")[2].strip() for line in printed.splitlines()]
+    lines = [_ESCAPES.sub("", line.rpartition("\r")[2]).strip() for line in printed.splitlines()]
     return _PATHS.sub("…/", next((line for line in reversed(lines) if line), ""))[:200]
 
 
