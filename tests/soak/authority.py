@@ -278,6 +278,7 @@ class Authority:
                     self.world.accepted[process, auth].append(access.accepted[-1])
                 return 200, ("", "")
             self.world.refused[process, auth, int(number)] = reason
+            self.world.carried[process, auth, int(number)].add(token)
             if access is not None and process not in access.refused_to:
                 access.refused_to.add(process)
                 self.world.refusals[process, auth].append(now)

@@ -15,8 +15,9 @@ Rules.
                before it, was out of order at that time or no longer than `AFTER` before, and the process had no good
                token. Client credentials are never excused for a store.
    refused     it got a 401: the last token that it carried had been revoked, or had ended on its way through a network
-               that was slow, or while its process stood still; and within `TWICE` another token of the same process
-               was refused as well, so that one renewal could not help, or the breaker was open.
+               that was slow, or while its process stood still; and it had carried another before, so that one renewal
+               could not help, or another was refused to the same process from `TWICE` before it, so that the breaker
+               was open.
    suspended   it ended in a time limit, or in one of the two errors above, and its process stood still meanwhile.
    busy        the same, or a 401 for a token that had ended on its way, and the machine was so busy that a probe, a
                plain request of the parent's to its own server, took longer than `BUSY`. A quiet machine has none.
@@ -121,6 +122,7 @@ class World:
             "machine".
         accepted: (process, auth) -> the access tokens that the API accepted, in order.
         refused: (process, auth, number) -> why the API refused that request last: "revoked", "ended" or another word.
+        carried: (process, auth, number) -> the access tokens of that request that the API refused.
         refusals: (process, auth) -> when the API first refused each access token from it.
         stored: the auths that keep a session in the store.
     """
@@ -128,6 +130,7 @@ class World:
     spans: list[Span] = field(default_factory=list)
     accepted: dict[tuple[str, str], list[Accepted]] = field(default_factory=lambda: defaultdict(list))
     refused: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    carried: dict[tuple[str, str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
     refusals: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     stored: frozenset[str] = frozenset()
 
@@ -213,8 +216,12 @@ def _judge_401(one: Outcome, world: World) -> Verdict:
     slow = world.during(["api", f"process {one.process}"], one.began - SLACK, one.ended)
     if why != "revoked" and not (why == "ended" and slow):
         return Verdict(True, f"401: {why}")
-    tokens = [at for at in world.refusals.get((one.process, one.auth), []) if one.ended - TWICE <= at <= one.ended]
-    return Verdict(len(tokens) < 2, "refused" if len(tokens) >= 2 else f"401: {why}, and no other token was refused")
+    was_twice = len(world.carried.get((one.process, one.auth, one.number), ())) >= 2
+    times = world.refusals.get((one.process, one.auth), [])
+    is_open = sum(one.began - TWICE <= at <= one.ended for at in times) >= 2
+    if was_twice or is_open:
+        return Verdict(False, "refused")
+    return Verdict(True, f"401: {why}, and no other token was refused")
 
 
 def _judge_lack(one: Outcome, world: World, targets: tuple[str, ...], cause: str, still: float) -> Verdict:

@@ -51,6 +51,11 @@ EXCUSED = {
     "an outage a moment ago": (LACK, fault("token", 80.0, 100.0 - AFTER / 2), "no token"),
     "a store that is down": (NO_STORE, fault("store"), "no store"),
     "a process that stood still": (replace(RESET, what="ReadTimeout"), fault("process trio"), "suspended"),
+    "two tokens of one request": (
+        REFUSED,
+        world(refused={("trio", "session", 7): "revoked"}, carried={("trio", "session", 7): {"one", "other"}}),
+        "refused",
+    ),
     "a busy machine": (LACK, fault("machine"), "busy"),
     "two tokens revoked": (
         REFUSED,
