@@ -29,8 +29,9 @@ import trio
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-import httpx_tokenflow.doctor  # noqa: E402, F401 - that explains a refusal, and is imported at the first; likewise
 from soak.sender import Reporter, Sender, clock_with, left_since, state, tasks  # noqa: E402 - after the path to it
+
+import httpx_tokenflow.doctor  # noqa: E402, F401 - that explains a refusal, and is imported at the first; likewise
 
 if TYPE_CHECKING:
     import random
