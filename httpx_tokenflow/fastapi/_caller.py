@@ -14,7 +14,7 @@ from collections.abc import Mapping  # noqa: TC003 - FastAPI reads the annotatio
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "copied"]
 
 
 class _Holder:
@@ -83,3 +83,16 @@ class Caller(_Holder):
 
     def __reduce__(self) -> tuple[type[Caller], tuple[Any, ...]]:
         return type(self), self._all()
+
+
+def copied(caller: Caller) -> Caller:
+    """`caller` with claims of their own, for one that is remembered: a request may do with them what it likes."""
+    known = (caller.subject, caller.client_id, caller.issuer, caller.scope, caller.expires_at)
+    return Caller(*known, _copied(caller.claims), caller.token)
+
+
+def _copied(value: Any) -> Any:
+    """JSON, copied."""
+    if isinstance(value, dict):
+        return {name: _copied(one) for name, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value

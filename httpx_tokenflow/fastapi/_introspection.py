@@ -13,7 +13,6 @@ Rules.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
 from httpx_tokenflow._token_auth import TokenAuth
 
-from ._caller import Caller
+from ._caller import Caller, copied
 from ._claims import Wanted, as_names, as_required, as_seconds, as_size
 from ._jws import is_plain
 from ._questions import Questions
@@ -143,9 +142,7 @@ class IntrospectionVerifier:
             answer = await questions.answer(name, token)
         if isinstance(answer.found, Reason):
             raise InvalidToken(answer.found)
-        it = answer.found
-        claims = copy.deepcopy(it.claims)
-        return Caller(it.subject, it.client_id, it.issuer, it.scope, it.expires_at, claims, it.token)
+        return copied(answer.found)
 
     def _known(self, answers: OrderedDict[bytes, _Answer], name: bytes) -> _Answer | None:
         answer = answers.get(name)

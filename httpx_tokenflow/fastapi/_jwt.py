@@ -21,7 +21,7 @@ from httpx_tokenflow._errors import ConfigurationError
 from httpx_tokenflow._extras import need_extra
 from httpx_tokenflow._times import SYSTEM_CLOCK, Clock
 
-from ._caller import Caller
+from ._caller import Caller, copied
 from ._claims import Wanted, as_names, as_required, as_seconds, as_size
 from ._jws import Signed, as_object
 from ._keys import ASYMMETRIC, SYMMETRIC, given_keys
@@ -173,7 +173,7 @@ class JWTVerifier:
         name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(name)
         if known is not None and keys is not None and self._still_good(known, keys, name):
-            return _again(known)
+            return copied(known.caller)
         signed = Signed.read(token, self._algorithms, self._types)
         keys = await self._keys.current() if keys is None else keys
         key = self._verify(signed, keys)
@@ -185,9 +185,8 @@ class JWTVerifier:
             raise InvalidToken(Reason.SIGNATURE if is_known else Reason.KEY)
         now = self._clock.wall()
         caller = self._wanted.caller(as_object(signed.payload), token, now)
-        verified = _Verified(caller, key, keys, *self._until(caller, now))
-        self._remember(name, verified)
-        return _again(verified)
+        self._remember(name, _Verified(caller, key, keys, *self._until(caller, now)))
+        return copied(caller)
 
     def _verify(self, signed: Signed, keys: KeySet) -> Key | None:
         """The key that `signed` is signed with, if it is one of `keys`."""
@@ -224,19 +223,6 @@ class JWTVerifier:
             self._verified[name] = verified
             while len(self._verified) > self._room:
                 self._verified.popitem(last=False)
-
-
-def _again(known: _Verified) -> Caller:
-    """The caller, with claims of their own: a request may do with them what it likes."""
-    it = known.caller
-    return Caller(it.subject, it.client_id, it.issuer, it.scope, it.expires_at, _copied(it.claims), it.token)
-
-
-def _copied(value: Any) -> Any:
-    """JSON, copied."""
-    if isinstance(value, dict):
-        return {name: _copied(one) for name, one in value.items()}
-    return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
 def _as_issuer(given: Any) -> str:
