@@ -298,7 +298,7 @@ def _jwt_expiry(token: Token) -> float | None:
     import jwt
 
     try:
-        claims = jwt.decode(token.access_token, options={"verify_signature": False, "verify_exp": False})
+        claims = jwt.decode(token.access_token, options={"verify_signature": False})
         expires_at = float(claims["exp"])
     except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError):
         return None

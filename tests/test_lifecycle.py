@@ -123,6 +123,8 @@ class TestLife:
             (jwt.encode({}, "k" * 32), 3600.0),
             (jwt.encode({"exp": 10**400}, "k" * 32), 3600.0),
             (jwt.encode({"exp": None}, "k" * 32), 3600.0),
+            (jwt.encode({"exp": float("inf")}, "k" * 32), 3600.0),
+            (jwt.encode({"exp": float("nan")}, "k" * 32), 3600.0),
             ("opaque", 3600.0),
             ("a.b.c", 3600.0),
         ],
