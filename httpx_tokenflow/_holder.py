@@ -77,7 +77,7 @@ class TokenHolder(Teller):
         self.fingerprint: str = fingerprint
         self.store: Any = store
         self.present: Callable[[Token], str] = present
-        self.seed = seed
+        self.seed: Entry | None = seed
         self.held: Held | None = None
         self._unsaved: Unsaved | None = None
         self.checks: tuple[tuple[object, Callable[[str], None]], ...] = ()  # what is expected of every credential

@@ -85,7 +85,7 @@ class TokenSource(TokenHolder):
     ) -> None:
         super().__init__(name, fingerprint, store, present, seed)
         self.pause: Pause | None = None  # after renewals that failed
-        self.breakers = _NO_BREAKERS  # origin -> its breaker, where young tokens have been refused
+        self.breakers: dict[object, Breaker] = _NO_BREAKERS  # by origin, where young tokens have been refused
         self.denied: tuple[Demand, Pause] | None = None  # what an API wanted of a token, and nobody could get
         self.declined: TokenFlowError | None = None  # how a person was asked in vain for what an API wanted
         self.left: str = ""  # the session that was given up last
@@ -359,7 +359,8 @@ class TokenSource(TokenHolder):
             if flight.generation != self._generation:
                 return
             if self.held is not None:
-                self.held, self.seed, self.logged_out = None, None, True
+                self.held, self.logged_out = None, True
+                self.seed = None
                 self._generation += 1
                 flight.generation = self._generation  # it goes on, and may bring another session
         for sibling in self.siblings():
@@ -404,7 +405,8 @@ class TokenSource(TokenHolder):
             had = [entry for entry in (held, unsaved, self.seed, *self.orphans) if entry is not None]
             self._replace(None)
             self.left = had[0].session if had else self.left
-            self.seed, self.logged_out, self.unsaved = None, True, mark
+            self.seed: Entry | None = None
+            self.logged_out, self.unsaved = True, mark
             return had, self._generation
 
     def _replace(self, held: Held | None) -> None:

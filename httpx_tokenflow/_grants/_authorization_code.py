@@ -162,7 +162,8 @@ class CodeGrant(Session):
         self._par = par
         if open_browser is False or not _is_ours(redirect_uri):
             # Nobody is sent there from here: for requests this is a session that was opened elsewhere.
-            self.logs_in, self.widens, self.login_timeout = False, False, 0.0
+            self.logs_in = self.widens = False
+            self.login_timeout: float = 0.0
 
     def identity(self) -> Mapping[str, Any]:
         """With what the authorization request says beyond the token request."""

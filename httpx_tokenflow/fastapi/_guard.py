@@ -138,7 +138,7 @@ class Guard(SecurityBase):
             from fastapi.openapi.models import HTTPBearer
         except ImportError:
             return
-        self.model = HTTPBearer(bearerFormat=bearer_format, description=description)
+        self.model: HTTPBearer = HTTPBearer(bearerFormat=bearer_format, description=description)
 
     def __repr__(self) -> str:
         return f"<Guard {self._realm} {self._verifier!r}>"
