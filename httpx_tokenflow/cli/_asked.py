@@ -34,8 +34,8 @@ __all__ = [
     "READING",
     "TOKEN_VARIABLE",
     "Asked",
+    "as_basic",
     "asked_by",
-    "basic",
     "checked_origin",
     "from_input",
     "parsed_url",
@@ -256,10 +256,10 @@ def _with_basic(asked: Asked, userinfo: str, whence: str) -> Asked:
     name, colon, password = userinfo.partition(":")
     if not colon and whence != "the URL":
         password = _prompted(f"Password of {name}")
-    return asked.having(("Authorization", basic(name, password)), secrets=(password,))
+    return asked.having(("Authorization", as_basic(name, password)), secrets=(password,))
 
 
-def basic(name: str, password: str) -> str:
+def as_basic(name: str, password: str) -> str:
     """A Basic credential (RFC 7617 §2), in UTF-8."""
     try:
         text = f"{name}:{password}".encode("utf-8", "surrogateescape")

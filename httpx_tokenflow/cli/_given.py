@@ -19,7 +19,7 @@ from httpx_tokenflow._origins import is_loopback
 from httpx_tokenflow.doctor import Expected, Fields
 from httpx_tokenflow.doctor._front import origin, without_secrets
 
-from ._asked import basic, from_input, parsed_url
+from ._asked import as_basic, from_input, parsed_url
 from ._quoting import is_name
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def introspection_at(endpoint: str | None, client_id: str | None, secret: str | 
         raise ConfigurationError("--introspection-endpoint needs the client's secret: --client-secret-env NAME")
     pairs = [("Accept", "application/json")]
     if client_id is not None and secret is not None:  # RFC 6749 §2.3.1: both are form-encoded first
-        pairs.append(("Authorization", basic(quote_plus(client_id), quote_plus(secret))))
+        pairs.append(("Authorization", as_basic(quote_plus(client_id), quote_plus(secret))))
     bare = str(endpoint_of(endpoint, "--introspection-endpoint"))
     parts = urlsplit(bare)
     if parts.scheme != "https" and not is_loopback(parts.hostname or ""):

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
-from ._placeholders import basic, nothing_in
-from ._sent import KEY_FIELDS, canonical, is_key_field, is_misspelt, nearest_scheme
+from ._placeholders import nothing_in
+from ._sent import KEY_FIELDS, basic, canonical, is_key_field, is_misspelt, nearest_scheme
 
 if TYPE_CHECKING:
     from ._sent import Sent

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._flaws import spelling
-from ._placeholders import basic, nothing_in
+from ._placeholders import nothing_in
 from ._readings import read_token
-from ._sent import KEY_FIELDS, canonical, credentials_of, is_key_field
+from ._sent import KEY_FIELDS, basic, canonical, credentials_of, is_key_field
 
 if TYPE_CHECKING:
     from ._facts import Exchange, Facts

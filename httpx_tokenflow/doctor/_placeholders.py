@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from typing import TYPE_CHECKING
 
-from ._sent import NOTHING, canonical
+from ._sent import NOTHING, basic, canonical
 
 if TYPE_CHECKING:
     from ._sent import Sent
 
-__all__ = ["basic", "nothing_in"]
+__all__ = ["nothing_in"]
 
 _TEMPLATE = re.compile(
     r"\$\{?[A-Za-z_][A-Za-z0-9_.]*\}?|\$\(.{1,80}\)|\$?\{\{.{1,80}\}\}|\{[A-Za-z_][A-Za-z0-9_.]{0,40}\}|<%.{1,80}%>|%[A-Z_]{2,40}%"
@@ -70,15 +68,3 @@ def _nothing_in_basic(value: str) -> tuple[str, bool] | None:
         if part.lower() in NOTHING or (len(part) > 2 and _TEMPLATE.fullmatch(part)):
             return "user or password is the name of a variable, or what a program writes for one that is not set", True
     return None
-
-
-def basic(value: str) -> str | None:
-    """User and password of a Basic credential, as UTF-8 or Latin-1 (RFC 7617 §2); None if it is no base64."""
-    try:
-        raw = base64.b64decode(value.translate({45: 43, 95: 47}) + "=" * (-len(value) % 4), validate=True)
-    except (ValueError, binascii.Error):
-        return None
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")

@@ -23,10 +23,9 @@ from urllib.parse import unquote_plus, urlsplit
 
 from . import _mending
 from ._facts import Expected, Fields, Refusal, origin
-from ._placeholders import basic
 from ._preflights import asked_fields
 from ._readings import read_token
-from ._sent import credentials_of, is_key_field, is_misspelt, nearest_scheme
+from ._sent import basic, credentials_of, is_key_field, is_misspelt, nearest_scheme
 
 if TYPE_CHECKING:
     from ._facts import Facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "KEY_FIELDS", "NOTHING", "SCHEMES", "Sent", "canonical", "credentials_of", "is_harmless", "is_key_field",
+    "KEY_FIELDS", "NOTHING", "SCHEMES", "Sent", "basic", "canonical", "credentials_of", "is_harmless", "is_key_field",
     "is_key_parameter", "is_misspelt", "nearest_scheme",
 ]  # fmt: skip
 
@@ -209,3 +210,15 @@ def _in_authorization(raw: str) -> Sent:
     if not space and word.lower() not in _CANONICAL:
         return Sent("Authorization", raw, "", raw)
     return Sent("Authorization", raw, word, rest)
+
+
+def basic(value: str) -> str | None:
+    """User and password of a Basic credential, as UTF-8 or Latin-1 (RFC 7617 §2); None if it is no base64."""
+    try:
+        raw = base64.b64decode(value.translate({45: 43, 95: 47}) + "=" * (-len(value) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

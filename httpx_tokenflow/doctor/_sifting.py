@@ -18,7 +18,6 @@ Rules.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from html import escape
@@ -28,7 +27,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit, urlunsplit
 
 from httpx_tokenflow._answers import forms_of
 
-from ._sent import NOTHING, SCHEMES, credentials_of, is_harmless, nearest_scheme
+from ._sent import NOTHING, SCHEMES, basic, credentials_of, is_harmless, nearest_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -100,16 +99,13 @@ class Sieve:
         """A sentence of ours, in which something from outside is quoted, likewise (rule 4)."""
         folded = text.translate(_FOLDED)
         quoted = [match.span(2) for match in _QUOTED.finditer(text)]
-        words = [(begin + at, begin + to) for begin, end in quoted for at, to in self._words_in(folded[begin:end])]
+        words = [(begin + at, begin + to) for begin, end in quoted for at, to in _found(self._words, folded[begin:end])]
         runs = [
             (at, to)
             for at, to in self._runs_in(folded)
             if to - at >= 3 * _RUN or _is_mixed(folded[at:to]) or _is_in(quoted, at, to)
         ]
         return _printable(_without(text, [*_found(self._forms, folded), *words, *runs]))
-
-    def _words_in(self, folded: str) -> Iterator[tuple[int, int]]:
-        return _found(self._words, folded)
 
     def _runs_in(self, folded: str) -> list[tuple[int, int]]:
         """Where pieces of long secrets are; pieces that overlap are one."""
@@ -302,7 +298,7 @@ def _parts(value: str) -> set[str]:
     access = re.search(r"\bcredential=([^/,;\s]+)", value, re.IGNORECASE)
     found |= {access[1]} if access else set()
     for word in list(found):
-        decoded = _decoded(word)
+        decoded = basic(word.rstrip("=")) or ""
         if ":" in decoded:  # Basic, RFC 7617 §2; ApiKey, Elasticsearch
             found |= _of_person(decoded)
     return {one for one in found if len(one) > _SHORT or (len(one) == _SHORT and not one.isalpha())}
@@ -330,11 +326,3 @@ def _of_person(userinfo: str) -> set[str]:
     if not password or len(user) >= _LONG or (_is_mixed(user) and len(user) >= 2 * _LEAST_VALUE):
         found.add(user)
     return found
-
-
-def _decoded(word: str) -> str:
-    try:
-        padded = word.translate({45: 43, 95: 47}).rstrip("=")
-        return base64.b64decode(padded + "=" * (-len(padded) % 4), validate=True).decode()
-    except (ValueError, binascii.Error):
-        return ""

@@ -276,3 +276,14 @@ def test_line_feeds_by_the_thousand_are_read_in_time():
     read = spelling(credentials_of("", [("Authorization", "Bearer x" + "\n" * 60_000 + "y")])[0])
     assert (read.value, read.flaw("line-break") is not None) == ("xy", True)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_password_is_hidden_however_it_was_encoded(encoding):
+    """The password of a Basic credential is not told where the server says it back, in UTF-8 or in Latin-1."""
+    credential = base64.b64encode(f"müller:{SECRET}".encode(encoding)).decode()
+    request = httpx.Request("GET", "https://api.example/x", headers={"Authorization": f"Basic {credential}"})
+    asked = {"WWW-Authenticate": 'Basic realm="x"'}
+    told = explain(httpx.Response(401, headers=asked, json={"message": f"invalid password {SECRET}"}, request=request))
+    assert told.first.id == "wrong-password"
+    assert SECRET not in json.dumps(told.to_dict())

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
-from httpx_tokenflow.doctor._placeholders import basic, nothing_in
+from httpx_tokenflow.doctor._placeholders import nothing_in
+from httpx_tokenflow.doctor._sent import basic
 
 from ._hosts import environment_of_host, host_of, is_public, is_under
 from ._key_prefixes import HOSTS, PREFIXES, PUBLIC, REFRESH, SECRET
