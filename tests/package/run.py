@@ -13,6 +13,7 @@ Rules.
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -125,6 +126,10 @@ def try_with_all(wheel: Path, folder: Path) -> None:
     python = environment(folder / "all", f"{wheel}[all]", "pytest")
     run(python, "-I", str(copied(HERE / "smoke_all.py", folder / "empty_all")), cwd=folder / "empty_all")
     step("it works with all extras: the command, the demo, the pytest plugin")
+    searched = {**os.environ, "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"}
+    pyright = str(Path(sys.executable).with_name("basedpyright"))
+    run(pyright, "--verifytypes", "httpx_tokenflow", "--ignoreexternal", cwd=folder / "empty_all", env=searched)
+    step("the types of whatever is public are complete (basedpyright --verifytypes)")
 
 
 def environment(folder: Path, *requirements: str) -> str:
@@ -141,9 +146,11 @@ def copied(file: Path, folder: Path) -> Path:
     return shutil.copy(file, folder / file.name)
 
 
-def run(*command: str, cwd: Path = ROOT) -> str:
+def run(*command: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
     """What a command says; if it fails, that is shown, and all is over."""
-    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{done.stdout}\n{' '.join(command)} has failed: {done.returncode}")
     return done.stdout
