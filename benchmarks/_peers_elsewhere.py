@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import trio
 from _server import API_URL, AS_URL, OLD, OLD_REFRESH_TOKEN, TOKEN_URL
 from _setting import CREDENTIALS, NO_TOKEN, REFRESH, Setting
 from _wires import azure_transport
@@ -41,7 +43,7 @@ def google(setting: Setting) -> Any:
         response = request(TOKEN_URL, method="POST", headers=form, body="grant_type=client_credentials")
         if response.status != 200:
             raise RuntimeError(f"token endpoint: {response.status}")
-        answer = __import__("json").loads(response.data)
+        answer = json.loads(response.data)
         return answer["access_token"], _naive(datetime.now(UTC) + timedelta(seconds=answer["expires_in"]))
 
     how: dict[str, Any] = {"refresh_handler": handler}
@@ -119,8 +121,6 @@ class _MsalCredential:
         self._refresh_token = OLD_REFRESH_TOKEN if setting.grant == REFRESH else None
 
     def get_token(self, *scopes: str, **_: Any) -> Any:
-        import time
-
         from azure.core.credentials import AccessToken
 
         if self._refresh_token is None:
@@ -140,10 +140,8 @@ class _InThread:
         self._inner = inner
 
     async def get_token(self, *scopes: str, **_: Any) -> Any:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return await sys.modules["trio"].to_thread.run_sync(self._inner.get_token, *scopes)
+        if trio.lowlevel.in_trio_run():
+            return await trio.to_thread.run_sync(self._inner.get_token, *scopes)
         return await asyncio.to_thread(self._inner.get_token, *scopes)
 
     async def close(self) -> None: ...
