@@ -5,7 +5,7 @@ Rules.
 1. Linear: a reader is given one piece over and over (`UNITS`, and pairs of them), with something before and after it,
    in texts of 1,000 to 64,000 characters. Four times the text may take `FACTOR` times as long; a square takes 16 times.
 2. What is measured is the processor's time of this thread. Less than `FLOOR` is too little to say anything. What seems
-   to grow too fast is measured again, the best of five, and has to seem so each time: other programs run here, too.
+   to grow too fast is measured again, the best of three, and has to seem so each time: other programs run here, too.
 3. Deep: lists in lists, objects in objects, at every depth around the one at which Python's own parser gives up. What
    is read at 980 is written, compared or shown by a function that is called from further down.
 4. A text that takes more than `MOST` seconds is as bad as one that never ends.
@@ -54,7 +54,7 @@ def faults_of(reader: Callable[[str], Any], before: str, unit: str, after: str) 
             now = _seconds(reader, text)
             if now > FLOOR and last and now > FACTOR * last:
                 shorter = before + unit * (size // 4 // len(unit)) + after
-                again = [(_seconds(reader, text), _seconds(reader, shorter)) for _ in range(5)]
+                again = [(_seconds(reader, text), _seconds(reader, shorter)) for _ in range(3)]
                 now, last = (min(times) for times in zip(*again, strict=True))
                 if now > FLOOR and now > FACTOR * last:
                     return f"{size:,} characters take {now:.3f} s, a quarter of them {last:.3f} s"
