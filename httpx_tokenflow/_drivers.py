@@ -305,6 +305,19 @@ class ThreadDriver(_Driver):
             _flying.reset(token)
 
 
+class _LoopLeases(AsyncExitStack):
+    """What a flight on an event loop has leased, and the loop: only there can it be given back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = running_loop()
+
+    async def given_back(self) -> None:
+        """Give it back; a lease ends by itself if that fails."""
+        with suppress(Exception):
+            await self.aclose()
+
+
 class LoopDriver(_Driver):
     """Performs steps on the event loop that asks, asyncio's or trio's."""
 
@@ -449,7 +462,7 @@ class LoopDriver(_Driver):
     async def _fly(self, flight: Flight, renewal: Renewing) -> None:
         _flying.set((*_flying.get(), flight))
         try:
-            async with AsyncExitStack() as leases:
+            async with _LoopLeases() as leases:
                 held = await self.run(renewal, leases)
         except TokenFlowError as error:
             self.source.fail(flight, error)
@@ -483,12 +496,12 @@ def _count() -> None:
 
 
 def _dropped(kept: Any) -> None:
-    """Close what can be closed here; what belongs to an event loop is let go of by being forgotten."""
+    """Close what can be closed here; what belongs to an event loop is closed there."""
     if isinstance(kept, ExitStack):
         with suppress(Exception):  # it ends by itself
             kept.close()
-    elif kept is not None:
-        kept.pop_all()
+    elif isinstance(kept, _LoopLeases):
+        call_soon(kept.home, partial(spawn, kept.given_back, lambda: None, 0.0))
 
 
 def _store_failed(error: Exception) -> StoreError:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections import Counter
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -21,6 +25,9 @@ from httpx_tokenflow import (
     events,
 )
 from httpx_tokenflow.stores import Entry, MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 API = "https://api.example/orders"
 
@@ -231,3 +238,33 @@ async def test_a_store_that_hangs_costs_one_patience(monkeypatch: pytest.MonkeyP
         with anyio.fail_after(30):
             assert (await client.get(API)).json() == "Bearer at-1"
     assert asked == ["load"]
+
+
+@pytest.mark.anyio
+async def test_a_thread_gives_a_lease_back_on_the_loop_that_has_kept_it() -> None:
+    """A lease that a loop holds on to is given back there when a thread saves the token: it is not left to be found."""
+    given_back = anyio.Event()
+
+    class Leased(Disk):
+        @asynccontextmanager
+        async def alease(self, fingerprint: str, seconds: float, patience: float) -> AsyncIterator[bool]:
+            try:
+                yield True
+            finally:
+                given_back.set()
+
+    process = Process("refresh", Leased())
+    process.disk._entries[process.auth._source.fingerprint] = Entry(Token("at-0", refresh_token="rt-0"), 0.0, 1.0)
+    process.disk.fails = {"new"}
+    async with httpx.AsyncClient(transport=process.client._transport, auth=process.auth) as client:
+        assert (await client.get(API)).json() == "Bearer at-1"
+    assert not given_back.is_set()
+    process.disk.fails = set()
+    process.now += 3600.0
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert await anyio.to_thread.run_sync(process.get) == "Bearer at-2"
+        gc.collect()
+        with anyio.fail_after(30):
+            await given_back.wait()
+    assert [one for one in seen if issubclass(one.category, ResourceWarning)] == []
