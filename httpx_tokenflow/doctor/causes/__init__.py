@@ -25,7 +25,7 @@ from . import (
 )
 
 if TYPE_CHECKING:
-    from httpx_tokenflow.doctor._diagnosis import Cause
+    from httpx_tokenflow.doctor._findings import Cause
 
 __all__ = ["CAUSES", "table"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from httpx_tokenflow.doctor._comparing import is_same_as_bare
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._mending import trial
 from httpx_tokenflow.doctor._phrases import WANTS_COOKIE
 from httpx_tokenflow.doctor._placeholders import nothing_in

@@ -16,8 +16,8 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._readings import read_token

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._sifting import without_secrets
 
 from . import _cookies

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 
 from ._recipients import CAUSES as RECIPIENTS
 from ._reckoning import SLACK, ahead, has_token, jwt_of, lasting, moment, server_time, sure

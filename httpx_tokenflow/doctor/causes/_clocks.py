@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 
 from ._reckoning import SLACK, ahead, jwt_of, lasting, moment, server_time
 from ._words import EXPIRED, NOT_YET, SKEWED, said

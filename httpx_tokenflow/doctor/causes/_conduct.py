@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from httpx_tokenflow.doctor._comparing import is_same_as_bare, says
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._gateways import answered_by
 from httpx_tokenflow.doctor._phrases import NOT_ALLOWED, NOT_GOOD, NOTHING_SENT
 

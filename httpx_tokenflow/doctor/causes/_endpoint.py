@@ -15,8 +15,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import Refusal
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 
 from ._known import ENTRA
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 
 from ._hosts import ENVIRONMENTS, environment_of, environment_of_host, host_of, is_public
 from ._keys import CAUSES as KEYS

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._placeholders import nothing_in
 from httpx_tokenflow.doctor._sent import basic

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 
 from ._key_prefixes import PREFIXES, REFRESH
 from ._reckoning import has_token, jwt_of, moment, sure

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from httpx_tokenflow.doctor._comparing import is_same_as_bare, texts
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._gateways import answered_by
 from httpx_tokenflow.doctor._mending import field_wanted

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import SAID_BY_API
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 
 from ._hosts import is_public
 from ._known import AUDIENCES

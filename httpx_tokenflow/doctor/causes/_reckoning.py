@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING
 
 from httpx_tokenflow._times import parse_date
-from httpx_tokenflow.doctor._diagnosis import Certainty
+from httpx_tokenflow.doctor._findings import Certainty
 
 if TYPE_CHECKING:
     from httpx_tokenflow.doctor._facts import Exchange, Facts

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from httpx_tokenflow.doctor._comparing import is_alike, is_login_page, leads_to_login
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import origin
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._sent import credentials_of
 from httpx_tokenflow.doctor._sifting import without_secrets
 

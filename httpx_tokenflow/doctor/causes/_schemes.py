@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from httpx_tokenflow.doctor._comparing import is_same_as_bare
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._mending import field_wanted, trial
 from httpx_tokenflow.doctor._phrases import KEY_NOT_GOOD, NOT_GOOD

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 
 from ._reckoning import has_token, jwt_of, sure
 from ._words import ALGORITHM, KEY, SIGNATURE, said

@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, ClassVar
 
-from httpx_tokenflow.doctor._diagnosis import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._facts import UNSENDABLE
+from httpx_tokenflow.doctor._findings import Cause, Certainty, Finding
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._mending import Trial, trial
 from httpx_tokenflow.doctor._placeholders import nothing_in
