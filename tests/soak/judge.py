@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 ENDS_WITHIN = 5.0  # seconds: no answer and no server is waited for, but the machine may be busy
 AFTER = 12.0  # seconds: pauses after failures double from one, and no outage is longer than eight
 TWICE = 12.0  # seconds
-MARGIN = 1.0  # seconds: what is on its way, and rounding
+MARGIN = 1.0  # seconds: what is on its way, and rounding; tokens of 15 s (dpop) are due for longer than that
 HUNG = 45.0  # seconds: the budget of a session's renewal, and the lease of another, which may be suspended
 BUSY = 0.25  # seconds, of which a quiet machine needs a hundredth
 SLACK = 1.0  # seconds by which an error may be seen after the fault that led to it

@@ -55,7 +55,7 @@ CLIENTS = {
     "session": Client("session", 6.0, is_session=True, processes=3),
     "graced": Client("graced", 7.0, is_session=True, grace=60.0, processes=3),
     **{f"own-{name}": Client("own", 4.0, is_session=True) for name in FLAVOURS},
-    **{f"dpop-{name}": Client("dpop", 6.0, dpop=True) for name in FLAVOURS},
+    **{f"dpop-{name}": Client("dpop", 15.0, dpop=True) for name in FLAVOURS},
 }
 AUTHS = ("shared", "session", "graced", "own", "dpop")
 
