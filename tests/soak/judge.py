@@ -16,8 +16,8 @@ Rules.
                token. Client credentials are never excused for a store.
    refused     it got a 401: the last token that it carried had been revoked, or had ended on its way through a network
                that was slow, or while its process stood still; and it had carried another before, so that one renewal
-               could not help, or another was refused to the same process from `TWICE` before it, so that the breaker
-               was open.
+               could not help, or another was refused to the same process from `TWICE` before it, or since the API last
+               accepted a new one, so that the breaker was open.
    suspended   it ended in a time limit, or in one of the two errors above, and its process stood still meanwhile.
    busy        the same, or a 401 for a token that had ended on its way, and the machine was so busy that a probe, a
                plain request of the parent's to its own server, took longer than `BUSY`. A quiet machine has none.
@@ -218,7 +218,9 @@ def _judge_401(one: Outcome, world: World) -> Verdict:
         return Verdict(True, f"401: {why}")
     was_twice = len(world.carried.get((one.process, one.auth, one.number), ())) >= 2
     times = world.refusals.get((one.process, one.auth), [])
-    is_open = sum(one.began - TWICE <= at <= one.ended for at in times) >= 2
+    known = [token.since for token in world.accepted.get((one.process, one.auth), []) if token.since < one.began]
+    start = min(one.began - TWICE, max(known, default=one.began))  # what opened it may be long ago: nothing closed it
+    is_open = sum(start <= at <= one.ended for at in times) >= 2
     if was_twice or is_open:
         return Verdict(False, "refused")
     return Verdict(True, f"401: {why}, and no other token was refused")
