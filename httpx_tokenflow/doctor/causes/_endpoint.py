@@ -12,7 +12,7 @@ Rules.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from httpx_tokenflow.doctor._facts import Refusal
@@ -130,19 +130,16 @@ class _Refused(Cause):
     """A refusal about one topic."""
 
     when_accepted = True  # a token endpoint says 400, which is no refusal of a credential
-    topics: frozenset[str]
-    what: str
+    topics: ClassVar[frozenset[str]]
+    what: ClassVar[str] = ""
 
     def look(self, facts: Facts) -> Finding | None:
         refusal = refusal_in(facts)
         if refusal is None or topic_of(refusal) not in self.topics:
             return None
         said = f": {refusal.description}" if refusal.description else f" ({refusal.error})" if refusal.error else ""
-        evidence = [refusal.text or said or self.what, self._grant(refusal)]
+        evidence = [refusal.text or said or self.what, _asked_with(refusal)]
         return self.found(Certainty.CERTAIN, f"{self.what}{facts.sieve.sift(said)[:200]}", evidence)
-
-    def _grant(self, refusal: Refusal) -> str | None:
-        return f"it was asked with {refusal.grant_type}" if refusal.grant_type else None
 
 
 class Client(_Refused):
@@ -342,7 +339,11 @@ class Failing(_Refused):
             what = f"the token endpoint cannot answer now ({status})"
         else:
             what = f"what answers at the token endpoint's URL is no token endpoint ({status})"
-        return self.found(Certainty.CERTAIN, what, [refusal.text or what, self._grant(refusal)])
+        return self.found(Certainty.CERTAIN, what, [refusal.text or what, _asked_with(refusal)])
+
+
+def _asked_with(refusal: Refusal) -> str | None:
+    return f"it was asked with {refusal.grant_type}" if refusal.grant_type else None
 
 
 CAUSES: tuple[Cause, ...] = (
