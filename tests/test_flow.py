@@ -236,6 +236,18 @@ class TestRequest:
         assert flow.send(three) == Send(three)
         ends(flow, REFUSED)
 
+    def test_three_sends_at_most(self, source: TokenSource, policy: RenewalPolicy, time: Time) -> None:
+        """Where others find one token after the other, and each is refused, the third 401 is given back."""
+        hold(source, policy, entry("one", time))
+        flow = begin(source, policy)
+        next(flow)
+        for access in ("two", "three"):
+            newer = hold(source, policy, entry(access, time))
+            assert flow.send(REFUSED) == Drain()
+            assert flow.send(None) == Send(newer)
+        hold(source, policy, entry("four", time))
+        ends(flow, REFUSED)
+
     def test_a_flight_that_brings_the_refused_token_is_no_answer(
         self, source: TokenSource, policy: RenewalPolicy, time: Time
     ) -> None:

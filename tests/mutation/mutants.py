@@ -88,8 +88,7 @@ class Source:
         self.name = path.stem
         wrapper = MetadataWrapper(cst.parse_module(path.read_text()))
         self.tree = wrapper.module
-        self.positions = wrapper.resolve(PositionProvider)
-        finder = _Finder(self, self.positions)
+        finder = _Finder(self, wrapper.resolve(PositionProvider))
         self.tree.visit(finder)
         self.mutants = finder.found
         self._functions = finder.functions
@@ -102,10 +101,9 @@ class Source:
 
     def users_of(self, mutant: Mutant) -> set[int]:
         """The lines here that name what is made at import: the constant, or the class."""
-        names = {mutant.where.split(".")[0]} if mutant.where else _assigned(mutant)
-        found = m.findall(self.tree, m.Name() | m.Attribute())
-        used = [one for one in found if (one.attr if isinstance(one, cst.Attribute) else one).value in names]
-        return {self.positions[one].start.line for one in used}
+        names = [mutant.where.split(".")[0]] if mutant.where else _assigned(mutant)
+        used = re.compile(rf"\b({'|'.join(names)})\b")
+        return {number for number, line in enumerate(self._lines, 1) if used.search(line)}
 
 
 class _Finder(cst.CSTVisitor):
@@ -161,10 +159,10 @@ class _Finder(cst.CSTVisitor):
         return span.start.line, end
 
 
-def _assigned(mutant: Mutant) -> set[str]:
+def _assigned(mutant: Mutant) -> list[str]:
     """The names that the statement gives a value to."""
     lines = mutant.source.path.read_text().splitlines()[mutant.lines[0] - 1 : mutant.lines[1]]
-    return set(re.findall(r"\w+", "\n".join(lines).partition("=")[0].partition(":")[0]))
+    return list(re.findall(r"\w+", "\n".join(lines).partition("=")[0].partition(":")[0]))
 
 
 def _changes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:

@@ -52,8 +52,10 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=HEART, metavar="MODULE", help=f"of {', '.join(HEART)}, or another")
     parser.add_argument("--sample", type=int, metavar="N", help="so many mutants, drawn at random")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="those alone that a former run has named")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--quick", action="store_true", help="what survives gets no second look")
+    parser.add_argument("--workers", type=int, default=2, help="how many are tried at once")
     parser.add_argument("--show", action="store_true", help="what has killed each mutant")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="FILE", help="in tests/; those that pin the heart")
     parser.add_argument("--memory", type=Path, help="keep here which test reaches what, for the next run")
@@ -93,6 +95,7 @@ def main() -> int:
 
 
 def _in_copy(copy: Path, chosen_by: argparse.Namespace) -> int:
+    named = "" if chosen_by.again is None else chosen_by.again.read_text()
     os.chdir(copy)
     sys.path[:0] = [str(copy)]
     os.environ["PYTHONPATH"] = str(copy)
@@ -107,8 +110,18 @@ def _in_copy(copy: Path, chosen_by: argparse.Namespace) -> int:
     chosen = [mutant for source in sources for mutant in source.mutants]
     if chosen_by.sample is not None:
         chosen = random.Random(chosen_by.seed).sample(chosen, min(chosen_by.sample, len(chosen)))
+    if chosen_by.again is not None:
+        chosen = [mutant for mutant in chosen if mutant.name in named]
     explained = explanations()
-    loop = Loop(sources, chosen, explained.keys(), memory, chosen_by.quick, lambda text: print(text, file=screen))
+    loop = Loop(
+        sources,
+        chosen,
+        explained.keys(),
+        memory,
+        chosen_by.quick,
+        chosen_by.workers,
+        lambda text: print(text, file=screen),
+    )
     log = copy / "log"
     with log.open("wb") as out:
         for stream in (1, 2):
@@ -128,7 +141,7 @@ def report(fates: list[Fate], explained: dict[str, str], chosen_by: argparse.Nam
         for fate in fates:
             if fate.end in {"killed", "hung"}:
                 print(f"{fate.end}: {fate.mutant.name}  [{fate.killer}]", file=screen)
-    if chosen_by.sample is None:
+    if chosen_by.sample is None and chosen_by.again is None:
         modules = tuple(f"{name}." for name in chosen_by.only)
         for name in explained:
             if name.startswith(modules) and name not in names:

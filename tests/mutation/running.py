@@ -38,12 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Fate", "Loop"]
 
-WORKERS = 2
 TOO_LONG = 5.0  # seconds of work
 FIRST_LOOK, SECOND_LOOK = 2.0, 20.0  # seconds of work
 SILENCE = 20.0  # seconds for which nothing is heard of a fork before it counts as hung, beside what its test takes
 IDLE = 3.0  # seconds after which a silent fork no longer counts as at work
-MOST_FORKS = 6
+HUNG = 4  # forks that may be silent, beside those at work
 MEMORY = 6 << 30
 
 _SURVIVED, _KILLED, _NOT_MADE = 0, 1, 2
@@ -94,6 +93,7 @@ class Loop:
         explained: the names of those that may survive.
         memory: where what was learnt is kept between runs, if anywhere.
         is_quick: nothing gets a second look.
+        workers: how many forks are at work at once.
         say: says how it goes.
     """
 
@@ -104,6 +104,7 @@ class Loop:
         explained: Container[str],
         memory: Path | None,
         is_quick: bool,
+        workers: int,
         say: Callable[[str], None],
     ) -> None:
         self.sources = {source.name: source for source in sources}
@@ -111,6 +112,7 @@ class Loop:
         self.explained = explained
         self.memory = memory
         self.is_quick = is_quick
+        self.workers = workers
         self.say = say
         self.fates: list[Fate] = []
         self.items: dict[str, pytest.Item] = {}  # tests by their ids
@@ -144,7 +146,7 @@ class Loop:
         if self.memory is not None and self.memory.exists():
             self.learnt = pickle.loads(self.memory.read_bytes())
         new = [name for name in self.items if name not in self.learnt.cost and name not in self.learnt.left_out]
-        for pid, pipe in [self._forked(self._watch, new[start::WORKERS]) for start in range(WORKERS)]:
+        for pid, pipe in [self._forked(self._watch, new[start :: self.workers]) for start in range(self.workers)]:
             with os.fdopen(pipe, "rb") as found:
                 self.learnt.add(pickle.loads(found.read()))
             os.waitpid(pid, 0)
@@ -184,7 +186,7 @@ class Loop:
         while waiting or forks:
             now = time.monotonic()
             busy = sum(now - fork.heard < IDLE for fork in forks.values())
-            while waiting and busy < WORKERS and len(forks) < MOST_FORKS:
+            while waiting and busy < self.workers and len(forks) < self.workers + HUNG:
                 mutant, look = waiting.pop()
                 tests = self._tests_for(mutant, look)
                 if not tests:
@@ -247,6 +249,8 @@ class Loop:
             lines = {one.key(line) for one in self.sources.values() for line in one.users_of(mutant)}
         if mutant.function is None and not any(line in reached for line in lines):
             lines = {line for line in reached if line[0] == source.name}
+        if self.memory is not None and not any(line in reached for line in lines):  # it is from before this line
+            lines = {line for line in reached if line[:2] == (source.name, mutant.where)}
         found: set[str] = set().union(*(reached.get(line, ()) for line in lines))
         if mutant.function is None:  # other modules may use it too
             found |= {test for test in self.items if test.startswith(f"tests/test{source.name}.py")}
