@@ -8,8 +8,8 @@ Rules.
    it had before; what all of its clients share (a transport, a store) is there before, a first fingerprint too.
 2. A lookup goes from the key to a request that has its credential. It is measured in laps, in turn with the floor's in
    the same process, of as many keys, at random among all of them, which no processor's cache holds.
-3. Everybody is set up as its manual shows for many tenants (`_tenants.py`). Who has a client or an auth for each has them in a dict;
-   tokens come from an endpoint in memory, or as a program hands over those that it has.
+3. Everybody is set up as its manual shows for many tenants (`_tenants.py`). Who has a client or an auth for each has
+   them in a dict; tokens come from an endpoint in memory, or as a program hands over those that it has.
 4. Who would take minutes is measured with fewer, and the table says with how many.
 """
 
