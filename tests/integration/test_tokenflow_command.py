@@ -266,6 +266,23 @@ def test_client_credentials(either, rig, http):
     assert "the server has revoked it" in either.run("logout").stdout
 
 
+@pytest.mark.parametrize("way", ["private_key_jwt", "tls_client_auth"])
+def test_a_client_with_a_key(either, rig, tmp_path, way):
+    """A client that proves itself by a key or a certificate has both in files, which the profile names."""
+    if way == "private_key_jwt":
+        (tmp_path / "key.json").write_text(json.dumps(rig.keys["ES256"].jwk))
+        name, files = "key-jwt", {"key_file": str(tmp_path / "key.json")}
+    else:
+        name, files = "tls", {"cert_file": str(rig.client_cert), "key_file": str(rig.client_key)}
+    either.profile(
+        grant="client_credentials", issuer=rig.issuer, client_id=rig.clients[name].id, store="file", client_auth=way,
+        **files,
+    )  # fmt: skip
+    assert len({either.token(), either.token()}) == 1
+    assert _requests(rig) == {"client_credentials 200": 1}
+    assert "nobody has to log in" in either.run("login").stdout
+
+
 def test_json(logged_in):
     """`token --json` has type, end and scope beside the token, and no refresh token."""
     found = json.loads(logged_in.token("--json"))
