@@ -1,0 +1,150 @@
+"""What changes to the heart (tests/mutation) have shown that no other test would see."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import pytest
+from hand import NO, Hand
+from world import Sending
+
+from httpx_tokenflow import StepUpRequired, StoreError, Token, _drivers
+from httpx_tokenflow._drivers import LoopDriver
+from httpx_tokenflow._entries import Entry
+from httpx_tokenflow._flow import authorize
+from httpx_tokenflow._steps import Answer, Drain, Lease, Send, Wait
+from httpx_tokenflow.events import RequestRefused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SECRET = "SENTINEL-at"
+ECHOES = Answer(401, (f'Bearer error="no {SECRET}", scope="x {SECRET}"',))
+WANTS_LOGIN = f'Bearer error="insufficient_user_authentication", acr_values="gold {SECRET}", max_age="60"'
+WANTS_SCOPE = f'Bearer error="insufficient_scope", scope="more {SECRET}"'
+
+
+def ready(kind: str = "client", *, widens: bool = True) -> Hand:
+    hand = Hand(kind, widens=widens)
+    hand.has(Entry(Token(SECRET), hand.now, 3600.0, session="" if kind == "client" else "s"))
+    return hand
+
+
+def play(hand: Hand, *answers: Answer, retry: bool = True) -> list[Any]:
+    """The tokens that one request is sent with, answered like this."""
+    flow = authorize(hand.source, hand.policy, hand.renewals, Sending(retry=retry))
+    given, sent = list(answers), []
+
+    def conduct() -> Any:
+        answer, error = None, None
+        while True:
+            try:
+                step = flow.send(answer) if error is None else flow.throw(error)
+            except StopIteration:
+                return
+            answer, error = None, None
+            if isinstance(step, Send):
+                sent.append(step.held)
+                answer = given.pop(0)
+                continue
+            try:
+                answer = yield step
+            except Exception as failed:  # noqa: BLE001 - for the flow to judge
+                error = failed
+
+    hand.run(conduct())
+    return sent
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_token_that_the_api_echoes_is_in_no_event(*, retry: bool) -> None:
+    """What the API says of a refusal is told without the token that it was sent, whether it stands or not (F19)."""
+    hand = ready()
+    play(hand, ECHOES, Answer(200), retry=retry)
+    refused = [event for event in hand.told if isinstance(event, RequestRefused)]
+    assert [(event.error, event.scope, event.stands) for event in refused] == [("no ***", "x ***", not retry)]
+    assert SECRET not in repr(hand.told)
+
+
+@pytest.mark.parametrize("can_log_in", [True, False])
+def test_a_step_up_says_what_is_wanted_and_no_token(*, can_log_in: bool) -> None:
+    """The error of a step-up names all that the API wants, whoever has refused it, and not the token it echoes."""
+    hand = ready("login")
+    hand.answers = [NO]
+    with pytest.raises(StepUpRequired) as caught:
+        play(hand, Answer(401, (WANTS_LOGIN,)), retry=can_log_in)
+    assert "(acr_values=gold ***, max_age=60; RFC 9470)" in str(caught.value)
+    assert (caught.value.acr_values, caught.value.max_age) == ("gold ***", 60)
+    hand = ready()
+    hand.answers = [NO]
+    with pytest.raises(StepUpRequired, match=r"'more \*\*\*'") as caught:
+        play(hand, Answer(403, (WANTS_SCOPE,)))
+    assert caught.value.scope == "more ***"
+
+
+def test_a_step_up_that_says_nothing() -> None:
+    """An API that wants another login and does not say which is quoted as just that."""
+    with pytest.raises(StepUpRequired, match="it does not say which") as caught:
+        play(ready(), Answer(401, ('Bearer error="insufficient_user_authentication"',)), retry=False)
+    assert (caught.value.acr_values, caught.value.max_age, caught.value.scope) == (None, None, None)
+
+
+def test_a_renewal_knows_what_the_api_has_said() -> None:
+    """The flight that a 401 causes carries its challenge and the request's URL: a grant may learn from them (F53)."""
+    hand = ready()
+    flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
+    next(flow)
+    challenge = 'Bearer error="invalid_token", resource_metadata="https://api.example/meta"'
+    assert isinstance(flow.send(Answer(401, (challenge,), url="https://api.example/x")), Drain)
+    step = flow.send(None)
+    assert isinstance(step, Wait)
+    assert step.flight.demand.challenge.resource_metadata == "https://api.example/meta"
+    assert step.flight.demand.url == "https://api.example/x"
+
+
+class Slow:
+    """A store that is slow: its lease is another's for a while, and its load takes its time."""
+
+    seconds = 0.3
+
+    @asynccontextmanager
+    async def alease(self, fingerprint: str, seconds: float, patience: float) -> AsyncIterator[bool]:
+        await anyio.sleep(self.seconds)
+        yield True
+
+    @contextmanager
+    def lease(self, fingerprint: str, seconds: float, patience: float) -> Any:
+        yield True
+
+
+@pytest.mark.anyio
+async def test_a_lease_may_take_as_long_as_there_is_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that waits for another's lease has the patience for that beside its own time, and no more (rule 5)."""
+    monkeypatch.setattr(_drivers, "STORE_PATIENCE", 0.1)
+    hand = Hand()
+    hand.source.store = Slow()
+    driver = LoopDriver(hand.source, hand.policy, SimpleNamespace(), httpx)
+    async with _drivers.AsyncExitStack() as leases:
+        assert await driver.perform(Lease(40.0, 30.0), leases) is True
+        with pytest.raises(StoreError, match="TimeoutError"):
+            await driver.perform(Lease(40.0, 0.05), leases)
+
+
+def test_what_another_has_brought_costs_no_renewal() -> None:
+    """Who waited for a flight that took over another's token has their own renewal still, if that is refused too."""
+    hand = ready()
+    flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
+    next(flow)
+    flow.send(Answer(401))
+    wait = flow.send(None)
+    taken = hand.source.hold(Entry(Token("another"), hand.now, 3600.0), hand.policy)
+    hand.source.land(wait.flight, taken)
+    assert flow.send(taken) == Send(taken)
+    assert isinstance(flow.send(Answer(401)), Drain)
+    step = flow.send(None)
+    assert isinstance(step, Wait)
+    assert step.flight is not wait.flight
