@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from ._errors import ConfigurationError, InvalidCredential
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Token", "Unpickled", "check_credential", "digest"]
 
@@ -60,7 +58,7 @@ class Token(Unpickled):
 
     Raises:
         InvalidCredential: `access_token` is empty or could not go into a header.
-        ConfigurationError: `expires_at` is no Unix time.
+        ConfigurationError: `expires_at` is no Unix time, or another field is not of its type.
     """
 
     access_token: str = field(repr=False)
@@ -76,6 +74,12 @@ class Token(Unpickled):
         is_number = isinstance(self.expires_at, int | float) and not isinstance(self.expires_at, bool)
         if self.expires_at is not None and not (is_number and abs(self.expires_at) < _LATEST):
             raise ConfigurationError("expires_at must be Unix seconds, a number such as 1767225600; or None")
+        for name in ("token_type", "refresh_token", "scope", "id_token"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name == "token_type"):
+                raise ConfigurationError(f"{name} must be a string, not {type(value).__name__}")
+        if not isinstance(self.extra, Mapping):
+            raise ConfigurationError(f"extra must be a mapping, not {type(self.extra).__name__}")
         object.__setattr__(self, "extra", MappingProxyType(dict(self.extra)) if self.extra else _NOTHING)
 
     @classmethod
@@ -117,6 +121,7 @@ class Token(Unpickled):
 
         Raises:
             InvalidCredential: there is no usable `access_token` in it.
+            ConfigurationError: another member is not of its type.
         """
         known = {name: data[name] for name in _FIELDS if data.get(name) is not None}
         return cls(**{"access_token": "", **known})

@@ -64,6 +64,19 @@ def test_a_refresh_token_alone_is_a_token_too() -> None:
     assert Entry.of_login(token, 0.0).lifetime == 0.0
 
 
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [("token_type", None), ("token_type", 5), ("refresh_token", 5), ("scope", ["a"]), ("id_token", b"x"), ("extra", 5)],
+)
+def test_a_field_of_another_type(field: str, wrong: object) -> None:
+    """What is no text, or no mapping, is refused at once and by name, however it comes; None is as good as left out."""
+    with pytest.raises(ConfigurationError, match=f"^{field} must be a (string|mapping), not {type(wrong).__name__}$"):
+        Token("at", **{field: wrong})
+    if wrong is not None:
+        with pytest.raises(ConfigurationError, match=f"^{field} must"):
+            Token.from_dict({"access_token": "at", field: wrong})
+
+
 @pytest.mark.parametrize("given", [None, "", " rt", "rt\n"])
 def test_a_refresh_token_that_is_none(given: object) -> None:
     """A refresh token that was not there where it was read from is refused at once."""
