@@ -12,11 +12,16 @@ import httpx
 import httpx2
 import pytest
 import sample
+from hypothesis import settings
 
 from httpx_tokenflow._verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+settings.register_profile("tokenflow", deadline=None)  # how loaded the machine is, is no property of ours
+settings.load_profile("tokenflow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
