@@ -139,6 +139,7 @@ def test_what_another_has_brought_costs_no_renewal() -> None:
     hand = ready()
     flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
     next(flow)
+    hand.now += 60  # so that it is no young token that is refused
     flow.send(Answer(401))
     wait = flow.send(None)
     taken = hand.source.hold(Entry(Token("another"), hand.now, 3600.0), hand.policy)
