@@ -42,6 +42,15 @@ BY_THE_GRAMMAR = {
         [challenge("Negotiate"), challenge("NTLM"), challenge("Bearer")],
     ),
     "token68 keeps its padding": ("Negotiate YII==", [challenge("Negotiate", token68="YII==")]),
+    "a quote within a word opens no string": (
+        'Bearer a=b wo"rd, Basic realm="x"',
+        [challenge("Bearer", {"a": "b"}), challenge("Basic", {"realm": "x"})],
+    ),
+    "nothing follows the padding of token68": ("Negotiate YII=X", [challenge("Negotiate", {"yii": "X"})]),
+    "white space and commas before the first scheme count for nothing": (
+        " \t, Bearer error=invalid_token",
+        [challenge("Bearer", {"error": "invalid_token"})],
+    ),
     "token68 has characters that no token has": (
         "Negotiate a/b+c~d",
         [challenge("Negotiate", token68="a/b+c~d")],
@@ -217,6 +226,21 @@ def test_a_property_is_its_parameter(name):
 def test_max_age_is_seconds_or_none(text, seconds):
     """`max_age` is a number of seconds, and None for whatever is no age (RFC 9470 §3)."""
     assert parse_challenges([f'Bearer max_age="{text}"'])[0].max_age == seconds
+
+
+def test_a_challenge_of_a_scheme_alone():
+    """A challenge made without token68 has none."""
+    assert Challenge("Negotiate", {}).token68 is None
+
+
+def test_no_field_is_asked_for_after_the_limit():
+    """With as many challenges as are read, the fields that follow are not even asked for."""
+
+    def fields():
+        yield ", ".join(["Bearer"] * CHALLENGE_LIMIT)
+        pytest.fail("another field was asked for")
+
+    assert len(parse_challenges(fields())) == CHALLENGE_LIMIT
 
 
 def test_max_age_absent_is_none():

@@ -108,10 +108,10 @@ def _plain(found: Any) -> Any:
 
 
 def _take_over(module: types.ModuleType, beside: types.ModuleType) -> None:
-    """What differs now: where its value is plain, wherever in the package it is known by its name."""
+    """What differs now: wherever it is known by its name, in the tests too."""
     for name, old, new in _differences(vars(module), vars(beside)):
-        for other in [one for key, one in sys.modules.items() if key.split(".")[0] == PACKAGE]:
-            if vars(other).get(name, _MISSING) is old:
+        for other in list(sys.modules.values()):
+            if getattr(other, "__dict__", {}).get(name, _MISSING) is old:
                 setattr(other, name, new)
     for old, new in _functions(vars(module), vars(beside)):
         old.__defaults__, old.__kwdefaults__ = new.__defaults__, new.__kwdefaults__

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Fate", "Loop"]
 
 TOO_LONG = 5.0  # seconds of work
-FIRST_LOOK, SECOND_LOOK = 2.0, 20.0  # seconds of work
+FIRST_LOOK, SECOND_LOOK = 2.0, 10.0  # seconds of work
 SILENCE = 20.0  # seconds for which nothing is heard of a fork before it counts as hung, beside what its test takes
 IDLE = 3.0  # seconds after which a silent fork no longer counts as at work
 HUNG = 4  # forks that may be silent, beside those at work
