@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from httpx_tokenflow import StepUpRequired, StoreError, Token, _drivers
 from httpx_tokenflow._drivers import LoopDriver
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import authorize
+from httpx_tokenflow._lifecycle import Pause
+from httpx_tokenflow._renewal import Renewals
 from httpx_tokenflow._steps import Answer, Drain, Lease, Send, Wait
 from httpx_tokenflow.events import RequestRefused
 
@@ -70,6 +73,33 @@ def test_a_token_that_the_api_echoes_is_in_no_event(*, retry: bool) -> None:
     assert SECRET not in repr(hand.told)
 
 
+def test_a_token_that_is_echoed_beside_a_scope_is_in_no_event() -> None:
+    """The same holds for a refusal that more scope mends."""
+    hand = ready()
+    play(hand, Answer(403, (WANTS_SCOPE,)), Answer(200))
+    (refused,) = [event for event in hand.told if isinstance(event, RequestRefused)]
+    assert (refused.scope, refused.stands) == ("more ***", False)
+    assert SECRET not in repr(refused)
+
+
+def test_a_pause_does_not_keep_a_fresh_token_back() -> None:
+    """Who asks for a token for use elsewhere gets a fresh one, whatever renewals have come to (rule 8)."""
+    hand = ready()
+    hand.source.pause = Pause(StoreError("down"), until=hand.now + 60, early=hand.now + 60, failures=1)
+    assert hand.token() == SECRET
+
+
+def test_a_timeout_that_is_not_to_be_covered_counts_for_nothing() -> None:
+    """With `cover_timeout` off a token is sent up to its end, however long the request may take."""
+    hand = Hand("client")
+    policy = replace(hand.policy, cover_timeout=False, due_window=0.0, early_window=0.0)
+    hand.source.held = hand.source.hold(Entry(Token(SECRET), hand.now, 60.0), policy)
+    hand.now += 59.5
+    renewals = Renewals(hand.source, hand.renewals.grant, policy)
+    step = next(authorize(hand.source, policy, renewals, Sending(timeout=15.0)))
+    assert step == Send(hand.source.held)
+
+
 @pytest.mark.parametrize("can_log_in", [True, False])
 def test_a_step_up_says_what_is_wanted_and_no_token(*, can_log_in: bool) -> None:
     """The error of a step-up names all that the API wants, whoever has refused it, and not the token it echoes."""
@@ -113,6 +143,7 @@ class Slow:
 
     @asynccontextmanager
     async def alease(self, fingerprint: str, seconds: float, patience: float) -> AsyncIterator[bool]:
+        assert (fingerprint, seconds) == ("f", 40.0)
         await anyio.sleep(self.seconds)
         yield True
 
