@@ -5,11 +5,12 @@
 Rules.
 
 1. mutmut (its operators: `mutants.py`) makes the changes. It does not run the tests: its own way, to put each function
-   behind a switch, changes what a NamedTuple or a class with slots is, leaves out what has a decorator, and constants.
-   `running.py` forks instead, about twenty times as fast.
+   behind a switch, leaves out constants, the fields of a class, and what has a decorator. `running.py` forks instead.
 2. What survives is in `explained.toml`, with the reason, or the exit status is 1. An explanation of something that does
    not survive is told as well: it is for nothing.
 3. Nothing is written to the tree. What runs is a copy of what is there when it begins.
+4. What is slow on a busy machine is no proof: a test that fails for want of time kills a mutant that it does not know.
+   The score is good from a quiet machine.
 """
 
 from __future__ import annotations
