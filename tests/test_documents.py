@@ -1,4 +1,4 @@
-"""The README is one page, and what it points to is there."""
+"""The README is one page, what it points to is there, and each failure that others shipped has a test."""
 
 from __future__ import annotations
 
@@ -49,3 +49,18 @@ def test_every_option_that_is_named_exists():
     named = set(re.findall(r"TokenAuth\(…, (\w+)=", text)) | set(re.findall(r"auth\.(\w+)\(", text))
     arguments = TokenAuth.__init__.__kwdefaults__
     assert {name for name in named if name not in arguments and not hasattr(TokenAuth, name)} == set()
+
+
+FAILURE = re.compile(r"\bF[0-9]{2}\b")
+
+
+def test_each_failure_of_others_has_a_test():
+    """The list has a line for each number that is cited, and each line is cited by a test."""
+    listed = re.findall(r"^\* (F[0-9]{2}) ", ROOT.joinpath("tests", "FAILURES.md").read_text("utf-8"), re.MULTILINE)
+    tests = {number for path in ROOT.glob("tests/**/*.py") for number in FAILURE.findall(path.read_text("utf-8"))}
+    package = {
+        number for path in ROOT.glob("httpx_tokenflow/*.py") for number in FAILURE.findall(path.read_text("utf-8"))
+    }
+    assert len(listed) == len(set(listed))
+    assert tests == set(listed)
+    assert package <= set(listed)

@@ -167,7 +167,7 @@ def test_a_credential_that_cannot_go_on_the_wire(bad: object) -> None:
     ],
 )
 def test_lifetimes_however_they_are_written(written: object, lifetime: float | None) -> None:
-    """A lifetime is read however it was written; what cannot be read counts as missing (F62 to F64)."""
+    """A lifetime is read however it was written; what cannot be read counts as missing (F62, F63, F64)."""
     minted = read({"access_token": "a", "expires_in": written})
     assert minted.lifetime == lifetime
     assert minted.token.expires_at == (None if lifetime is None else NOW + lifetime)

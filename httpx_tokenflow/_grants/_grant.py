@@ -27,7 +27,7 @@ class Grant(Protocol):
 
     Attributes:
         spends: each renewal presents the refresh token of the one before, which the server may retire by that. Such a
-            token is presented once (design rule 6), and a store that fails closes the way instead of opening it.
+            token is presented once, and a store that fails closes the way instead of opening it.
     """
 
     spends: bool

@@ -165,7 +165,7 @@ def _lose_the_answer(worker, authority, when):
 
 @pytest.mark.parametrize(("point", "requests"), [slow("leased", 1), slow("reloaded", 1), ("saving", 2)])
 def test_what_a_paused_holder_brings_too_late_is_not_published(fleet, authority, valkey, point, requests):
-    """Its lease lapsed while it was stopped, and others have renewed: it goes on with their token, as they all do."""
+    """F75. Its lease lapsed while it was stopped, and others have renewed: it goes on with their token, as all do."""
     first, second, third = fleet.start(3, policy=POLICY)
     late = arrested(first, point)
     lapsed(valkey)
