@@ -780,7 +780,7 @@ class TestRenewal:
 
     @pytest.mark.parametrize("where", ["load", "lease"])
     def test_a_store_that_fails(self, source: TokenSource, policy: RenewalPolicy, where: str) -> None:
-        """Client credentials go on without the store; a refresh token is not presented without it (design rule 9)."""
+        """Client credentials go on without the store; a refresh token is not presented without it."""
         for kind in ("client", "refresh"):
             flow = self.start(source, policy, kind)
             next(flow)
@@ -963,7 +963,7 @@ class TestGrowingOld:
     def test_a_secret_that_gave_way_is_told_after_the_token_is_saved(
         self, source: TokenSource, policy: RenewalPolicy
     ) -> None:
-        """A handler that ends the program must not cost the session (design rule 6)."""
+        """A handler that ends the program must not cost the session."""
         told: list[Any] = []
         self._on_event = told.append
         source.listen(self)

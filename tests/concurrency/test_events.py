@@ -363,7 +363,7 @@ class Failing(MemoryStore):
     ("refresh", "save", "kept in memory"),
 ])  # fmt: skip
 def test_a_store_that_fails_is_told(driver: str, kind: str, verb: str, says: str) -> None:
-    """`StoreFailed` says what was done without the store, and the request is served (design rule 9)."""
+    """`StoreFailed` says what was done without the store, and the request is served."""
     stage = Stage(kind, driver, need="expired", store=(store := Failing()))
     heard = listening(stage)
     store.fails = verb
@@ -375,7 +375,7 @@ def test_a_store_that_fails_is_told(driver: str, kind: str, verb: str, says: str
 
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 def test_a_store_without_which_nothing_is_done(driver: str) -> None:
-    """A refresh token that may rotate is not presented without the store: that is a `RenewalFailed` (design rule 9)."""
+    """A refresh token that may rotate is not presented without the store: that is a `RenewalFailed`."""
     stage = Stage("refresh", driver, need="expired", store=(store := Failing()))
     heard = listening(stage)
     store.fails = "load"

@@ -85,7 +85,7 @@ SENDS = [
 def test_whatever_a_send_raises_wakes_everybody(driver: str, kind: str, error: Exception) -> None:
     """The leader's send raises, whatever it is: nobody waits for ever, and a second later there is a new renewal (F24).
 
-    Each gets an error of its own, from the shared cause (design rule 14), that says how the request ended (F03).
+    Each gets an error of its own, from the shared cause, that says how the request ended (F03).
     """
     stage = Stage(kind, driver, need="expired")
     stage.gate.instead = raising(lambda: type(error)("no"))
@@ -378,7 +378,7 @@ BROKEN = [(driver, "raises") for driver in ("asyncio", "trio", "threads")] + [("
 @pytest.mark.parametrize(("driver", "how"), BROKEN)
 @pytest.mark.parametrize("verb", ["load", "lease", "save", "release"])
 def test_client_credentials_do_without_a_store(driver: str, how: str, verb: str) -> None:
-    """A store that fails or hangs is no outage for client credentials: they renew without it (F77, design rule 9)."""
+    """A store that fails or hangs is no outage for client credentials: they renew without it (F77)."""
     store = FailingStore()
     stage = Stage("client", driver, need="expired", store=store, policy=BRIEF[how])
     store.verb, store.how = verb, how
@@ -393,7 +393,7 @@ def test_client_credentials_do_without_a_store(driver: str, how: str, verb: str)
 @pytest.mark.parametrize(("driver", "how"), BROKEN)
 @pytest.mark.parametrize("verb", ["load", "lease", "save"])
 def test_a_refresh_token_is_not_presented_without_its_store(driver: str, how: str, verb: str) -> None:
-    """A store that fails or hangs before anything was presented stops a renewal: nothing is sent (F77, design rule 9).
+    """A store that fails or hangs before anything was presented stops a renewal: nothing is sent (F77).
 
     Each waiter gets a StoreError of its own; once the store is back, all is as before.
     """
@@ -546,7 +546,7 @@ def test_a_token_is_not_left_on_the_ground(driver: str) -> None:
 
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 def test_a_token_that_is_due_serves_through_an_outage(driver: str) -> None:
-    """The endpoint is down 50 s before the token's end: the token is used to its end (F60, design rule 8)."""
+    """The endpoint is down 50 s before the token's end: the token is used to its end (F60)."""
     stage = Stage("client", driver, need=None)
     stage.hands.move(LIFETIME - 50)
     stage.gate.instead = lambda _: httpx.Response(503)
@@ -691,7 +691,7 @@ def test_a_callable_that_raises_is_an_outage_of_its_own(driver: str, kind: str) 
 def test_a_callable_that_hangs_is_over_with_the_budget(driver: str, kind: str) -> None:
     """The callable for the secret hangs, once: all who wait are answered within the budget, and the next works (F28).
 
-    Budget means all of a renewal (design rule 7 and §6), so a vault that does not answer counts as the endpoint would.
+    Budget means all of a renewal, so a vault that does not answer counts as the endpoint would.
     """
     hanging = True
 

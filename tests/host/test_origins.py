@@ -1,4 +1,4 @@
-"""Origins: a credential that may not go somewhere has not gone there (design rule 12, §9)."""
+"""Origins: a credential that may not go somewhere has not gone there."""
 
 from __future__ import annotations
 

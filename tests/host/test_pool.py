@@ -207,7 +207,7 @@ def test_a_silent_token_endpoint_fails_everybody_within_the_budget(any_hand, hom
     assert {type(error).__name__ for error in errors} == {"TokenEndpointUnavailable"}
     assert sandbox.api_requests == 0
     assert sandbox.token_requests <= 2
-    assert len({id(error) for error in errors}) == 10  # each its own (design rule 14)
+    assert len({id(error) for error in errors}) == 10  # each its own
     for error in errors:
         assert isinstance(error, TokenEndpointUnavailable)
         assert isinstance(error, any_hand.library.TransportError)

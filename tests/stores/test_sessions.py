@@ -295,7 +295,7 @@ def test_siblings_in_twenty_replicas() -> None:
 
 @pytest.mark.slow
 def test_a_flood_of_news_does_not_stop_client_credentials() -> None:
-    """Whoever can publish in Redis cannot keep client credentials from going on locally (design rule 9)."""
+    """Whoever can publish in Redis cannot keep client credentials from going on locally."""
     with ValkeyServer() as valkey, redis.Redis.from_url(valkey.url) as client:
         auth = _client_credentials(RedisStore(valkey.url))
         fingerprint = auth._source.fingerprint
