@@ -556,7 +556,7 @@ def test_a_handler_that_is_none() -> None:
 
 @pytest.mark.parametrize("driver", ["asyncio", "trio", "threads"])
 def test_who_shares_a_token_hears_of_it(driver: str) -> None:
-    """Auths that share a source: one handler of several hears once, each of several handlers hears (design §9)."""
+    """Auths that share a source: one handler of several hears once, each of several handlers hears."""
 
     class Program:
         def __init__(self) -> None:

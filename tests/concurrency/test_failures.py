@@ -126,7 +126,7 @@ def test_an_outage_costs_three_token_requests_and_no_more(driver: str, kind: str
     assert first[0].__cause__ is second[0].__cause__
     assert stage.gate.reached == 3
     assert {answer.outcome for answer in first + second} == {"answered"}
-    # A 401 that led here is on the error of the caller who got it, and on no other (design §9).
+    # A 401 that led here is on the error of the caller who got it, and on no other.
     led = [answer for answer in first if answer.response is not None]
     assert {answer.response.status_code for answer in led} == ({401} if need == "refused" else set())
     assert len({id(answer.response) for answer in led}) == len(led)
@@ -643,7 +643,7 @@ def test_a_task_begun_by_a_callable_may_use_the_auth(driver: str) -> None:
 
 @pytest.mark.parametrize("kind", ["bearer", "client", "refresh"])
 def test_an_async_callable_is_no_use_to_threads(kind: str) -> None:
-    """An async callable behind a sync client is an error that says so, each time, and costs no session (design §9)."""
+    """An async callable behind a sync client is an error that says so, each time, and costs no session."""
     stage = Stage("refresh" if kind == "refresh" else "client", "threads", need="expired")
 
     async def secret() -> str:

@@ -486,7 +486,7 @@ def test_a_token_set_meanwhile_stays(flies: str, sets: str, kind: str) -> None:
 
 @pytest.mark.parametrize("backend", LOOPS)
 async def test_a_token_set_on_the_same_loop_is_in_order(backend: str) -> None:
-    """`aset_token` on the loop that renews waits for that, and has the last word (design §3)."""
+    """`aset_token` on the loop that renews waits for that, and has the last word."""
     stage = Stage("refresh", backend, need="expired")
     stage.gate.shut()
     newer = stage.login()

@@ -246,7 +246,7 @@ def test_the_token_request_goes_through_the_library_of_the_request(any_hand, hom
 
 @pytest.mark.parametrize("kind", FOUR)
 def test_a_client_of_the_other_library_may_fetch_the_tokens(hand, home, kind):
-    """client= may be of the other library, and sync for async requests; async for sync ones it may not (F84, §9)."""
+    """client= may be of the other library, and sync for async requests; async for sync ones it may not (F84)."""
     library, backend = FOUR[kind]
     with ExitStack() as stack:
         given = Hand(library, None if backend is None else "asyncio", stack).client(headers={"X-Given": "1"}).raw
@@ -280,7 +280,7 @@ def test_a_client_that_was_given_is_not_closed(hand, home):
 
 
 def test_a_client_that_was_given_keeps_its_own_settings(hand, home):
-    """Its headers go along; its auth, its redirects and its timeout are not used (F81, design §9)."""
+    """Its headers go along; its auth, its redirects and its timeout are not used (F81)."""
     given = hand.client(auth=("user", "SENTINEL-password"), headers={"X-Given": "1"}, timeout=0.0001).raw
     client = hand.client(base_url=home.url, auth=home.auth(client=given))
     assert client.get("/api/x").status_code == 200

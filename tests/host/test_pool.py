@@ -305,7 +305,7 @@ def test_a_stream_that_is_not_read_frees_its_connection_when_closed(hand, home):
 
 
 def test_the_bounds_of_a_401_s_body():
-    """A 401 is read up to 64 KiB or 2 s (design §9); the tests below shorten the 2 s."""
+    """A 401 is read up to 64 KiB or 2 s; the tests below shorten the 2 s."""
     assert (_bodies.MAX_BYTES, _bodies.MAX_SECONDS) == (64 * 1024, 2.0)
 
 
