@@ -300,6 +300,6 @@ def _jwt_expiry(token: Token) -> float | None:
     try:
         claims = jwt.decode(token.access_token, options={"verify_signature": False})
         expires_at = float(claims["exp"])
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return expires_at if math.isfinite(expires_at) else None

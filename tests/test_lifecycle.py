@@ -136,6 +136,15 @@ class TestLife:
         assert lifetime_of(entry, RenewalPolicy(read_jwt_expiry=True)) == lifetime
         assert lifetime_of(Entry(Token(token), 1000.0, 7.0), RenewalPolicy(read_jwt_expiry=True)) == 7.0
 
+    def test_a_jwt_that_goes_too_deep_has_no_hint(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A token whose claims go too deep for PyJWT, which said so by RecursionError before 2.11, says no end."""
+
+        def decode(*_: object, **__: object) -> None:
+            raise RecursionError
+
+        monkeypatch.setattr(jwt, "decode", decode)
+        assert lifetime_of(Entry(Token("a.b.c"), 1000.0, None), RenewalPolicy(read_jwt_expiry=True)) == 3600.0
+
     @pytest.mark.parametrize("skew", [3600.0, -3600.0])
     def test_the_hint_is_reckoned_by_the_servers_clock(self, skew: float) -> None:
         """A clock that is an hour off does not make the token an hour younger or older (F74)."""
