@@ -36,7 +36,7 @@ TESTS = [
     "test_flow.py", "test_lifecycle.py", "test_heart.py", "test_challenges.py", "test_tokens.py",
     "test_interleavings.py", "test_step_up.py", "test_siblings.py", "test_sources.py", "test_unsaved.py",
     "test_watching.py", "test_verdicts.py", "test_attempt.py", "test_leaving.py", "test_timing.py", "test_auth.py",
-    "test_own_grant.py", "concurrency", "conformance",
+    "test_own_grant.py", "test_drivers.py", "concurrency", "conformance",
 ]  # fmt: skip
 EXPLAINED = HERE / "explained.toml"
 
@@ -59,6 +59,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="how many are tried at once")
     parser.add_argument("--show", action="store_true", help="what has killed each mutant")
     parser.add_argument("--tests", nargs="+", default=TESTS, metavar="FILE", help="in tests/; those that pin the heart")
+    parser.add_argument("--ledger", type=Path, metavar="FILE", help="keep all ends here; what it has killed stays so")
     parser.add_argument("--memory", type=Path, help="keep here which test reaches what, for the next run")
     return parser.parse_args()
 
@@ -101,9 +102,11 @@ def _in_copy(copy: Path, chosen_by: argparse.Namespace) -> int:
     sys.path[:0] = [str(copy)]
     os.environ["PYTHONPATH"] = str(copy)
     memory = chosen_by.memory and (ROOT / chosen_by.memory).resolve()
+    ledger_path = chosen_by.ledger and (ROOT / chosen_by.ledger).resolve()
     screen = os.fdopen(os.dup(1), "w", buffering=1)
 
     import pytest
+    from ledger import Ledger
     from mutants import Source
     from running import Loop
 
@@ -114,14 +117,18 @@ def _in_copy(copy: Path, chosen_by: argparse.Namespace) -> int:
     if chosen_by.again is not None:
         chosen = [mutant for mutant in chosen if mutant.name in named]
     explained = explanations()
+    ledger = Ledger(ledger_path)
+    former = ledger.taken_over(chosen)
+    over = {id(fate.mutant) for fate in former}
     loop = Loop(
         sources,
-        chosen,
+        [mutant for mutant in chosen if id(mutant) not in over],
         explained.keys(),
         memory,
         chosen_by.quick,
         chosen_by.workers,
         lambda text: print(text, file=screen),
+        ledger.write,
     )
     log = copy / "log"
     with log.open("wb") as out:
@@ -131,7 +138,12 @@ def _in_copy(copy: Path, chosen_by: argparse.Namespace) -> int:
     pytest.main(["-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", *tests], plugins=[loop])
     if not loop.fates:
         print(log.read_text()[-5000:], file=screen)
-    return report(loop.fates, explained, chosen_by, screen)
+    if former:
+        print(
+            f"\nmerged: {len(former)} were killed in a former run, {len(loop.fates)} were tried in this one",
+            file=screen,
+        )
+    return report(former + loop.fates, explained, chosen_by, screen)
 
 
 def report(fates: list[Fate], explained: dict[str, str], chosen_by: argparse.Namespace, screen) -> int:

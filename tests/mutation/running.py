@@ -95,6 +95,7 @@ class Loop:
         is_quick: nothing gets a second look.
         workers: how many forks are at work at once.
         say: says how it goes.
+        keep: gets each end.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Loop:
         is_quick: bool,
         workers: int,
         say: Callable[[str], None],
+        keep: Callable[[Fate], None],
     ) -> None:
         self.sources = {source.name: source for source in sources}
         self.chosen = chosen
@@ -114,6 +116,7 @@ class Loop:
         self.is_quick = is_quick
         self.workers = workers
         self.say = say
+        self.keep = keep
         self.fates: list[Fate] = []
         self.items: dict[str, pytest.Item] = {}  # tests by their ids
         self.learnt = Learnt()
@@ -220,6 +223,7 @@ class Loop:
 
     def _end(self, fate: Fate) -> None:
         self.fates.append(fate)
+        self.keep(fate)
         if fate.end not in {"killed", "not made"} and fate.mutant.name not in self.explained:
             self.say(f"{fate.end}: {fate.mutant.name}{fate.killer and f'  [{fate.killer}]'}")
 
