@@ -1,7 +1,8 @@
 """One `auth=` object for httpx and httpx2 that makes HTTP 401 a non-event.
 
 Where to start reading: `_flow.py`, which has the order of events in the life of a request, and `_renewal.py`, which has
-that of a renewal; both are written once and without I/O. `_lifecycle.py` draws the states of a token over time.
+that of a renewal; both are written once and without I/O. Beside them `_storing.py` has what a renewal has to do with
+the store, and `_outside.py` what comes from outside. `_lifecycle.py` draws the states of a token over time.
 `_sources.py` says who renews and who waits, `_holder.py` which token counts, `_drivers.py` performs what the flow asks
 for, on threads or on an event loop, and `_auth.py` meets the HTTP library. Below them lies plain data.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._errors import TokenEndpointUnavailable, TokenFlowError
 from ._steps import Call
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ._steps import Step
     from ._times import Clock
 
-__all__ = ["Attempt", "called", "unavailable"]
+__all__ = ["Attempt", "called", "guarded", "unavailable"]
+
+_T = TypeVar("_T")
 
 _NOT_SENT = frozenset(
     {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError"}
@@ -77,6 +79,16 @@ def called(function: Callable[[], Any], what: str, timeout: float) -> Generator[
         raise TokenEndpointUnavailable(
             f"the callable given as {what} raised {type(error).__name__}", outcome="not sent", retryable=False
         ) from error
+
+
+def guarded(flow: Generator[Step, Any, _T]) -> Generator[Step, Any, _T]:
+    """`flow`, whose failures are errors of ours, whatever a transport raises."""
+    try:
+        return (yield from flow)
+    except TokenFlowError:
+        raise
+    except Exception as error:
+        raise unavailable(error, "the authorization server") from error
 
 
 def unavailable(error: Exception, what: str = "the token endpoint", *, sent: bool = True) -> TokenEndpointUnavailable:

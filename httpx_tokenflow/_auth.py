@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from ._credentials import Placement
     from ._flights import Held
     from ._lifecycle import RenewalPolicy
-    from ._renewal import Renewals
     from ._sources import TokenSource
+    from ._terms import Renewals
     from ._token_client import TokenClient
     from .events import Event
 

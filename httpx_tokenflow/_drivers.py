@@ -40,7 +40,6 @@ from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
 from ._lifecycle import STORE_PATIENCE, Why, save_pause
 from ._loops import call_soon, running_loop, spawn, work
-from ._renewal import save_unsaved
 from ._steps import (
     Call,
     Delete,
@@ -62,6 +61,7 @@ from ._steps import (
     Wait,
     Work,
 )
+from ._storing import save_unsaved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

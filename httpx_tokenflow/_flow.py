@@ -35,6 +35,7 @@ from ._challenges import Challenge, parse_challenges
 from ._errors import ReauthenticationRequired, StepUpRequired, TokenFlowError, TokenRequestError
 from ._flights import Demand
 from ._lifecycle import Why
+from ._renewal import lead
 from ._steps import Answer, Drain, Launch, Send, Step, Wait
 from ._verdicts import explain_refusal
 
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
     from ._flights import Flight, Held, Ticket
     from ._lifecycle import RenewalPolicy
-    from ._renewal import Renewals
     from ._sources import TokenSource
+    from ._terms import Renewals
 
 __all__ = ["Sending", "Verdict", "authorize", "current", "verdict"]
 
@@ -251,7 +252,7 @@ def _stronger(renewals: Renewals, refused: Held, demand: Demand) -> Generator[St
             return ticket.held, False
         is_ours = flight.demand == demand
         try:
-            held: Held | None = yield Wait(flight, renewals.lead(flight) if ticket.leads else None)
+            held: Held | None = yield Wait(flight, lead(flight, renewals) if ticket.leads else None)
         except TokenFlowError:
             if is_ours:
                 _tell_wait(source, ticket, policy.clock.monotonic() - began, served=False)
@@ -277,7 +278,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
         ticket = source.board(policy, refused, timeout, demand)
         flight, held = ticket.flight, ticket.held
         if held is not None and flight is not None:
-            yield Launch(flight, renewals.lead(flight), policy.clock.monotonic() + PATIENCE)
+            yield Launch(flight, lead(flight, renewals), policy.clock.monotonic() + PATIENCE)
             if (held := source.newer(held, policy.clock) or source.usable(policy.clock)) is None:
                 continue  # it has ended while it was renewed
         if held is not None:
@@ -286,7 +287,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
         # Whoever has a token that is still good does not wait for a slow server as long as who has none.
         until = math.inf if source.usable(policy.clock, refused) is None else began + patience
         try:
-            held = yield Wait(flight, renewals.lead(flight) if ticket.leads else None, until)
+            held = yield Wait(flight, lead(flight, renewals) if ticket.leads else None, until)
         except TokenFlowError as error:
             if _is_about_something_else(error, flight, renewals):
                 continue
@@ -325,7 +326,7 @@ def _renew_aside(renewals: Renewals, refused: Held | None, demand: Demand | None
     """See a flight off without waiting for it: the next request will (rule 5)."""
     ticket = renewals.source.board(renewals.policy, refused, demand=demand)
     if ticket.leads and ticket.flight is not None:
-        yield Launch(ticket.flight, renewals.lead(ticket.flight))
+        yield Launch(ticket.flight, lead(ticket.flight, renewals))
 
 
 def _step_up_required(challenge: Challenge, held: Held | None) -> StepUpRequired:

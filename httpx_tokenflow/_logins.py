@@ -10,13 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from ._attempt import Attempt
+from ._attempt import Attempt, guarded
 from ._drivers import LoopDriver, ThreadDriver
 from ._errors import ConfigurationError
 from ._grants import CodeGrant
 from ._libraries import library_of
 from ._lifecycle import RenewalPolicy
-from ._renewal import guarded
 from ._sources import TokenSource
 from ._token_client import TokenClient
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._errors import TokenEndpointUnavailable, TokenFlowError
 from ._flow import current
+from ._renewal import lead
 from ._steps import Elsewhere, Wait
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from ._attempt import Attempt
     from ._entries import Minted
     from ._grants import Grant
-    from ._renewal import Renewals
     from ._steps import Step
+    from ._terms import Renewals
 
 __all__ = ["Errand"]
 
@@ -78,7 +79,7 @@ class Errand:
         while True:
             flight, leads = source.board_errand(policy, self._grant)
             try:
-                yield Wait(flight, session.lead(flight) if leads else None)
+                yield Wait(flight, lead(flight, session) if leads else None)
             except TokenFlowError as error:
                 if not leads:
                     continue  # it was about something else

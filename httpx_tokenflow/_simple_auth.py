@@ -13,8 +13,8 @@ from ._forks import renew_after_fork
 from ._grants._callable import AskProgram
 from ._grants._keys import KeysInTurn, check_sequence
 from ._lifecycle import RenewalPolicy
-from ._renewal import Renewals
 from ._sources import TokenSource
+from ._terms import Renewals
 from ._token_client import TokenClient
 from ._tokens import MAX_LIFETIME, Token, check_credential
 from .stores import MemoryStore

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+from ._attempt import guarded
 from ._auth import CredentialAuth
 from ._credentials import InCookie, bearer, cookie_value
 from ._dpop import DPoP, InDPoP
@@ -15,9 +16,11 @@ from ._entries import Entry
 from ._errors import ConfigurationError, StoreError, TokenEndpointUnavailable
 from ._flow import current
 from ._lifecycle import RenewalPolicy
+from ._outside import keep, leave
 from ._registry import source_for
-from ._renewal import Renewals, guarded, keep, leave, save_unsaved
 from ._siblings import Errand
+from ._storing import save_unsaved
+from ._terms import Renewals
 from ._token_client import TokenClient
 from ._tokens import Token, check_credential
 from .stores import MemoryStore

@@ -11,7 +11,7 @@ from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, Stor
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import current
-from httpx_tokenflow._renewal import Renewals
+from httpx_tokenflow._renewal import lead
 from httpx_tokenflow._siblings import Errand
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
@@ -26,6 +26,7 @@ from httpx_tokenflow._steps import (
     Wait,
     Work,
 )
+from httpx_tokenflow._terms import Renewals
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.stores import MemoryStore
 
@@ -164,7 +165,7 @@ class Hand:
         """Perform the renewal that `flight` needs, and land it."""
         source = source or self.source
         try:
-            held = self.run(renewal or self.renewals.lead(flight), source, flight)
+            held = self.run(renewal or lead(flight, self.renewals), source, flight)
         except TokenFlowError as error:
             source.fail(flight, error)
         else:

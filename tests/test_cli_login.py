@@ -610,7 +610,7 @@ def test_a_browser_holds_up_nobody(home, monkeypatch, capfd):
 
 def test_who_has_the_lease(home, monkeypatch):
     """A renewal of another's that does not end is status 75, and says how to find out whose it is."""
-    monkeypatch.setattr("httpx_tokenflow._renewal.TAKEOVER", -39.9)
+    monkeypatch.setattr("httpx_tokenflow._storing.TAKEOVER", -39.9)
     _hold(home, Token("access-1", refresh_token="r"), lifetime=0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(home.folder / "state"))

@@ -25,7 +25,8 @@ from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flights import Flight, Held
 from httpx_tokenflow._flow import Verdict, authorize, current, verdict
-from httpx_tokenflow._renewal import Renewals, keep, renew
+from httpx_tokenflow._outside import keep
+from httpx_tokenflow._renewal import renew
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
     Answer,
@@ -42,6 +43,7 @@ from httpx_tokenflow._steps import (
     Wait,
     Work,
 )
+from httpx_tokenflow._terms import Renewals
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.events import Why
 from httpx_tokenflow.stores import MemoryStore
@@ -49,6 +51,12 @@ from httpx_tokenflow.stores import MemoryStore
 URL = "https://as.example/token"
 REFUSED = Answer(401)
 FINE = Answer(200)
+
+
+@pytest.fixture(autouse=True)
+def _renewals_are_only_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a renewal that a request leads to a test sees no more than which flight it is for."""
+    monkeypatch.setattr("httpx_tokenflow._flow.lead", lambda flight, _renewals: ("renewal", flight))
 
 
 @pytest.fixture(autouse=True)
@@ -88,20 +96,12 @@ def hold(source: TokenSource, policy: RenewalPolicy, one: Entry) -> Held:
     return source.held
 
 
-class Lead(Renewals):
-    """Renewals of which a test sees no more than that they were asked for."""
-
-    def lead(self, flight: Flight) -> Any:
-        return ("renewal", flight)
-
-
 def renewals(source: TokenSource, policy: RenewalPolicy, grant: Any = None, **options: Any) -> Renewals:
     return Renewals(source, grant or TestRenewal.grants["client"], policy, **options)
 
 
 def begin(source: TokenSource, policy: RenewalPolicy, *, renewable: bool = True, **sending: bool) -> Any:
-    leads = Lead(source, TestRenewal.grants["client"], policy) if renewable else None
-    return authorize(source, policy, leads, Sending(**sending))
+    return authorize(source, policy, renewals(source, policy) if renewable else None, Sending(**sending))
 
 
 def look(source: TokenSource, policy: RenewalPolicy) -> TokenEndpointUnavailable:

@@ -18,8 +18,8 @@ from httpx_tokenflow._drivers import LoopDriver
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import authorize
 from httpx_tokenflow._lifecycle import Pause
-from httpx_tokenflow._renewal import Renewals
 from httpx_tokenflow._steps import Answer, Drain, Lease, Send, Wait
+from httpx_tokenflow._terms import Renewals
 from httpx_tokenflow.events import RequestRefused
 
 if TYPE_CHECKING:

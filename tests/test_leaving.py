@@ -7,7 +7,7 @@ from hand import Hand, ReadTimeout
 
 from httpx_tokenflow import ReauthenticationRequired, StoreError, Token
 from httpx_tokenflow._entries import Entry
-from httpx_tokenflow._renewal import keep, leave
+from httpx_tokenflow._outside import keep, leave
 from httpx_tokenflow._steps import Fetch, Load, Save, Settle
 from httpx_tokenflow.events import Revoked
 

@@ -173,7 +173,7 @@ def test_a_sibling_waits_as_long_as_the_session_logs_in() -> None:
 
 def test_a_session_that_was_given_up_takes_its_siblings_along() -> None:
     """Memory and store of a sibling are emptied, and its token goes back."""
-    from httpx_tokenflow._renewal import leave
+    from httpx_tokenflow._outside import leave
 
     hand, sibling = ready()
     hand.token(sibling)

@@ -12,7 +12,7 @@ from httpx_tokenflow import ReauthenticationRequired, StepUpRequired, TokenEndpo
 from httpx_tokenflow._challenges import parse_challenges
 from httpx_tokenflow._flights import Demand
 from httpx_tokenflow._flow import authorize
-from httpx_tokenflow._renewal import leave
+from httpx_tokenflow._outside import leave
 from httpx_tokenflow._steps import Answer, Drain, Fetch, Lease, Patience, Release, Save, Send, Wait
 from httpx_tokenflow.events import Why
 

@@ -31,7 +31,7 @@ from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._drivers import CLOSING_PATIENCE
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import authorize
-from httpx_tokenflow._renewal import Renewals, keep, leave
+from httpx_tokenflow._outside import keep, leave
 from httpx_tokenflow._siblings import Errand
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
@@ -54,6 +54,7 @@ from httpx_tokenflow._steps import (
     Wait,
     Work,
 )
+from httpx_tokenflow._terms import Renewals
 from httpx_tokenflow._times import Clock
 from httpx_tokenflow.doctor import Diagnosis, Facts
 from httpx_tokenflow.stores import MemoryStore
