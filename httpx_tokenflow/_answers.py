@@ -135,7 +135,7 @@ def read_json(
     if body is None:
         kind = _content_type(response, hidden)
         raise TokenEndpointUnavailable(
-            f"{what} answered {response.status} with something that is not a JSON object ({kind})",
+            f"{what} answered {response.status} with something that is not a JSON object ({kind}): check its URL",
             outcome="unknown",
             status=response.status,
         )
@@ -170,7 +170,11 @@ def _minted(
     is_bound: bool,
 ) -> Minted:
     if not isinstance(body.get("access_token"), str) or not body["access_token"]:
-        raise TokenRequestError("the token endpoint answered without an access_token", status=200)
+        raise TokenRequestError(
+            "the token endpoint answered without an access_token: check its URL; where the token has another name, "
+            "SessionLogin(…, fields=…) says which",
+            status=200,
+        )
     lifetime, refresh_in = read_seconds(body.pop("expires_in", None)), read_seconds(body.pop("refresh_in", None))
     refresh_token, id_token = body.pop("refresh_token", None), body.pop("id_token", None)
     token = Token(
@@ -259,12 +263,19 @@ def _refusal(
     )
     kind = ReauthenticationRequired if error in _ENDED else TokenRequestError
     return kind(
-        f"{what} refused with {status}{told}",
+        f"{what} refused with {status}{told}{_remedy(status, error)}",
         status=status,
         error=error,
         error_description=description,
         error_uri=words(body.get("error_uri"), hidden),
     )
+
+
+def _remedy(status: int, error: str | None) -> str:
+    """What to look at, for the two mistakes that are made most: a wrong URL, and a client that is not recognised."""
+    if error == "invalid_client":
+        return ": check client_id and its secret or key; some servers want client_auth=ClientSecretPost()"
+    return ": check its URL" if error is None and status in {404, 405} else ""
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import json
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -236,6 +237,22 @@ def test_every_other_answer_is_one_error(response: ServerResponse, kind: type[Ex
     assert isinstance(caught.value, kind)
     assert kind is ReauthenticationRequired or not isinstance(caught.value, ReauthenticationRequired)
     assert {name: getattr(caught.value, name) for name in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("response", "remedy"),
+    [
+        (answer(b"<html>", 404), "check its URL"),
+        (answer(b"<html>", 405), "check its URL"),
+        (answer(b"<html>", 200), "check its URL"),
+        (answer({"accessToken": "a"}, 200), "fields="),
+        (answer({"error": "invalid_client"}, 401), "client_auth=ClientSecretPost()"),
+    ],
+)
+def test_the_usual_mistakes_are_told_with_their_remedy(response: ServerResponse, remedy: str) -> None:
+    """A wrong URL, and a client that is not recognised: the error says what to look at."""
+    with pytest.raises(TokenFlowError, match=re.escape(remedy)):
+        read_token_response(response, now=NOW)
 
 
 def test_what_the_server_says_is_bounded_and_scrubbed() -> None:
