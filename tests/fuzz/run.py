@@ -28,6 +28,7 @@ TARGETS = ("challenges", "answers", "metadata", "entries", "callbacks", "doctor"
 PARSERS = frozenset(TARGETS) - {"diagnosis"}
 SHARE = {"doctor": 0.5, "diagnosis": 0.5}  # of the seconds: these two are one
 PATIENCE = 4  # times the seconds, for the runs
+LONGEST = 1024  # bytes of an input; what is longer is a matter of growth
 SLOWEST = 60  # seconds for one input, by the clock on the wall
 MEMORY = 2048  # MiB
 
@@ -96,7 +97,7 @@ def _fuzz(row: Row, seconds: float, runs: int, seed: int) -> None:
             break
         limit = seconds - spent if spent < seconds else min(60.0, PATIENCE * seconds - spent)
         more = _round(row, [
-            f"-max_total_time={max(1, round(limit))}", f"-seed={seed + turn}", "-max_len=4096", f"-timeout={SLOWEST}",
+            f"-max_total_time={max(1, round(limit))}", f"-seed={seed + turn}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}",
             f"-rss_limit_mb={MEMORY}", f"-artifact_prefix={kept}/", str(corpus),
         ])  # fmt: skip
         if more == 0:
