@@ -306,15 +306,18 @@ class ThreadDriver(_Driver):
 
 
 class _LoopLeases(AsyncExitStack):
-    """What a flight on an event loop has leased, and the loop: only there can it be given back."""
+    """What a flight on an event loop has leased, and the loop: while that lives, it is given back there."""
 
     def __init__(self) -> None:
         super().__init__()
         self.home = running_loop()
 
-    async def given_back(self) -> None:
-        """Give it back; a lease ends by itself if that fails."""
-        with suppress(Exception):
+    def give_back_at_home(self) -> bool:
+        """Have it given back on its loop, from anywhere; False: that loop is gone."""
+        return call_soon(self.home, partial(spawn, self._given_back, lambda: None, 0.0))
+
+    async def _given_back(self) -> None:
+        with suppress(Exception):  # a lease ends by itself
             await self.aclose()
 
 
@@ -403,10 +406,10 @@ class LoopDriver(_Driver):
 
     async def _let_go(self) -> None:
         kept, self.source.kept = self.source.kept, None
-        if isinstance(kept, AsyncExitStack):
-            await kept.aclose()
-        else:
+        if not isinstance(kept, _LoopLeases):
             await work(partial(_dropped, kept))
+        elif kept.home is running_loop() or not kept.give_back_at_home():
+            await kept.aclose()
 
     async def settle(self) -> None:
         """Wait a while for a flight in the air, so that closing does not tear it."""
@@ -501,7 +504,7 @@ def _dropped(kept: Any) -> None:
         with suppress(Exception):  # it ends by itself
             kept.close()
     elif isinstance(kept, _LoopLeases):
-        call_soon(kept.home, partial(spawn, kept.given_back, lambda: None, 0.0))
+        kept.give_back_at_home()
 
 
 def _store_failed(error: Exception) -> StoreError:

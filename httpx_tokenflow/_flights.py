@@ -203,7 +203,7 @@ class Flight:
         }
 
     def landing(
-        self, loop: Any, make: Callable[[], Any], call_soon: Callable[[Any, Callable[[], object]], None]
+        self, loop: Any, make: Callable[[], Any], call_soon: Callable[[Any, Callable[[], object]], object]
     ) -> Any:
         """The event that wakes all who wait on `loop`: one for each loop, set through the loop itself."""
         with _locks.counting:

@@ -28,13 +28,14 @@ def running_loop() -> Any:
     return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - documented, and never raises
 
 
-def call_soon(loop: Any, function: Callable[[], object]) -> None:
-    """Run `function` on `loop`, from anywhere. On a loop that is gone there is nobody to run it for."""
+def call_soon(loop: Any, function: Callable[[], object]) -> bool:
+    """Run `function` on `loop`, from anywhere. On a loop that is gone there is nobody to run it for: False."""
     call = getattr(loop, "run_sync_soon", None) or loop.call_soon_threadsafe
     try:
         call(function)
     except RuntimeError:  # asyncio: "Event loop is closed"; trio.RunFinishedError is one as well
-        return
+        return False
+    return True
 
 
 def begin(function: Callable[..., _T], *arguments: Any) -> Future[_T]:

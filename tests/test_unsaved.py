@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections import Counter
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -24,6 +25,7 @@ from httpx_tokenflow import (
     _drivers,
     events,
 )
+from httpx_tokenflow._loops import running_loop
 from httpx_tokenflow.stores import Entry, MemoryStore
 
 if TYPE_CHECKING:
@@ -268,3 +270,63 @@ async def test_a_thread_gives_a_lease_back_on_the_loop_that_has_kept_it() -> Non
         with anyio.fail_after(30):
             await given_back.wait()
     assert [one for one in seen if issubclass(one.category, ResourceWarning)] == []
+
+
+class OnLoops(Disk):
+    """A store that notes on which loop a lease was taken and given back; it is no generator, which a loop ends with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[Any] = []
+        self.given_back: list[Any] = []
+
+    def alease(self, fingerprint: str, seconds: float, patience: float) -> OnLoops:
+        return self
+
+    async def __aenter__(self) -> bool:
+        self.taken.append(running_loop())
+        return True
+
+    async def __aexit__(self, *_: object) -> None:
+        self.given_back.append(running_loop())
+
+
+def kept_on_a_loop() -> tuple[Process, OnLoops]:
+    disk = OnLoops()
+    process = Process("refresh", disk)
+    disk._entries[process.auth._source.fingerprint] = Entry(Token("at-0", refresh_token="rt-0"), 0.0, 1.0)
+    disk.fails = {"new"}
+    return process, disk
+
+
+async def aget(process: Process) -> str:
+    async with httpx.AsyncClient(transport=process.client._transport, auth=process.auth) as client:
+        return str((await client.get(API)).json())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_another_loop_has_a_lease_given_back_on_the_loop_that_has_kept_it(backend: str) -> None:
+    """A lease that a loop holds on to is given back there, too, when another loop saves the token."""
+    process, disk = kept_on_a_loop()
+    assert await aget(process) == "Bearer at-1"
+    disk.fails = set()
+    process.now += 3600.0
+    assert await anyio.to_thread.run_sync(partial(anyio.run, aget, process, backend=backend)) == "Bearer at-2"
+    with anyio.fail_after(30):
+        while len(disk.given_back) < len(disk.taken):  # noqa: ASYNC110 - what happens on two loops has no event of one
+            await anyio.sleep(0.01)
+    assert disk.taken[0] is running_loop()
+    assert sorted(disk.given_back, key=id) == sorted(disk.taken, key=id)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("before", ["asyncio", "trio"])
+def test_a_lease_of_a_loop_that_is_gone_is_given_back_on_another(before: str, backend: str) -> None:
+    """Nobody waits for a lease to end by itself whose loop has ended: the loop that saves the token gives it back."""
+    process, disk = kept_on_a_loop()
+    assert anyio.run(aget, process, backend=before) == "Bearer at-1"
+    disk.fails = set()
+    process.now += 3600.0
+    assert anyio.run(aget, process, backend=backend) == "Bearer at-2"
+    assert len(disk.given_back) == len(disk.taken)

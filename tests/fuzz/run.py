@@ -97,8 +97,8 @@ def _fuzz(row: Row, seconds: float, runs: int, seed: int) -> None:
             break
         limit = seconds - spent if spent < seconds else min(60.0, PATIENCE * seconds - spent)
         more = _round(row, [
-            f"-max_total_time={max(1, round(limit))}", f"-seed={seed + turn}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}",
-            f"-rss_limit_mb={MEMORY}", f"-artifact_prefix={kept}/", str(corpus),
+            f"-max_total_time={max(1, round(limit))}", f"-seed={seed + turn}", f"-max_len={LONGEST}",
+            f"-timeout={SLOWEST}", f"-rss_limit_mb={MEMORY}", f"-artifact_prefix={kept}/", str(corpus),
         ])  # fmt: skip
         if more == 0:
             break

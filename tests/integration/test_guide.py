@@ -52,21 +52,20 @@ def _check(rig, auth):
         assert client.get("/x").status_code == 200
 
 
-def test_the_first_example(rig, play):
-    """Eight lines, and the same object with the client of the other library."""
-    client, options = rig.clients["basic"], {"transport": httpx.AsyncHTTPTransport(verify=rig.trust)}
+def test_the_first_example(rig, play, monkeypatch):
+    """A few lines, and the same object with the other clients, of both libraries."""
+    client, trust = rig.clients["basic"], {"trust": rig.trust}
+    monkeypatch.setenv("ORDERS_SECRET", client.secret)
+    served = {"https://api.example.com": rig.api, "auth=auth)": "auth=auth, verify=trust)"}
     changes = {
         f"{SERVER}/oauth/token": f"{rig.issuer}/token",
         '"orders"': repr(client.id),
         'scope="orders:read"': f"resource={rig.orders!r}",
-        "https://api.example.com": rig.api,
-        "auth=auth)": "auth=auth, **options)",
+        **served,
     }
-    first = play("async with httpx.AsyncClient", changes, {"SECRET": client.secret, "options": options})
-    assert first["response"].status_code == 200
-    changes = {"https://api.example.com": rig.api, "auth=auth)": "auth=auth, verify=trust)"}
-    second = play("with httpx2.Client", changes, {"auth": first["auth"], "trust": rig.trust})
-    assert second["response"].status_code == 200
+    first = play("with httpx.Client(base_url=", changes, trust)
+    second = play("with httpx2.Client", served, {"auth": first["auth"], **trust})
+    assert [one["response"].status_code for one in (first, second)] == [200, 200]
     assert {one["response"].request.headers["Authorization"] for one in (first, second)} == {
         f"Bearer {first['auth'].token().access_token}"
     }
