@@ -36,7 +36,7 @@ TESTS = [
     "test_flow.py", "test_lifecycle.py", "test_heart.py", "test_challenges.py", "test_tokens.py",
     "test_interleavings.py", "test_step_up.py", "test_siblings.py", "test_sources.py", "test_unsaved.py",
     "test_watching.py", "test_verdicts.py", "test_attempt.py", "test_leaving.py", "test_timing.py", "test_auth.py",
-    "test_own_grant.py", "test_drivers.py", "concurrency", "conformance",
+    "test_own_grant.py", "test_drivers.py", "test_mending.py", "concurrency", "conformance",
 ]  # fmt: skip
 EXPLAINED = HERE / "explained.toml"
 
