@@ -98,8 +98,8 @@ class Token(Unpickled):
 
     @property
     def is_for_refresh(self) -> bool:
-        """Whether it is a refresh token and no more (`for_refresh`)."""
-        return self.access_token.startswith(_NONE_YET)
+        """Whether it is a refresh token and no more (`for_refresh`); no server's token is, whatever it begins with."""
+        return self.expires_at == 0.0 and self.access_token.startswith(_NONE_YET)
 
     @property
     def session(self) -> str:

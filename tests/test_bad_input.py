@@ -420,6 +420,15 @@ def test_a_session_outlives_a_token_that_belongs_elsewhere() -> None:
     assert presented == [f"first-{S}", f"second-{S}"]
 
 
+def test_a_servers_token_that_begins_like_none() -> None:
+    """What stands for no access token is looked at by nobody; a server's token is, even if it begins like that."""
+    issued = Token.for_refresh("another").access_token
+    net = Net((200, {"access_token": issued, "expires_in": 3600}))
+    with pytest.raises(InvalidCredential):
+        net.web.get(API, auth=net.auth(grant(), expect="sk_live_"))
+    assert not net.api
+
+
 def test_what_a_store_holds_and_does_not_belong_here() -> None:
     """A token that others have left there does not serve, and does not stand in the way of one that does."""
     net = Net((200, {"access_token": f"sk_test_{S}", "expires_in": 3600}))

@@ -57,6 +57,7 @@ def test_a_refresh_token_alone_is_a_token_too() -> None:
     assert token.refresh_token == "SENTINEL-rt"
     assert token.is_for_refresh
     assert not Token("a", refresh_token="SENTINEL-rt").is_for_refresh
+    assert not Token(token.access_token, expires_at=1e9, refresh_token="SENTINEL-rt").is_for_refresh
     assert "SENTINEL" not in token.access_token + repr(token)
     assert token.access_token != other.access_token
     assert cookie_value(token.access_token), "it can be held as any other, whatever it would be sent as"
