@@ -14,7 +14,7 @@ import pytest
 from documents import example
 from valkey_server import ValkeyServer
 
-from httpx_tokenflow.testing import Sandbox, serve
+from httpx_tokenflow.testing import Sandbox, Status, serve
 
 SERVER = "https://auth.example.com"
 MOST_LINES = 12
@@ -63,7 +63,7 @@ def test_the_first_example(rig, play, monkeypatch):
         'scope="orders:read"': f"resource={rig.orders!r}",
         **served,
     }
-    first = play("with httpx.Client(base_url=", changes, trust)
+    first = play('EnvSecret("ORDERS_SECRET")', changes, trust)
     second = play("with httpx2.Client", served, {"auth": first["auth"], **trust})
     assert [one["response"].status_code for one in (first, second)] == [200, 200]
     assert {one["response"].request.headers["Authorization"] for one in (first, second)} == {
@@ -127,6 +127,22 @@ def test_an_api_with_a_login_of_its_own(monkeypatch):
             exec(f"auth.revoke(){last}", found)
             assert auth.status.expires_in is None
     assert (sandbox.session_logins, sandbox.session_logouts) == (1, 1)
+
+
+def test_production():
+    """The start of a program: an answer; and where the token endpoint is down, what the server says of when."""
+    text, lines = _example("wait_for(")
+    assert len(lines) <= MOST_LINES
+    sandbox, waits = Sandbox(), []
+    with serve(sandbox) as url:
+        for old, new in {"https://api.example.com": f"{url}/api", '"orders"': '"client"', SERVER: url}.items():
+            text = text.replace(old, new)
+        found = {"SECRET": "secret", "wait_for": waits.append}
+        exec(text, found)
+        assert (found["response"].status_code, waits) == (200, [])
+        sandbox.script(*[Status(503, retry_after=7)] * 3)
+        exec(text, found)
+        assert waits == [pytest.approx(7, abs=1.5)]
 
 
 def test_tokens_that_outlive_the_process(rig, play):
