@@ -53,8 +53,6 @@ MAX_SENDS = 3
 PATIENCE = 2.0  # seconds for which those whose token has not ended wait for a renewal
 NO_WAIT = 0.01  # seconds that a look into the store may take, while renewals pause, and be no wait
 
-_POINTLESS = frozenset({"invalid_request", "insufficient_scope"})
-
 
 class Sending(Protocol):
     """What a flow needs to know of a request, where it matters."""
@@ -96,7 +94,7 @@ def verdict(answer: Answer) -> tuple[Verdict, Challenge | None]:  # noqa: PLR091
             return Verdict.STEP_UP, challenge
         if challenge.error == "use_dpop_nonce" and answer.status == 401:
             return (Verdict.NONCE if answer.nonce else Verdict.GIVE_BACK), challenge
-    if answer.status != 401 or (ours and all(challenge.error in _POINTLESS for challenge in ours)):
+    if answer.status != 401 or (ours and all(challenge.error == "invalid_request" for challenge in ours)):
         return Verdict.GIVE_BACK, None
     return Verdict.RENEW, ours[0] if ours else None
 
@@ -279,7 +277,7 @@ def _await_token(  # noqa: C901 - a table of what may have happened meanwhile
         flight, held = ticket.flight, ticket.held
         if held is not None and flight is not None:
             yield Launch(flight, lead(flight, renewals), policy.clock.monotonic() + PATIENCE)
-            if (held := source.newer(held, policy.clock) or source.usable(policy.clock)) is None:
+            if (held := source.usable(policy.clock)) is None:
                 continue  # it has ended while it was renewed
         if held is not None:
             return held, False
