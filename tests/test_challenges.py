@@ -51,6 +51,10 @@ BY_THE_GRAMMAR = {
         " \t, Bearer error=invalid_token",
         [challenge("Bearer", {"error": "invalid_token"})],
     ),
+    "white space before the first scheme counts for nothing": (
+        " \tBearer error=invalid_token",
+        [challenge("Bearer", {"error": "invalid_token"})],
+    ),
     "token68 has characters that no token has": (
         "Negotiate a/b+c~d",
         [challenge("Negotiate", token68="a/b+c~d")],
@@ -269,6 +273,11 @@ def test_challenges_are_bounded_over_fields():
     fields = iter(["A, B, C"] * CHALLENGE_LIMIT)
     assert len(parse_challenges(fields)) == CHALLENGE_LIMIT
     assert len(list(fields)) == CHALLENGE_LIMIT - -(-CHALLENGE_LIMIT // 3)
+
+
+def test_the_bounds():
+    """Sixteen KiB of a field are read, and 64 challenges of a response, as the rules say."""
+    assert (FIELD_LIMIT, CHALLENGE_LIMIT) == (16_384, 64)
 
 
 def test_a_field_is_read_up_to_its_limit():

@@ -18,7 +18,20 @@ from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._drivers import LoopDriver, ThreadDriver, _flying, _LoopLeases, _outcome
 from httpx_tokenflow._lifecycle import FLIGHT_GRACE, Why
 from httpx_tokenflow._loops import running_loop
-from httpx_tokenflow._steps import Delete, Elsewhere, Fetch, Keep, Launch, Lease, LetGo, Load, Release, Settle, Wait
+from httpx_tokenflow._steps import (
+    Delete,
+    Elsewhere,
+    Fetch,
+    Keep,
+    Launch,
+    Lease,
+    LetGo,
+    Load,
+    Patience,
+    Release,
+    Settle,
+    Wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -33,15 +46,19 @@ class Rig(Hand):
     def __init__(self, kind: str, store: Any = None) -> None:
         super().__init__(store=store)
         self.kind = kind
-        answer = ServerResponse(200, {}, b"{}")
-        client: Any = SimpleNamespace(send=lambda *_: answer, asend=self._asend)
+        self.sent: list[Any] = []
+        client: Any = SimpleNamespace(send=self._send, asend=self._asend)
         make = ThreadDriver if kind == "threads" else LoopDriver
         self.driver = make(self.source, self.policy, client, httpx)
         self.slept: list[float] = []
         self.closed: list[str] = []
 
-    async def _asend(self, *_: Any) -> ServerResponse:
+    def _send(self, *sent: Any) -> ServerResponse:
+        self.sent.append(sent)
         return ServerResponse(200, {}, b"{}")
+
+    async def _asend(self, *sent: Any) -> ServerResponse:
+        return self._send(*sent)
 
     def perform(self, *steps: Any, leases: Any = None) -> list[Any]:
         """The answers of the driver, on a loop of its own if it is of that kind; a callable in between is called."""
@@ -135,8 +152,8 @@ def test_a_kept_lease_is_looked_after_until_its_end(rig: Rig, monkeypatch: pytes
         raise RuntimeError
 
     monkeypatch.setattr(_drivers, "save_unsaved", fails)
-    rig.look_after(rig.stack(), 20.0)
-    assert rig.slept == [2.0, 4.0, 8.0, 6.0]
+    rig.look_after(rig.stack(), 14.5)
+    assert rig.slept == [2.0, 4.0, 8.0, 0.5]
     assert tried == [(rig.source, [])] * 4
     assert (rig.closed, rig.source.kept) == (["lease"], None)
 
@@ -219,7 +236,9 @@ def test_a_loop_lets_go_what_a_thread_has_kept(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", LOOPS)
-def test_a_thread_lets_go_what_a_loop_has_kept(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_lets_go_what_a_loop_has_kept(
+    backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is given back on its own loop, which no end of a program waits for, and what fails there is told to nobody."""
     rig, gave, spawned = Rig("threads"), [], []
 
@@ -241,13 +260,10 @@ def test_a_thread_lets_go_what_a_loop_has_kept(backend: str, monkeypatch: pytest
         await auntil(lambda: gave)
         assert gave == [running_loop()]
         assert kept.home is running_loop()
-        await kept.given_back()
-        again = _LoopLeases()
-        again.push_async_callback(fails)
-        await again.given_back()
 
     run(backend, scene)
     assert (spawned, rig.source.kept) == ([(None, 0.0)], None)
+    assert caplog.records == []
 
 
 # The store (rule 5).
@@ -329,16 +345,18 @@ def test_who_waits_elsewhere_lasts_as_long_as_that(rig: Rig) -> None:
 
     def land() -> None:
         until(lambda: flight.waiting)
-        seen.append(outer.elsewhere is flight)
+        seen.append((outer.elsewhere is flight, outermost.elsewhere))
         rig.now += 100.0
         other.source.land(flight, token)
 
-    over = start(land)
-    with flying(outer):
+    outermost = Rig("threads").flight()
+    over, lasts = start(land), outermost.lasts
+    with flying(outermost, outer):
         assert rig.perform(Wait(flight)) == [token]
     over.result(PATIENCE)
-    assert (seen, outer.elsewhere) == ([True], None)
+    assert (seen, outer.elsewhere) == ([(True, None)], None)
     assert outer.lasts == rig.now + rig.policy.budget + FLIGHT_GRACE
+    assert (outermost.elsewhere, outermost.lasts) == (None, lasts), "it waits for `outer`, and lasts as long as that"
 
 
 def test_a_thread_that_flies_for_another_lasts_as_long_as_that() -> None:
@@ -377,9 +395,10 @@ def test_who_waits_alone_is_no_flight(rig: Rig) -> None:
 @pytest.mark.parametrize(("why", "counted"), [(Why.ERRAND, (1, 1)), (Why.MISSING, (0, 1))])
 def test_token_requests_are_counted(rig: Rig, why: Why, counted: tuple[int, int]) -> None:
     """A token request counts for the flight that makes it; an errand's for the renewal that it is for as well."""
-    outer, inner = rig.flight(), Rig("threads").flight(why)
+    outer, inner, request = rig.flight(), Rig("threads").flight(why), SimpleNamespace()
     with flying(outer, inner):
-        rig.perform(Fetch(SimpleNamespace(), 1.0))
+        rig.perform(Fetch(request, 1.0))
+    assert rig.sent == [(request, 1.0, httpx)]
     assert (outer.requests, inner.requests) == counted
 
 
@@ -411,6 +430,30 @@ def test_a_defect_is_the_cause_of_what_is_told(rig: Rig, caplog: pytest.LogCaptu
     error = flight.future.exception(0)
     assert isinstance(error, TokenEndpointUnavailable)
     assert error.__cause__ is defect
+    assert [record.name for record in caplog.records] == ([] if rig.kind == "threads" else ["httpx_tokenflow"])
+
+
+def test_a_person_takes_the_time_of_the_flight_that_asks(rig: Rig) -> None:
+    """Where a person has to act the flight that asks lasts longer; one that it is a part of waits for it anyhow."""
+    outer, inner = rig.flight(), Rig("threads").flight()
+    lasts = outer.lasts
+    with flying(outer, inner):
+        rig.perform(Patience(600.0))
+    assert (outer.asked, outer.lasts) == (False, lasts)
+    assert (inner.asked, inner.lasts) == (True, 1_000_000.0 + 600.0 + FLIGHT_GRACE)
+
+
+def test_a_wait_is_as_long_as_it_says_and_longer_if_the_flight_is(rig: Rig) -> None:
+    """A wait ends when it says, or when the flight is lost; if that is later by then, there is another wait."""
+    flight = rig.flight()
+    assert list(rig.driver._patiently(Wait(flight, until=rig.now + 0.5))) == [0.5]
+    assert list(rig.driver._patiently(Wait(flight, until=rig.now - 1.0))) == [0.0]
+    waits = rig.driver._patiently(Wait(flight))
+    assert next(waits) == flight.deadline - rig.now
+    rig.now = flight.deadline
+    flight.last(600.0)
+    assert next(waits) == 600.0 + FLIGHT_GRACE
+    assert list(waits) == []
 
 
 def test_a_wait_that_was_to_be_short_ends_without_a_token(rig: Rig) -> None:

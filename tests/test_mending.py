@@ -9,7 +9,14 @@ import pytest
 from hand import Hand
 from world import NOT_EXPLAINED, Sending
 
-from httpx_tokenflow import StepUpRequired, Token, TokenEndpointUnavailable, TokenRequestError, _flow
+from httpx_tokenflow import (
+    ReauthenticationRequired,
+    StepUpRequired,
+    Token,
+    TokenEndpointUnavailable,
+    TokenRequestError,
+    _flow,
+)
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flow import Verdict, authorize, current, verdict
 from httpx_tokenflow._lifecycle import Pause, Why
@@ -88,11 +95,9 @@ def test_a_challenge_beside_another_status_is_nothing(status: int) -> None:
     assert verdict(replace(MORE, status=status)) == (Verdict.GIVE_BACK, None)
 
 
-@pytest.mark.parametrize("error", ["invalid_request", "insufficient_scope"])
-def test_what_another_token_would_not_help(error: str) -> None:
+def test_what_another_token_would_not_help() -> None:
     """A 401 that says the request is wrong is given back; one that says so of one scheme of two is ours to mend."""
-    challenge = f'Bearer error="{error}"'
-    assert verdict(Answer(401, (challenge,)))[0] in {Verdict.GIVE_BACK, Verdict.STEP_UP}
+    assert verdict(Answer(401, ('Bearer error="invalid_request"',))) == (Verdict.GIVE_BACK, None)
     assert verdict(Answer(401, ('Bearer error="invalid_request"', "DPoP")))[0] is Verdict.RENEW
 
 
@@ -158,6 +163,7 @@ def test_without_a_token_or_a_grant_there_is_no_step_up() -> None:
     """What was sent without a token, or with one that nobody renews, is given back when more scope is asked for."""
     hand = ready()
     given_back(authorize(hand.source, hand.policy, hand.renewals, Sending(), (None, MORE)))
+    given_back(authorize(hand.source, hand.policy, hand.renewals, Sending(retry=False), (None, REFUSED)))
     flow = authorize(hand.source, hand.policy, None, Sending())
     next(flow)
     stands(flow, MORE)
@@ -166,10 +172,13 @@ def test_without_a_token_or_a_grant_there_is_no_step_up() -> None:
 def test_a_flight_knows_what_the_api_has_said() -> None:
     """A step-up, and a renewal seen off, carry the challenge and the URL; without a challenge there is no demand."""
     hand = ready()
-    flight = refuses(begun(hand), MORE).flight
+    step = refuses(begun(hand), MORE)
+    flight = step.flight
+    assert step.renewal is not None
     assert (flight.demand.challenge.scope, flight.demand.url) == ("more", "https://api.example/x")
     step = begun(ready(), replayable=False).send(REFUSED)
     assert isinstance(step, Launch)
+    assert step.renewal is not None
     assert (step.flight.demand.challenge.error, step.flight.demand.url) == ("invalid_token", "https://api.example/x")
     assert refuses(begun(ready()), Answer(401)).flight.demand is None
 
@@ -233,6 +242,31 @@ def test_who_waits_waits_on_when_what_was_good_has_ended() -> None:
     assert (again.flight, again.until) == (wait.flight, float("inf"))
 
 
+def test_one_flies_and_the_others_wait() -> None:
+    """Of two requests that need a token the first one flies, and the second waits for that."""
+    hand = Hand("client")
+    first, second = (next(authorize(hand.source, hand.policy, hand.renewals, Sending())) for _ in range(2))
+    assert first.flight is second.flight
+    assert (first.renewal is not None, second.renewal) == (True, None)
+
+
+@pytest.mark.parametrize("outcome", ["torn", "another"])
+def test_an_early_renewal_is_seen_off_once(outcome: str) -> None:
+    """Who sees an early renewal off goes on at once with what is good by then, and sees no other off."""
+    hand = ready()
+    early = hand.source.held
+    hand.now = early.born + early.life.early + 1.0
+    flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
+    step = next(flow)
+    assert isinstance(step, Launch)
+    if outcome == "torn":
+        hand.source.abandon(step.flight)
+        assert flow.send(None).held.stamp == early.stamp
+    else:
+        newer = brought(hand, step, "2")
+        assert flow.send(None) == Send(newer)
+
+
 def test_a_token_for_elsewhere_has_no_request_to_last_for() -> None:
     """Who asks for a token for use elsewhere is given one that is good to its last second, if it is due only then."""
     hand = ready()
@@ -242,6 +276,60 @@ def test_a_token_for_elsewhere_has_no_request_to_last_for() -> None:
     with pytest.raises(StopIteration) as over:
         next(current(replace(hand.renewals, policy=policy)))
     assert over.value.value is held
+
+
+# What a flight that fails says to those who wait.
+
+
+@pytest.mark.parametrize("case", ["in force", "over", "forgiven"])
+def test_a_look_into_the_store_fails_for_as_long_as_the_pause(case: str) -> None:
+    """While renewals pause, a look that finds nothing is the answer; once the pause is over it is not."""
+    hand = Hand("client")
+    hand.source.pause = Pause(DOWN, until=hand.now + 5.0, early=hand.now + 5.0, failures=1)
+    flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
+    look = next(flow)
+    assert look.flight.why is Why.BACKED_OFF
+    if case == "in force":
+        hand.now += 4.9
+        with pytest.raises(TokenEndpointUnavailable):
+            flow.throw(DOWN)
+        return
+    hand.source.fail(look.flight, DOWN)
+    if case == "over":
+        hand.now += 5.0
+    else:
+        hand.source.forgive()
+    step = flow.throw(DOWN)
+    assert (step.flight.why, step.renewal is not None) == (Why.MISSING, True)
+
+
+def test_an_outage_is_the_answer_whatever_has_changed_meanwhile() -> None:
+    """Only who was told to log in, of a token that was given up meanwhile, asks again: an outage is told at once."""
+    for error, is_answer in ((DOWN, True), (ReauthenticationRequired("given up"), False)):
+        hand = Hand("client")
+        flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
+        wait = next(flow)
+        hand.source.leave()
+        hand.source.fail(wait.flight, error)
+        if is_answer:
+            with pytest.raises(TokenEndpointUnavailable):
+                flow.throw(error)
+        else:
+            assert flow.throw(error).flight is not wait.flight
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.0, []), (0.009, []), (0.01, [0.01]), (3.0, [3.0])])
+def test_a_look_that_takes_no_time_is_no_wait(seconds: float, told: list[float]) -> None:
+    """Who gets the error of a renewal before at once has not waited; who waits for a slow store for it has."""
+    hand = Hand("client")
+    hand.now = 0.0
+    hand.source.pause = Pause(DOWN, until=60.0, early=60.0, failures=1)
+    flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
+    next(flow)
+    hand.now = seconds
+    with pytest.raises(TokenEndpointUnavailable):
+        flow.throw(DOWN)
+    assert [event.seconds for event in hand.told if isinstance(event, Waited)] == told
 
 
 # Step-ups among other flights (rule 8).
@@ -272,7 +360,7 @@ def test_a_step_up_waits_for_what_is_in_the_air_and_then_has_its_own(*, fails: b
     flow = authorize(hand.source, hand.policy, hand.renewals, Sending(), (hand.source.held, MORE))
     assert isinstance(next(flow), Drain)
     step = flow.send(None)
-    assert step.flight is renewal.flight
+    assert (step.flight is renewal.flight, step.renewal) == (True, None)
     if fails:
         hand.source.fail(renewal.flight, DOWN)
         step = flow.throw(DOWN)

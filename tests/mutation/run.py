@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 HEART = ["_flow", "_lifecycle", "_flights", "_challenges", "_tokens", "_drivers"]
+NEAR = [
+    "test_flow.py", "test_mending.py", "test_heart.py", "test_drivers.py", "test_lifecycle.py", "test_challenges.py",
+    "test_tokens.py", "test_step_up.py", "test_siblings.py",
+]  # fmt: skip
 TESTS = [
-    "test_flow.py", "test_lifecycle.py", "test_heart.py", "test_challenges.py", "test_tokens.py",
-    "test_interleavings.py", "test_step_up.py", "test_siblings.py", "test_sources.py", "test_unsaved.py",
-    "test_watching.py", "test_verdicts.py", "test_attempt.py", "test_leaving.py", "test_timing.py", "test_auth.py",
-    "test_own_grant.py", "test_drivers.py", "test_mending.py", "concurrency", "conformance",
+    *NEAR, "test_interleavings.py", "test_sources.py", "test_unsaved.py", "test_watching.py", "test_verdicts.py",
+    "test_attempt.py", "test_leaving.py", "test_timing.py", "test_auth.py", "test_own_grant.py", "concurrency",
+    "conformance",
 ]  # fmt: skip
 EXPLAINED = HERE / "explained.toml"
 
@@ -127,6 +130,7 @@ def _in_copy(copy: Path, chosen_by: argparse.Namespace) -> int:
         memory,
         chosen_by.quick,
         chosen_by.workers,
+        tuple(f"tests/{name}::" for name in NEAR),
         lambda text: print(text, file=screen),
         ledger.write,
     )

@@ -6,9 +6,10 @@ Rules.
    statement, and is over with the first that fails: the mutant is killed. What a test starts dies with its fork.
 2. Which test reaches which statement is learnt first, by running each test once. One that fails then, or takes more
    than `TOO_LONG`, is left out.
-3. First come tests that have killed a mutant of the same function, then one of each test function, the fast ones
-   first, then their other parameters: as many as take `FIRST_LOOK` seconds. What survives that, and is not explained,
-   gets a second look, with as many as take `SECOND_LOOK`.
+3. First come tests that have killed a mutant of the same function, then those that drive the heart by hand, then all
+   others; of each kind one of each test function, the fast ones first, then their other parameters: as many as take
+   `FIRST_LOOK` seconds. What survives that, and is not explained, gets a second look, with as many as take
+   `SECOND_LOOK`.
 4. A fork from which nothing is heard for long is hung: the mutant is killed, by time.
 """
 
@@ -94,6 +95,7 @@ class Loop:
         memory: where what was learnt is kept between runs, if anywhere.
         is_quick: nothing gets a second look.
         workers: how many forks are at work at once.
+        near: the files whose tests drive the modules by hand.
         say: says how it goes.
         keep: gets each end.
     """
@@ -106,6 +108,7 @@ class Loop:
         memory: Path | None,
         is_quick: bool,
         workers: int,
+        near: tuple[str, ...],
         say: Callable[[str], None],
         keep: Callable[[Fate], None],
     ) -> None:
@@ -115,6 +118,7 @@ class Loop:
         self.memory = memory
         self.is_quick = is_quick
         self.workers = workers
+        self.near = near
         self.say = say
         self.keep = keep
         self.fates: list[Fate] = []
@@ -231,13 +235,14 @@ class Loop:
         reaching = self._reaching(mutant)
         best = [test for test, _ in self.killers[_key(mutant)].most_common(6) if test in reaching]
         rounds: Counter[str] = Counter()
-        order = []
+        order: list[tuple[bool, int, float, str]] = []
         for test in sorted(reaching, key=self.learnt.cost.__getitem__):
             function = test.partition("[")[0]
             rounds[function] += 1
-            order.append((rounds[function], self.learnt.cost[test], test))
+            is_far = not test.startswith(self.near)
+            order.append((is_far, rounds[function], self.learnt.cost[test], test))
         chosen, seconds = [], 0.0
-        for test in dict.fromkeys([*best, *(test for _, _, test in sorted(order))]):
+        for test in dict.fromkeys([*best, *(test for *_, test in sorted(order))]):
             seconds += self.learnt.cost[test]
             if chosen and seconds > look:
                 break
