@@ -28,7 +28,7 @@ import threading
 import time
 from concurrent import futures
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, nullcontext, suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
@@ -39,7 +39,7 @@ from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
 from ._lifecycle import STORE_PATIENCE, Why, save_pause
-from ._loops import call_soon, running_loop, spawn, work
+from ._loops import begin, call_soon, running_loop, spawn, work
 from ._steps import (
     Call,
     Delete,
@@ -306,18 +306,22 @@ class ThreadDriver(_Driver):
 
 
 class _LoopLeases(AsyncExitStack):
-    """What a flight on an event loop has leased, and the loop: while that lives, it is given back there."""
+    """What a flight on an event loop has leased, and the loop: while that runs, it is given back there."""
 
     def __init__(self) -> None:
         super().__init__()
         self.home = running_loop()
 
     def give_back_at_home(self) -> bool:
-        """Have it given back on its loop, from anywhere; False: that loop is gone."""
-        return call_soon(self.home, partial(spawn, self._given_back, lambda: None, 0.0))
+        """Have it given back on its loop; False: that is over, or cannot run while the caller does."""
+        is_running = getattr(self.home, "is_running", None)  # trio's run until they are over
+        if self.home is running_loop() or (is_running is not None and not is_running()):
+            return False
+        return call_soon(self.home, partial(spawn, self.given_back, lambda: None, 0.0))
 
-    async def _given_back(self) -> None:
-        with suppress(Exception):  # a lease ends by itself
+    async def given_back(self) -> None:
+        """Give it back on this loop; a lease ends by itself if that fails."""
+        with suppress(Exception):
             await self.aclose()
 
 
@@ -408,7 +412,7 @@ class LoopDriver(_Driver):
         kept, self.source.kept = self.source.kept, None
         if not isinstance(kept, _LoopLeases):
             await work(partial(_dropped, kept))
-        elif kept.home is running_loop() or not kept.give_back_at_home():
+        elif not kept.give_back_at_home():
             await kept.aclose()
 
     async def settle(self) -> None:
@@ -499,12 +503,13 @@ def _count() -> None:
 
 
 def _dropped(kept: Any) -> None:
-    """Close what can be closed here; what belongs to an event loop is closed there."""
+    """Close what can be closed here; what belongs to an event loop is closed there, or on one of its own."""
     if isinstance(kept, ExitStack):
         with suppress(Exception):  # it ends by itself
             kept.close()
-    elif isinstance(kept, _LoopLeases):
-        kept.give_back_at_home()
+    elif isinstance(kept, _LoopLeases) and not kept.give_back_at_home():
+        with suppress(Exception):  # likewise; whoever wants the lease next is the caller
+            begin(Context().run, anyio.run, kept.given_back).result(STORE_PATIENCE)  # anyio looks at the context
 
 
 def _store_failed(error: Exception) -> StoreError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import warnings
 from collections import Counter
@@ -330,3 +331,26 @@ def test_a_lease_of_a_loop_that_is_gone_is_given_back_on_another(before: str, ba
     process.now += 3600.0
     assert anyio.run(aget, process, backend=backend) == "Bearer at-2"
     assert len(disk.given_back) == len(disk.taken)
+
+
+@pytest.mark.anyio
+async def test_a_sync_use_on_the_loop_that_has_kept_a_lease() -> None:
+    """Whoever blocks the loop that holds on to a lease does not wait for it: it is given back beside that loop."""
+    process, disk = kept_on_a_loop()
+    assert await aget(process) == "Bearer at-1"
+    disk.fails = set()
+    process.now += 3600.0
+    assert process.get() == "Bearer at-2"
+    assert len(disk.given_back) == len(disk.taken) == 1
+
+
+@pytest.mark.parametrize("is_on_loop", [True, False])
+def test_a_lease_of_a_loop_that_stands_still(is_on_loop: bool) -> None:
+    """A loop that was stopped, and not closed, gives nothing back: whoever saves the token does, thread or loop."""
+    process, disk = kept_on_a_loop()
+    with asyncio.Runner() as runner:
+        assert runner.run(aget(process)) == "Bearer at-1"
+        disk.fails = set()
+        process.now += 3600.0
+        assert (anyio.run(aget, process) if is_on_loop else process.get()) == "Bearer at-2"
+        assert len(disk.given_back) == len(disk.taken)
