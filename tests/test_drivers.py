@@ -327,14 +327,16 @@ def test_a_store_that_fails_is_quoted_by_the_kind_of_its_error(rig: Rig) -> None
 
 def test_a_flow_elsewhere_is_performed_on_that_source(rig: Rig) -> None:
     """`Elsewhere` performs a flow for another source, and answers with what the flow returns."""
-    mine, other = rig.has(rig.entry("1")), rig.entry("2")
+    mine, other, request = rig.has(rig.entry("1")), rig.entry("2"), SimpleNamespace()
     sibling = rig.sibling().source
     rig.store._entries["sibling"] = other
 
     def flow() -> Generator[Any, Any, Any]:
+        yield Fetch(request, 1.0)
         return (yield Load()), "returned"
 
     assert rig.perform(Elsewhere(sibling, flow()), Load()) == [(other, "returned"), mine]
+    assert rig.sent == [(request, 1.0, httpx)]
 
 
 def test_who_waits_elsewhere_lasts_as_long_as_that(rig: Rig) -> None:
@@ -350,6 +352,7 @@ def test_who_waits_elsewhere_lasts_as_long_as_that(rig: Rig) -> None:
         other.source.land(flight, token)
 
     outermost = Rig("threads").flight()
+    outermost.policy = rig.policy
     over, lasts = start(land), outermost.lasts
     with flying(outermost, outer):
         assert rig.perform(Wait(flight)) == [token]
@@ -412,6 +415,36 @@ def test_nobody_waits_for_themselves(rig: Rig) -> None:
     if rig.kind != "threads":
         with flying(flight), pytest.raises(ConfigurationError, match="the very auth that asked"):
             run(rig.kind, rig.driver.in_order, iter(()))
+
+
+def test_an_answer_is_read_for_the_caller(rig: Rig) -> None:
+    """`Read` reads the response, as that is done in this kind of use."""
+    read: list[str] = []
+
+    class Response:
+        def read(self) -> None:
+            read.append("threads")
+
+        async def aread(self) -> None:
+            read.append(rig.kind)
+
+    rig.perform(Read(Response()))
+    assert read == [rig.kind]
+
+
+def test_an_async_callable_in_a_sync_use() -> None:
+    """A callable that returns anything to be awaited is told to be async; a coroutine is not left behind."""
+
+    class Later:
+        def __await__(self) -> Any:
+            raise NotImplementedError
+
+    async def coroutine() -> None:
+        raise NotImplementedError
+
+    for function in (Later, coroutine):
+        with pytest.raises(ConfigurationError, match="secret= is async"):
+            Rig("threads").perform(Call(function, "secret=", 1.0))
 
 
 # Ends of flights and of waits (rules 2 and 3).
@@ -493,6 +526,26 @@ def test_the_end_of_the_program_waits_for_what_was_launched(ahead: float, monkey
     monkeypatch.setattr(_drivers, "threading", SimpleNamespace(Thread=Thread))
     rig.perform(Launch(rig.flight(), iter(()), rig.now + ahead))
     assert seen == [("httpx_tokenflow", False), "started", max(0.0, ahead)]
+
+
+def test_without_a_thread_nobody_is_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no more threads to be had the flight is torn, by that, and the next request will try."""
+    rig, error = Rig("threads"), RuntimeError("can't start new thread")
+
+    class Thread:
+        def __init__(self, **_: Any) -> None:
+            pass
+
+        def start(self) -> None:
+            raise error
+
+    monkeypatch.setattr(_drivers, "threading", SimpleNamespace(Thread=Thread))
+    flight = rig.flight()
+    rig.perform(Launch(flight, iter(())))
+    told = flight.future.exception(0)
+    assert isinstance(told, TokenEndpointUnavailable)
+    assert told.__cause__ is error
+    assert rig.source.flight is None
 
 
 @pytest.mark.parametrize("backend", LOOPS)

@@ -66,6 +66,11 @@ def test_a_refresh_token_alone_is_a_token_too() -> None:
     assert Entry.of_login(token, 0.0).lifetime == 0.0
 
 
+def test_a_refresh_token_alone_that_a_store_has_kept() -> None:
+    """What stands for its access token is what stores have kept it as: other words would make old entries tokens."""
+    assert Token("none-yet-for-0123456789abcdef", expires_at=0.0, refresh_token="rt").is_for_refresh
+
+
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [("token_type", None), ("token_type", 5), ("refresh_token", 5), ("scope", ["a"]), ("id_token", b"x"), ("extra", 5)],

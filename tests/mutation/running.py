@@ -7,9 +7,9 @@ Rules.
 2. Which test reaches which statement is learnt first, by running each test once. One that fails then, or takes more
    than `TOO_LONG`, is left out.
 3. First come tests that have killed a mutant of the same function, then those that drive the heart by hand, then all
-   others; of each kind one of each test function, the fast ones first, then their other parameters: as many as take
-   `FIRST_LOOK` seconds. What survives that, and is not explained, gets a second look, with as many as take
-   `SECOND_LOOK`.
+   others; of each kind one of each test function, the fast ones first, then their other parameters, and last what is
+   slow: as many as take `FIRST_LOOK` seconds. What survives that, and is not explained, gets a second look, with as
+   many as take `SECOND_LOOK`.
 4. A fork from which nothing is heard for long is hung: the mutant is killed, by time.
 """
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Fate", "Loop"]
 
 TOO_LONG = 5.0  # seconds of work
+SLOW = 0.3  # seconds of work
 FIRST_LOOK, SECOND_LOOK = 2.0, 10.0  # seconds of work
 SILENCE = 20.0  # seconds for which nothing is heard of a fork before it counts as hung, beside what its test takes
 IDLE = 3.0  # seconds after which a silent fork no longer counts as at work
@@ -235,12 +236,12 @@ class Loop:
         reaching = self._reaching(mutant)
         best = [test for test, _ in self.killers[_key(mutant)].most_common(6) if test in reaching]
         rounds: Counter[str] = Counter()
-        order: list[tuple[bool, int, float, str]] = []
+        order: list[tuple[bool, bool, int, float, str]] = []
         for test in sorted(reaching, key=self.learnt.cost.__getitem__):
             function = test.partition("[")[0]
             rounds[function] += 1
-            is_far = not test.startswith(self.near)
-            order.append((is_far, rounds[function], self.learnt.cost[test], test))
+            cost, is_far = self.learnt.cost[test], not test.startswith(self.near)
+            order.append((is_far, cost > SLOW, rounds[function], cost, test))
         chosen, seconds = [], 0.0
         for test in dict.fromkeys([*best, *(test for *_, test in sorted(order))]):
             seconds += self.learnt.cost[test]
