@@ -96,6 +96,7 @@ def _refused(text, name="default"):
         ('client_auth = "private_key_jwt"\nkey_file = "k"\ncert_file = "c"', 'cert_file is for client_auth = "tls_cl'),
         ("""client_auth = "private_key_jwt"\nkey_file = '{"d": "SENTINEL"}'""", "key_file must be the path of a file"),
         ('key_file = "-----BEGIN PRIVATE KEY----- SENTINEL"', "key_file must be the path of a file"),
+        (f'key_file = "MC4CAQAwBQYDK2VwBCIEI{"SENTINEL" * 5}+/="', "key_file must be the path of a file"),
         ('client_auth = "private_key_jwt"\nkey_file = "~nobody-here/k"', "nobody knows whose home directory that is"),
         ('client_auth = "private_key_jwt"\nkey_file = "k"\nclient_secret_env = "X"', "contradict each other: keep one"),
         ('client_auth = "tls_client_auth"\nkey_file = "k"\ncert_file = "c"', "cannot be read"),

@@ -59,6 +59,7 @@ _TEXT, _TEXTS, _URIS, _SECONDS, _PORT, _FLAG, _PAIRS, _VARIABLE, _FILE = (
     "the path of a file",
 )  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # of a variable; whoever writes the secret there does not see it quoted
+_KEY = re.compile(r"\s*M[A-Za-z0-9+/=]{50,}\s*\Z")  # the inside of a PEM: base64, and keys begin with the same byte
 _EVERYBODYS = {
     "grant": _TEXT, "store": _TEXT, "issuer": _TEXT, "client_id": _TEXT, "client_secret_env": _VARIABLE,
     "client_auth": _TEXT, "key_file": _FILE, "cert_file": _FILE, "scope": _TEXTS, "resource": _URIS, "audience": _TEXT,
@@ -244,7 +245,7 @@ def _is_text(value: Any) -> bool:
 
 def _is_path(value: Any) -> bool:
     """Not the key itself, which an error about the file would quote."""
-    return _is_text(value) and not value.lstrip().startswith("{") and "-----" not in value
+    return _is_text(value) and not value.lstrip().startswith("{") and "-----" not in value and not _KEY.match(value)
 
 
 def _is_uri(value: Any) -> bool:
