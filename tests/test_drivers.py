@@ -19,6 +19,7 @@ from httpx_tokenflow._drivers import LoopDriver, ThreadDriver, _flying, _LoopLea
 from httpx_tokenflow._lifecycle import FLIGHT_GRACE, Why
 from httpx_tokenflow._loops import running_loop
 from httpx_tokenflow._steps import (
+    Call,
     Delete,
     Elsewhere,
     Fetch,
@@ -28,6 +29,7 @@ from httpx_tokenflow._steps import (
     LetGo,
     Load,
     Patience,
+    Read,
     Release,
     Settle,
     Wait,
@@ -223,6 +225,20 @@ def test_a_lease_is_kept_beside_the_program(rig: Rig, monkeypatch: pytest.Monkey
     else:
         assert begun == [(look_after, (kept, 17.0), None, 0.0)]
     assert (rig.closed, rig.source.kept) == (["lease"], None)
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_a_loop_that_runs_elsewhere_gives_its_lease_back(backend: str) -> None:
+    """A kept lease is given back on its loop only while that runs, and not where the caller would wait for itself."""
+    leases: list[Any] = []
+
+    async def scene() -> None:
+        leases.append(_LoopLeases())
+        assert leases[0].give_back_at_home() is False
+        assert await anyio.to_thread.run_sync(leases[0].give_back_at_home) is True
+
+    run(backend, scene)
+    assert leases[0].give_back_at_home() is False
 
 
 @pytest.mark.parametrize("backend", LOOPS)
