@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -115,9 +116,17 @@ def unavailable(error: Exception, what: str = "the token endpoint", *, sent: boo
             retryable=False,
         )
     return TokenEndpointUnavailable(
-        f"{what} could not be reached, or did not answer ({type(error).__name__})",
+        f"{what} could not be reached, or did not answer ({type(error).__name__}{_where(error)})",
         outcome="unknown" if sent and not names & _NOT_SENT else "not sent",
     )
+
+
+def _where(error: Exception) -> str:
+    """The host and port that were asked, where the library says so: a wrong URL is seen at once."""
+    with suppress(Exception):  # httpx raises where an error has no request
+        host: bytes = error.request.url.netloc  # type: ignore[attr-defined]
+        return f" at {host.decode('ascii')}"
+    return ""
 
 
 def _is_about_certificates(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._auth import CredentialAuth
 from ._credentials import InHeader, InQuery, bearer
 from ._entries import Entry
-from ._errors import ConfigurationError
+from ._errors import ConfigurationError, InvalidCredential
 from ._forks import renew_after_fork
 from ._grants._callable import AskProgram
 from ._grants._keys import KeysInTurn, check_sequence
@@ -55,8 +55,13 @@ class BearerAuth(CredentialAuth):
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         if not callable(token):
-            check_credential(token, "token")
+            _check_alone(check_credential(token, "token"))
         super().__init__(*_simple(token, "token", _bearer_of, expect), origins, on_event)
+
+
+def _check_alone(token: str) -> None:
+    if token.lower().startswith("bearer "):
+        raise InvalidCredential('token begins with "Bearer ": give the token alone, the scheme is put before it')
 
 
 class APIKeyAuth(CredentialAuth):

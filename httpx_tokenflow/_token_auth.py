@@ -343,7 +343,10 @@ def _has_side(store: Any, prefix: str) -> bool:
 
 def _check_arguments(grant: Any, token: Any, store: Any, policy: Any, should_renew: Any) -> None:
     if isinstance(grant, type) or not (callable(getattr(grant, "obtain", None)) and hasattr(grant, "spends")):
-        raise ConfigurationError("TokenAuth needs a grant, such as ClientCredentials(…) or RefreshToken(…)")
+        raise ConfigurationError(
+            "TokenAuth needs a grant, such as ClientCredentials(…) or RefreshToken(…); and auth= needs an object, "
+            "TokenAuth(grant), not the class"
+        )
     if store is not None and (isinstance(store, type) or not any(_has_side(store, prefix) for prefix in ("", "a"))):
         raise ConfigurationError(
             "store= needs load, save, delete and lease, or aload, asave, adelete and alease: give one of "

@@ -189,6 +189,8 @@ MADE: dict[str, tuple[Callable[[], Any], type[TokenFlowError], str]] = {
     # in TokenAuth
     "no grant": (lambda: TokenAuth("client_credentials"), CONFIGURED, "needs a grant"),
     "a class for a grant": (lambda: TokenAuth(ClientCredentials), CONFIGURED, "needs a grant"),
+    "the class for auth=": (lambda: httpx.get("https://api.example.com", auth=TokenAuth), CONFIGURED, "not the class"),
+    "a scheme in the token": (lambda: BearerAuth("Bearer abc"), InvalidCredential, "give the token alone"),
     "a key for dpop=": (lambda: TokenAuth(grant(), dpop=S), CONFIGURED, "DPoP(key)"),
     "a class for dpop=": (lambda: TokenAuth(grant(), dpop=DPoP), CONFIGURED, "DPoP()"),
     "a string for token=": (lambda: TokenAuth(session(), token=S), CONFIGURED, "Token("),
@@ -427,6 +429,25 @@ def test_a_servers_token_that_begins_like_none() -> None:
     with pytest.raises(InvalidCredential):
         net.web.get(API, auth=net.auth(grant(), expect="sk_live_"))
     assert not net.api
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_who_could_not_be_reached_is_named(library: str) -> None:
+    """The host and port of a wrong URL are in the error, and nothing else of it."""
+    lost = pytest.importorskip(library)
+
+    def unreachable(request: Any) -> Any:
+        raise lost.ConnectError("no such host")
+
+    grant = ClientCredentials("https://auth.example.com:8443/secret-path", client_id="a", client_secret="b")
+    client = lost.Client(transport=lost.MockTransport(unreachable))
+    policy = RenewalPolicy(attempts=1)
+    with (
+        client,
+        pytest.raises(TokenEndpointUnavailable, match=r"\(ConnectError at auth\.example\.com:8443\)") as caught,
+    ):
+        TokenAuth(grant, client=client, policy=policy).token()
+    assert "secret-path" not in str(caught.value)
 
 
 def test_what_a_store_holds_and_does_not_belong_here() -> None:
