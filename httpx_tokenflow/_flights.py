@@ -98,8 +98,9 @@ class _Locks:
 _locks = _Locks()
 
 
-class Demand(NamedTuple):
-    """What an API wants of the next token.
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What an API wants of the next token; the same for all requests that it says the same to.
 
     Args:
         challenge: what it said.
@@ -107,13 +108,7 @@ class Demand(NamedTuple):
     """
 
     challenge: Challenge
-    url: object
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Demand) and self.challenge == other.challenge
-
-    def __hash__(self) -> int:
-        return hash(self.challenge.error)
+    url: object = dataclasses.field(compare=False)
 
     def is_met_by(self, entry: Entry) -> bool:
         """Whether `entry` may have it, as far as one can tell before the API has seen it."""

@@ -13,11 +13,13 @@ import pytest
 from hand import NO, Hand
 from world import Sending
 
-from httpx_tokenflow import StepUpRequired, StoreError, Token, _drivers
+from httpx_tokenflow import StepUpRequired, StoreError, Token, _drivers, _flights, _forks
+from httpx_tokenflow._challenges import parse_challenges
 from httpx_tokenflow._drivers import LoopDriver
 from httpx_tokenflow._entries import Entry
+from httpx_tokenflow._flights import Demand, Flight
 from httpx_tokenflow._flow import authorize
-from httpx_tokenflow._lifecycle import Pause
+from httpx_tokenflow._lifecycle import FLIGHT_GRACE, Pause, Why
 from httpx_tokenflow._steps import Answer, Drain, Lease, Send, Wait
 from httpx_tokenflow._terms import Renewals
 from httpx_tokenflow.events import RequestRefused
@@ -180,3 +182,60 @@ def test_what_another_has_brought_costs_no_renewal() -> None:
     step = flow.send(None)
     assert isinstance(step, Wait)
     assert step.flight is not wait.flight
+
+
+def test_a_flight_that_takes_off() -> None:
+    """It has cost and brought nothing yet, nobody waits and nobody was asked; it lasts as long as its budget."""
+    hand = Hand()
+    flight, next_one = (Flight(7, hand.policy, Why.DUE, frozenset({"s"})) for _ in range(2))
+    assert next_one.number == flight.number + 1
+    assert flight.facts() == {
+        "renewal": flight.number, "grant": "", "why": Why.DUE, "requests": 0, "seconds": 0.0,
+        "endpoint_seconds": 0.0, "store_seconds": 0.0, "wait_seconds": 0.0, "waiting": 0,
+    }  # fmt: skip
+    for name in ("minted", "asked", "declined", "is_login_refused", "without_store"):
+        assert getattr(flight, name) is False, name
+    for name in ("demand", "errand", "brought_along", "elsewhere", "brought", "home", "grounded", "fell_back"):
+        assert getattr(flight, name) is None, name
+    assert (flight.generation, flight.replaces, flight.waiting, flight.landings) == (7, {"s"}, 0, {})
+    assert flight.deadline == hand.now + hand.policy.budget + FLIGHT_GRACE
+
+
+def test_a_flight_lasts_longer_but_not_less_unless_told_anew() -> None:
+    """More time is added to what it has; `anew` is all that it has from now on; another's time counts beside."""
+    hand = Hand()
+    flight, other = (Flight(0, hand.policy, Why.DUE, frozenset()) for _ in range(2))
+    flight.last(600.0)
+    flight.last(1.0)
+    assert flight.deadline == hand.now + 600.0 + FLIGHT_GRACE
+    flight.last(1.0, anew=True)
+    assert flight.deadline == hand.now + 1.0 + FLIGHT_GRACE
+    flight.elsewhere = other
+    assert flight.deadline == other.deadline + FLIGHT_GRACE
+    flight.last(600.0)
+    assert flight.deadline == hand.now + 600.0 + FLIGHT_GRACE
+
+
+def test_what_may_meet_a_demand() -> None:
+    """Scope that a token has, or was asked for, may be enough; of a stronger login nobody can tell before."""
+    (more, gold) = parse_challenges(['Bearer error="insufficient_scope", scope="a b"', WANTS_LOGIN])
+    (less,) = parse_challenges(['Bearer error="insufficient_scope"'])
+    narrow, wide = (Entry(Token("t", scope=scope), 0.0, 1.0) for scope in (None, "b c a"))
+    asked = Entry(Token("t", scope="a"), 0.0, 1.0, asked="b")
+    assert [Demand(more, "").is_met_by(entry) for entry in (narrow, wide, asked)] == [False, True, True]
+    assert all(Demand(challenge, "").is_met_by(narrow) for challenge in (gold, less))
+    assert Demand(more, "x") == Demand(more, "y")
+    assert not Demand(more, "x") != Demand(more, "y")  # noqa: SIM202 - a tuple has an opinion of its own on that
+    assert Demand(more, "x") != Demand(gold, "x")
+    assert Demand(more, "x") != (more, "x")
+
+
+def test_the_lock_of_flights_is_made_anew_in_a_fork() -> None:
+    """A child whose parent was counting at that moment would wait for ever: it has a lock of its own."""
+    locks = _flights._Locks()
+    before = locks.counting
+    assert locks in _forks._renewables
+    locks._after_fork()
+    assert locks.counting is not before
+    with locks.counting:
+        assert not before.locked()
