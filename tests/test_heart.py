@@ -20,7 +20,7 @@ from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flights import Demand, Flight
 from httpx_tokenflow._flow import authorize
 from httpx_tokenflow._lifecycle import FLIGHT_GRACE, Pause, Why
-from httpx_tokenflow._steps import Answer, Drain, Lease, Send, Wait
+from httpx_tokenflow._steps import Answer, Drain, Lease, Load, Send, Wait
 from httpx_tokenflow._terms import Renewals
 from httpx_tokenflow.events import RequestRefused
 
@@ -149,6 +149,9 @@ class Slow:
         await anyio.sleep(self.seconds)
         yield True
 
+    async def aload(self, fingerprint: str) -> None:
+        await anyio.sleep(self.seconds)
+
     @contextmanager
     def lease(self, fingerprint: str, seconds: float, patience: float) -> Any:
         yield True
@@ -165,6 +168,8 @@ async def test_a_lease_may_take_as_long_as_there_is_patience(monkeypatch: pytest
         assert await driver.perform(Lease(40.0, 30.0), leases) is True
         with pytest.raises(StoreError, match="TimeoutError"):
             await driver.perform(Lease(40.0, 0.05), leases)
+        with pytest.raises(StoreError, match="TimeoutError"):
+            await driver.perform(Load(), leases)
 
 
 def test_what_another_has_brought_costs_no_renewal() -> None:
