@@ -565,6 +565,48 @@ def test_without_a_thread_nobody_is_left_waiting(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("backend", LOOPS)
+def test_a_loop_that_takes_no_task_leaves_nobody_waiting(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a flight cannot be seen off it is torn at once, and who wanted to is told why."""
+    rig = Rig(backend)
+
+    def spawn(*_: Any) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(_drivers, "spawn", spawn)
+    flight = rig.flight()
+    with pytest.raises(LookupError):
+        rig.perform(Launch(flight, iter(())))
+    assert isinstance(flight.future.exception(0), TokenEndpointUnavailable)
+    assert rig.source.flight is None
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_a_change_from_outside_comes_after_what_is_in_the_air(backend: str) -> None:
+    """It is begun when the flight in the air is over, and not before."""
+    rig, order = Rig(backend), []
+    flight = rig.flight()
+    token = rig.source.hold(rig.entry("1"), rig.policy)
+
+    def change() -> Generator[Any, Any, str]:
+        order.append("change")
+        return "changed"
+        yield
+
+    async def scene() -> None:
+        async def lands() -> None:
+            await auntil(lambda: flight.landings)
+            order.append("lands")
+            rig.source.land(flight, token)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(lands)
+            assert await rig.driver.in_order(change()) == "changed"
+
+    run(backend, scene)
+    assert order == ["lands", "change"]
+
+
+@pytest.mark.parametrize("backend", LOOPS)
 def test_changes_from_outside_come_one_at_a_time(backend: str) -> None:
     """All drivers of a source share one order on a loop, and two loops have none in common."""
     rig, orders = Rig(backend), []
