@@ -82,7 +82,7 @@ _GRANTS: tuple[Any, ...] = (
     ClientCredentials(URL, **_CLIENT),
     RefreshToken(URL, **_CLIENT, subject="ann"),
     TokenExchange(URL, **_CLIENT, subject_token="SENTINEL-8f3a6c1e5b7d-subject"),
-    JWTBearer(URL, key=lambda _: b"s" * 256, iss="i", sub="s", aud="a", alg="RS256"),
+    JWTBearer(URL, **_CLIENT, key=lambda _: b"s" * 256, iss="i", sub="s", aud="a", alg="RS256"),
     AuthorizationCode("https://as.example/authorize", URL, **_CLIENT, **_BESIDES, scope="openid"),
     DeviceCode("https://as.example/device", URL, **_CLIENT, subject="ann", on_prompt=_PROMPTED.append),
     SessionLogin(
