@@ -479,7 +479,8 @@ def test_a_defect_is_the_cause_of_what_is_told(rig: Rig, caplog: pytest.LogCaptu
     error = flight.future.exception(0)
     assert isinstance(error, TokenEndpointUnavailable)
     assert error.__cause__ is defect
-    assert [record.name for record in caplog.records] == ([] if rig.kind == "threads" else ["httpx_tokenflow"])
+    logged = [(record.name, record.getMessage()) for record in caplog.records]
+    assert logged == ([] if rig.kind == "threads" else [("httpx_tokenflow", "f: a renewal ended in a defect")])
 
 
 def test_a_person_takes_the_time_of_the_flight_that_asks(rig: Rig) -> None:
@@ -562,6 +563,27 @@ def test_without_a_thread_nobody_is_left_waiting(monkeypatch: pytest.MonkeyPatch
     assert isinstance(told, TokenEndpointUnavailable)
     assert told.__cause__ is error
     assert rig.source.flight is None
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_who_waits_on_the_loop_that_flies_waits_for_its_event(backend: str) -> None:
+    """There a flight always lands, however late, and who waits is served: nobody is told that it is lost (rule 2)."""
+    rig = Rig(backend)
+    flight = rig.flight()
+    token = rig.source.hold(rig.entry("1"), rig.policy)
+
+    async def scene() -> None:
+        async def lands() -> None:
+            await auntil(lambda: flight.waiting)
+            rig.source.land(flight, token)
+
+        flight.home = running_loop()
+        rig.now = flight.deadline + 1.0
+        async with anyio.create_task_group() as group:
+            group.start_soon(lands)
+            assert await rig.driver.perform(Wait(flight)) is token
+
+    run(backend, scene)
 
 
 @pytest.mark.parametrize("backend", LOOPS)
