@@ -241,6 +241,28 @@ def test_a_loop_that_runs_elsewhere_gives_its_lease_back(backend: str) -> None:
     assert leases[0].give_back_at_home() is False
 
 
+@pytest.mark.parametrize("is_at_home", [True, False])
+def test_a_thread_gives_back_on_a_loop_of_its_own_only_where_it_must(
+    *, is_at_home: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what its own loop cannot give back is given back beside, within a store's patience, and tells no failure."""
+    kept, begun = _LoopLeases(), []
+
+    class Future:
+        def result(self, timeout: float) -> None:
+            begun.append(timeout)
+            raise TimeoutError
+
+    def begin(*_: Any) -> Future:
+        return Future()
+
+    monkeypatch.setattr(_drivers, "begin", begin)
+    monkeypatch.setattr(_LoopLeases, "give_back_at_home", lambda _: is_at_home)
+    _drivers._dropped(None)
+    _drivers._dropped(kept)
+    assert begun == ([] if is_at_home else [_drivers.STORE_PATIENCE])
+
+
 @pytest.mark.parametrize("backend", LOOPS)
 def test_a_loop_lets_go_what_a_thread_has_kept(backend: str) -> None:
     """A lease that a thread has kept is given back in a thread: a store may block there, and not on the loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from httpx_tokenflow._drivers import LoopDriver
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow._flights import Demand, Flight
 from httpx_tokenflow._flow import authorize
-from httpx_tokenflow._lifecycle import FLIGHT_GRACE, Pause, Why
+from httpx_tokenflow._lifecycle import ENDED, FLIGHT_GRACE, Pause, Why
 from httpx_tokenflow._steps import Answer, Drain, Lease, Load, Send, Wait
 from httpx_tokenflow._terms import Renewals
 from httpx_tokenflow.events import RequestRefused
@@ -204,6 +205,13 @@ def test_a_flight_that_takes_off() -> None:
         assert getattr(flight, name) is None, name
     assert (flight.generation, flight.replaces, flight.waiting, flight.landings) == (7, {"s"}, 0, {})
     assert flight.deadline == hand.now + hand.policy.budget + FLIGHT_GRACE
+
+
+def test_a_refused_token_is_for_nobody() -> None:
+    """While it is replaced it has ended, and the path that does without any thought does not take it either."""
+    refused = ready().source.held.refused()
+    assert refused.life == ENDED
+    assert (refused.look, refused.fresh_until) == (-math.inf, -math.inf)
 
 
 def test_a_flight_lasts_longer_but_not_less_unless_told_anew() -> None:
