@@ -33,8 +33,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 HEART = ["_flow", "_lifecycle", "_flights", "_challenges", "_tokens", "_drivers"]
 NEAR = [
-    "test_flow.py", "test_mending.py", "test_heart.py", "test_drivers.py", "test_lifecycle.py", "test_challenges.py",
-    "test_tokens.py", "test_step_up.py", "test_siblings.py",
+    "test_flow.py", "test_mending.py", "test_heart.py", "test_drivers.py", "test_kept_leases.py", "test_waits.py",
+    "test_lifecycle.py", "test_challenges.py", "test_tokens.py", "test_step_up.py", "test_siblings.py",
 ]  # fmt: skip
 TESTS = [
     *NEAR, "test_interleavings.py", "test_sources.py", "test_unsaved.py", "test_watching.py", "test_verdicts.py",
