@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -150,6 +151,17 @@ def test_broken_files(text, says):
     told = _refused(text)
     assert says in told
     assert "\n" not in told
+
+
+@pytest.mark.usefixtures("config")
+def test_the_first_of_several_mistakes():
+    """Of several keys that do not belong there the first by name is told, in every run (a set has no order)."""
+    head = f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\n'
+    for pair in itertools.permutations(("client_key", "client_secret", "jwk", "key", "private_key"), 2):
+        told = _refused(head + "".join(f'{key} = "x"\n' for key in pair))
+        assert f": {min(pair)} does not belong into this file" in told
+    for pair in itertools.permutations(("alpha", "beta", "gamma", "delta", "epsilon"), 2):
+        assert f"has {min(pair)!r} at its top" in _refused("".join(f"{name} = 1\n" for name in pair))
 
 
 def test_files_that_cannot_be_read(config):

@@ -129,7 +129,7 @@ def read_config(path: Path) -> Mapping[str, Mapping[str, Any]]:
         raise ConfigurationError(f"{path} is no TOML: {' '.join(str(error).split())}") from None
     except (ValueError, RecursionError):
         raise ConfigurationError(f"{path} has a number of too many digits, or lists too deep in one another") from None
-    for name in found.keys() - {"profiles"}:
+    for name in sorted(found.keys() - {"profiles"}):
         raise ConfigurationError(f"{path} has {shown(name)} at its top: a profile is a table [profiles.NAME]")
     profiles = found.get("profiles", {})
     if not isinstance(profiles, dict) or not all(isinstance(one, dict) for one in profiles.values()):
@@ -176,7 +176,7 @@ def _check_value(what: str, key: str, value: Any, kind: str) -> None:
 
 def check_settings(where: str, settings: Mapping[str, Any]) -> None:
     """Nothing, if every key is one of a profile's, and every value one of its kind (rule 2)."""
-    for key in _ELSEWHERE.keys() & settings.keys():
+    for key in sorted(_ELSEWHERE.keys() & settings.keys()):
         raise ConfigurationError(f"{where}: {key} does not belong into this file: {_ELSEWHERE[key]}")
     is_for_client = settings.get("grant") == "client_credentials"
     allowed = _EVERYBODYS if is_for_client else {**_EVERYBODYS, **_OF_LOGINS}
