@@ -96,7 +96,7 @@ class DPoP:
         if key is None and alg is not None:
             raise ConfigurationError("alg= is for a key that is given")
         self._given = None if key is None else read_key(key, alg=alg, what="DPoP's key")
-        self._made = self._given or make_key("ES256")
+        self._made = self._given or make_key("ES256", what="DPoP")
         self._keys: dict[str, Key] = {}  # as kept with a token -> ready to sign
         self._nonces: dict[tuple[str, str], str] = {}  # who it is for, and its origin -> the newest nonce
         self._after_fork()

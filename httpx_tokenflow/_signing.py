@@ -227,23 +227,27 @@ def read_key(
     return _ready(private, alg, kid, what)
 
 
-def make_key(alg: str = "ES256") -> Key:
+def make_key(alg: str = "ES256", *, what: str = "a new key") -> Key:
     """A new private key for `alg`.
+
+    Args:
+        alg: how it signs.
+        what: what it is for, for messages.
 
     Raises:
         ConfigurationError: there is no such algorithm, or the extra `crypto` is not installed.
     """
-    _check_alg(alg, "a new key")
-    _need_crypto()
+    _check_alg(alg, what)
+    _need_crypto(what)
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     kind = _ALGS[alg][0]
     if kind == "RSA":
-        return _ready(rsa.generate_private_key(65537, LEAST_RSA), alg, None, "a new key")
+        return _ready(rsa.generate_private_key(65537, LEAST_RSA), alg, None, what)
     if kind == "Ed25519":
-        return _ready(ed25519.Ed25519PrivateKey.generate(), alg, None, "a new key")
+        return _ready(ed25519.Ed25519PrivateKey.generate(), alg, None, what)
     curve = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}[kind]
-    return _ready(ec.generate_private_key(curve), alg, None, "a new key")
+    return _ready(ec.generate_private_key(curve), alg, None, what)
 
 
 def key_from_json(text: str) -> Key:
@@ -271,8 +275,8 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def _need_crypto() -> None:
-    with need_extra("crypto", "a key"):
+def _need_crypto(what: str) -> None:
+    with need_extra("crypto", what):
         import cryptography  # noqa: F401 - whether it is there
 
 
@@ -305,7 +309,7 @@ def _of_jwk(jwk: Mapping[str, Any], what: str) -> Any:
         )
     if "d" not in jwk:
         raise ConfigurationError(f"{what} is a public key: to sign, give the private one")
-    _need_crypto()
+    _need_crypto(what)
     from jwt import algorithms
 
     reader: Any = {"RSA": algorithms.RSAAlgorithm, "EC": algorithms.ECAlgorithm, "OKP": algorithms.OKPAlgorithm}
@@ -328,7 +332,7 @@ def _of_pem(text: str, what: str) -> Any:
         raise ConfigurationError(
             f"{what} has a backslash and an n for each of its line ends: replace them by line ends"
         )
-    _need_crypto()
+    _need_crypto(what)
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:

@@ -29,11 +29,20 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from httpx_tokenflow import ConfigurationError, EnvSecret, FileSecret, InvalidCredential, TokenEndpointUnavailable
+from httpx_tokenflow import (
+    ConfigurationError,
+    DPoP,
+    EnvSecret,
+    FileSecret,
+    InvalidCredential,
+    PrivateKeyJWT,
+    TokenEndpointUnavailable,
+)
 from httpx_tokenflow._signing import _of_der, key_from_json, make_key, read_key, read_signer
 from httpx_tokenflow._steps import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 ALGS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
@@ -277,10 +286,15 @@ def test_a_damaged_key_of_a_store_says_what_it_was() -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names it; a callable that signs does without."""
+    """The error names it, and what needs it; a callable that signs does without."""
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    for read in (lambda: read_key(EC_JWK), lambda: read_key(pem(EC_KEY)), make_key):
-        with pytest.raises(ConfigurationError, match=r"pip install 'httpx-tokenflow\[crypto\]'"):
+    needs: dict[str, Callable[[], object]] = {
+        "PrivateKeyJWT's key": lambda: PrivateKeyJWT(EC_JWK), "JWTBearer's key": lambda: read_key(
+            pem(EC_KEY), what="JWTBearer's key"
+        ), "a new key": make_key, "DPoP": DPoP, "DPoP's key": lambda: DPoP(EC_JWK),
+    }  # fmt: skip
+    for what, read in needs.items():
+        with pytest.raises(ConfigurationError, match=rf"^{what} needs the extra crypto: .*\[crypto\]'$"):
             read()
     assert perform(read_signer(lambda data: b"s" * 64, alg="ES256"), lambda step: step.function())
 

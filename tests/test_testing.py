@@ -20,7 +20,7 @@ import httpx2
 import pytest
 import trustme
 
-from httpx_tokenflow import testing
+from httpx_tokenflow import ConfigurationError, testing
 from httpx_tokenflow.testing import (
     Answer,
     Drip,
@@ -921,10 +921,10 @@ def test_serve_is_quiet(sandbox, caplog, capfd):
 
 
 def test_serve_names_the_extra(sandbox, monkeypatch):
-    """Without uvicorn the error says which extra to install."""
+    """Without uvicorn the error says which extra to install, as for every other extra."""
     monkeypatch.delitem(sys.modules, "httpx_tokenflow.testing._uvicorn", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(ImportError, match=r"pip install 'httpx-tokenflow\[testing\]'"), serve(sandbox):
+    with pytest.raises(ConfigurationError, match=r"^serve\(\) needs the extra testing.*\[testing\]'$"), serve(sandbox):
         raise AssertionError
 
 

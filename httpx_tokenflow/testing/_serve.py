@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from httpx_tokenflow._extras import need_extra
+
 from ._asgi import ASGIApp
 from ._sandbox import Sandbox
 
@@ -37,14 +39,12 @@ def serve(
         The base URL, such as ``"http://127.0.0.1:43121"``.
 
     Raises:
-        ImportError: uvicorn is missing; it is in the extra ``testing``.
+        ConfigurationError: uvicorn is missing; it is in the extra ``testing``.
         RuntimeError: the app's lifespan failed, or something blocks the event loop so that the server cannot
         stop.
     """
-    try:
+    with need_extra("testing", "serve()"):
         from ._uvicorn import quiet_server
-    except ImportError as missing:
-        raise ImportError("serve() needs uvicorn: pip install 'httpx-tokenflow[testing]'") from missing
     server = quiet_server(app, _text(certfile), _text(keyfile))
     listener = _bound(host)
     port = listener.getsockname()[1]
