@@ -126,6 +126,15 @@ def test_a_newer_token_is_taken_over_when_the_renewal_is_spent() -> None:
     stands(flow)
 
 
+def test_a_newer_token_that_is_early_is_taken_over_as_it_is() -> None:
+    """Who finds another token sends that: its own renewal is seen off by the next request, and not by a 401."""
+    hand = ready()
+    flow = begun(hand)
+    newer = another(hand, "2")
+    hand.now = newer.born + newer.life.early + 1.0
+    assert refuses(flow) == Send(newer)
+
+
 def test_a_step_up_counts_as_a_send_and_comes_after_three() -> None:
     """More scope may be asked for after three tokens; a token taken over after a step-up is the last."""
     hand = ready()
