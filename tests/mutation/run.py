@@ -11,6 +11,8 @@ Rules.
 3. Nothing is written to the tree. What runs is a copy of what is there when it begins.
 4. What is slow on a busy machine is no proof: a test that fails for want of time kills a mutant that it does not know.
    The score is good from a quiet machine.
+5. With `--ledger` a run goes on where another was stopped (`ledger.py`), and says that its table is merged. What
+   `--memory` keeps is a short cut too: it does not know that a test reaches more than it did.
 """
 
 from __future__ import annotations
