@@ -226,7 +226,7 @@ class ThreadDriver(_Driver):
         except TokenFlowError:
             raise
         except Exception as error:
-            raise _store_failed(error) from error
+            raise _store_failed(error, self.source.store) from error
 
     def _keep(self, leases: ExitStack, seconds: float) -> None:
         kept = self.source.kept = leases.pop_all()
@@ -392,7 +392,7 @@ class LoopDriver(_Driver):
         except TokenFlowError:
             raise
         except Exception as error:
-            raise _store_failed(error) from error
+            raise _store_failed(error, self.source.store) from error
 
     def _keep(self, leases: AsyncExitStack, seconds: float) -> None:
         kept = self.source.kept = leases.pop_all()
@@ -512,5 +512,11 @@ def _dropped(kept: Any) -> None:
             begin(Context().run, anyio.run, kept.given_back).result(STORE_PATIENCE)  # anyio looks at the context
 
 
-def _store_failed(error: Exception) -> StoreError:
-    return StoreError(f"the store of tokens failed ({type(error).__name__})")
+def _store_failed(error: Exception, store: object) -> StoreError:
+    return StoreError(f"the store of tokens failed ({type(error).__name__}): {_which(store)}")
+
+
+def _which(store: object) -> str:
+    """Which store, and where: ours show no secret; of another nobody knows what it shows."""
+    kind = type(store)
+    return repr(store) if kind.__module__.startswith("httpx_tokenflow.") else kind.__name__

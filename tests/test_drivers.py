@@ -26,6 +26,7 @@ from httpx_tokenflow._steps import (
     Settle,
     Wait,
 )
+from httpx_tokenflow.stores import MemoryStore, RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -87,9 +88,32 @@ def test_a_store_that_fails_is_quoted_by_the_kind_of_its_error(rig: Rig) -> None
         load(_)
 
     rig.source.store = SimpleNamespace(load=load, aload=aload)
-    with pytest.raises(StoreError, match=r"^the store of tokens failed \(OSError\)$") as caught:
+    with pytest.raises(StoreError, match=r"^the store of tokens failed \(OSError\): SimpleNamespace$") as caught:
         rig.perform(Load())
     assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_store_that_fails_is_named(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of our stores has failed is told with its place and no password; of another the name of its class alone."""
+
+    def load(_: str) -> None:
+        raise OSError("a secret")
+
+    async def aload(_: str) -> None:
+        load(_)
+
+    class Theirs(MemoryStore):
+        def __repr__(self) -> str:
+            return "<Theirs with a secret>"
+
+    ours = RedisStore("redis://user:a-secret@redis.example:6380/0")
+    for store, name in ((ours, "<RedisStore redis.example:6380 tokenflow:>"), (Theirs(), "Theirs")):
+        monkeypatch.setattr(store, "load", load)
+        monkeypatch.setattr(store, "aload", aload)
+        rig.source.store = store
+        with pytest.raises(StoreError) as caught:
+            rig.perform(Load())
+        assert str(caught.value) == f"the store of tokens failed (OSError): {name}"
 
 
 # Other sources (rule 6).
