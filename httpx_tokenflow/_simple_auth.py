@@ -55,13 +55,15 @@ class BearerAuth(CredentialAuth):
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         if not callable(token):
-            _check_alone(check_credential(token, "token"))
+            _alone(check_credential(token, "token"))
         super().__init__(*_simple(token, "token", _bearer_of, expect), origins, on_event)
 
 
-def _check_alone(token: str) -> None:
+def _alone(token: str) -> str:
+    """`token`, if it comes without its scheme, which is put before it."""
     if token.lower().startswith("bearer "):
         raise InvalidCredential('token begins with "Bearer ": give the token alone, the scheme is put before it')
+    return token
 
 
 class APIKeyAuth(CredentialAuth):
@@ -111,7 +113,7 @@ class APIKeyAuth(CredentialAuth):
 
 
 def _bearer_of(token: Token) -> str:
-    return bearer(token.access_token)
+    return bearer(_alone(token.access_token))
 
 
 def _simple(

@@ -431,6 +431,16 @@ def test_a_servers_token_that_begins_like_none() -> None:
     assert not net.api
 
 
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer "])
+def test_a_callable_that_returns_the_scheme_as_well(scheme: str) -> None:
+    """What would go out as "Bearer Bearer …" is an error that says so, without the token, and nothing is sent."""
+    net = Net()
+    with pytest.raises(InvalidCredential, match="give the token alone") as caught:
+        net.web.get(API, auth=BearerAuth(lambda: f"{scheme}{S}"))
+    assert S not in told(caught.value)
+    assert not net.api
+
+
 @pytest.mark.parametrize("library", ["httpx", "httpx2"])
 def test_who_could_not_be_reached_is_named(library: str) -> None:
     """The host and port of a wrong URL are in the error, and nothing else of it."""

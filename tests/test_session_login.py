@@ -150,6 +150,29 @@ def test_a_refresh_needs_no_leave_to_log_in() -> None:
     assert drive(session().obtain(attempt(HELD, may_log_in=False)), said({"token": "t"}))[0][0].url == REFRESH
 
 
+@pytest.mark.parametrize(
+    ("answer", "alone"),
+    [
+        ("Bearer eyJ", "eyJ"),
+        ("bearer  eyJ", "eyJ"),
+        ("BEARER eyJ", "eyJ"),
+        ("Bearer", "Bearer"),
+        ("Bearers eyJ", "Bearers eyJ"),
+        ("Token eyJ", "Token eyJ"),
+    ],
+)
+def test_a_token_that_comes_with_its_scheme(answer: str, alone: str) -> None:
+    """The scheme that is put before it anyhow is taken off, by a login as by a refresh, and nothing else is."""
+    assert minted(said({"token": answer})).token.access_token == alone
+    assert minted(said({"token": answer}), HELD).token.access_token == alone
+
+
+def test_a_cookie_that_begins_like_a_scheme() -> None:
+    """A token that is presented as a cookie goes back to the server as it came."""
+    got = minted(said(cookies=('sid="Bearer eyJ"',)), fields={"access_token": "cookie:sid"})
+    assert got.token.access_token == '"Bearer eyJ"'
+
+
 def test_what_the_renewal_goes_by() -> None:
     """It can log in, waits for nobody, and spends refresh tokens only if it has somewhere to present them."""
     grant = session()

@@ -12,6 +12,7 @@ Rules.
 5. What is said of a refusal is bounded, and what we sent is taken out of it.
 6. An access token that is a cookie goes to the origin of `login_url`, as from a browser (RFC 6265 §5.4), unless the
    program says otherwise.
+7. An access token that comes with its scheme before it ("Bearer eyJ…") is taken without: the scheme goes out once.
 """
 
 from __future__ import annotations
@@ -280,7 +281,7 @@ class SessionLogin:
         lifetime, date = found.lifetime, parse_date(response.headers.get("date"))
         refresh_token, extra = _kept(found, previous)
         token = Token(
-            found.access_token,
+            found.access_token if self.cookie is not None else _without_scheme(found.access_token),
             token_type="Bearer" if self.cookie is None else "Cookie",
             expires_at=None if lifetime is None else sent_at + lifetime,
             refresh_token=refresh_token,
@@ -391,6 +392,12 @@ def _kept(found: Found, previous: Token | None) -> tuple[str | None, dict[str, s
     if previous is None or found.is_ended:
         return None, {}
     return previous.refresh_token, dict(previous.extra)
+
+
+def _without_scheme(token: str) -> str:
+    """`token` alone: some APIs answer with the whole value of the field, which would go out with its scheme twice."""
+    scheme, _, rest = token.partition(" ")
+    return rest.strip() or token if scheme.lower() == _BEARER else token
 
 
 def _says_no(body: Any) -> bool:
