@@ -42,6 +42,7 @@ __all__ = [
     "join",
     "key_from_json",
     "make_key",
+    "read_kept_key",
     "read_key",
     "read_signer",
     "signing_input",
@@ -160,7 +161,8 @@ class Signer:
         """
         key = self._given
         if isinstance(key, EnvSecret | FileSecret):
-            key = read_key((yield Call(key, self.what, timeout)), alg=self.alg, kid=self.kid, what=self.what)
+            text = yield Call(key, self.what, timeout)
+            key = read_kept_key(key, text, alg=self.alg, kid=self.kid, what=self.what)
         kid = key.kid if isinstance(key, Key) else self.kid
         header = {**(headers or {}), "typ": typ, **({} if kid is None else {"kid": kid})}
         if isinstance(key, Key):
@@ -225,6 +227,21 @@ def read_key(
     if kid is not None and not isinstance(kid, str):
         raise ConfigurationError(f"the kid of {what} must be a string")
     return _ready(private, alg, kid, what)
+
+
+def read_kept_key(
+    place: EnvSecret | FileSecret, text: str, *, alg: str | None = None, kid: str | None = None, what: str = "key"
+) -> Key:
+    """The private key in `text`, which was in `place`: as `read_key`, and a message names the file.
+
+    Raises:
+        ConfigurationError: as `read_key`.
+    """
+    if isinstance(place, FileSecret):
+        if "-----BEGIN" not in text and not text.startswith("{"):
+            raise ConfigurationError(f"the file {place._path} holds no private key (PEM or JWK)")  # noqa: SLF001
+        what = f"{what} in the file {place._path}"  # noqa: SLF001
+    return read_key(text, alg=alg, kid=kid, what=what)
 
 
 def make_key(alg: str = "ES256", *, what: str = "a new key") -> Key:

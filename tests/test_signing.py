@@ -429,10 +429,15 @@ def test_a_key_in_a_file_is_read_each_time(tmp_path: Path, monkeypatch: pytest.M
         assert verify(jws, key) == {"a": 1}
         assert parts(jws)[0] == {"alg": key.alg, "typ": "JWT", "kid": key.kid}
     assert (signer.proof, read_signer(FileSecret(path), kid="k").proof) == (None, "k")
-    path.write_text("SENTINEL")
-    with pytest.raises(ConfigurationError, match="key is neither PEM text nor a JWK") as caught:
-        perform(signer, lambda step: step.function())
-    assert "SENTINEL" not in str(caught.value)
+    for content, says in {
+        "SENTINEL": f"the file {path} holds no private key (PEM or JWK)",
+        '{"kty": "SENTINEL"}': f"key in the file {path} must be a private key of type RSA, EC or OKP",
+    }.items():
+        path.write_text(content)
+        with pytest.raises(ConfigurationError) as caught:
+            perform(signer, lambda step: step.function())
+        assert str(caught.value).startswith(says)
+        assert "SENTINEL" not in str(caught.value)
 
     monkeypatch.setenv("MY_KEY", pem(EC_KEY))
     jws = perform(read_signer(EnvSecret("MY_KEY"), kid="k"), lambda step: step.function())
