@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 
 import jwt
 import keyring
 import pytest
+import trustme
 import typer
 from keyring.backends import fail
 from stores.keyrings import Failing, FileKeyring
@@ -426,6 +428,44 @@ def test_completion(home, tmp_path, words, text, expected):
     environment = {**home.environment, **asking, "_TOKENFLOW_COMPLETE": "complete_bash"}
     ended = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (ended.stdout.split(), ended.stderr) == (expected, "")
+
+
+# a certificate that proves nothing any more
+
+ENDPOINTS = {f"{name}_endpoint": f"{ISSUER}/{name}" for name in ("authorization", "token", "revocation")}
+
+
+@pytest.mark.parametrize(("is_there", "why"), [(False, "cannot be read: No such file"), (True, "has expired on 2020-")])
+def test_without_a_good_certificate(home, is_there, why):
+    """The session of a client whose certificate is missing, or has ended, is shown, used while it lasts, and forgotten.
+
+    Renewed it is not, and a logout says that the server was not told, and why.
+    """
+    home.config.unlink()
+    cert, key = home.config.parent / "cert.pem", home.config.parent / "key.pem"
+    proof = {"client_auth": "tls_client_auth", "cert_file": cert.name, "key_file": key.name}
+    home.profile(client_id="me", store="file", **ENDPOINTS, **proof)
+    authority = trustme.CA()
+    good, old = authority.issue_cert("me"), authority.issue_cert("me", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    good.cert_chain_pems[0].write_to_path(cert)
+    good.private_key_pem.write_to_path(key)
+    _hold(home, Token("access-1", refresh_token="refresh-1"))
+    cert.unlink()
+    if is_there:
+        old.cert_chain_pems[0].write_to_path(cert)
+        old.private_key_pem.write_to_path(key)
+
+    assert home.status()["state"] == "logged in"
+    assert home.token() == "access-1"
+    home.age()
+    for _ in range(3):
+        line = _one_line(home.run("token"))
+        assert (str(cert) in line, why in line) == (True, True)
+    assert home.status()["renewal"] == "by a refresh token"
+    ended = home.run("logout")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"The server did not revoke it: the client's certificate {cert} {why}" in " ".join(ended.stdout.split())
+    assert not home.status()["logged_in"]
 
 
 # what is damaged, and where it is kept

@@ -100,7 +100,10 @@ def _refused(text, name="default"):
         (f'key_file = "MC4CAQAwBQYDK2VwBCIEI{"SENTINEL" * 5}+/="', "key_file must be the path of a file"),
         ('client_auth = "private_key_jwt"\nkey_file = "~nobody-here/k"', "nobody knows whose home directory that is"),
         ('client_auth = "private_key_jwt"\nkey_file = "k"\nclient_secret_env = "X"', "contradict each other: keep one"),
-        ('client_auth = "tls_client_auth"\nkey_file = "k"\ncert_file = "c"', "cannot be read"),
+        (
+            'client_auth = "tls_client_auth"\nkey_file = "k"\ncert_file = "c"\ngrant = "client_credentials"',
+            "cannot be read",
+        ),
         ("redirect_port = 70000", "redirect_port must be a port, 0 to 65535"),
         ("redirect_port = true", "redirect_port must be a port"),
         ('redirect_uri = "https://app.example.com/callback"', "redirect_uri must be on this machine"),
@@ -367,6 +370,39 @@ def test_a_key_that_is_not_there(config, capsys):
     assert f"there is no regular file {config.parent / 'gone.pem'}" in capsys.readouterr().err
     logout()
     assert capsys.readouterr().out == "Nobody is logged in with the profile default.\n"
+
+
+@pytest.mark.usefixtures("config")
+def test_a_file_without_a_key(config, capsys):
+    """A key_file with something else in it is named, with what it lacks, and none of it is shown."""
+    config.write_text(
+        f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\nstore = "file"\n'
+        'client_auth = "private_key_jwt"\nkey_file = "key.pem"\n'
+    )
+    path = config.parent / "key.pem"
+    for content, says in {
+        "SENTINEL": f"the file {path} holds no private key (PEM or JWK)",
+        "-----BEGIN CERTIFICATE-----\nSENTINEL\n": f"the client's key in the file {path} is a certificate: to sign",
+    }.items():
+        path.write_text(content)
+        with pytest.raises(SystemExit):
+            login()
+        told = capsys.readouterr().err
+        assert says in told
+        assert "SENTINEL" not in told
+
+
+@pytest.mark.usefixtures("config")
+def test_a_login_with_a_certificate_that_is_not_there(config, capsys):
+    """A login that could not prove the client says so before anybody is asked."""
+    config.write_text(
+        f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\nstore = "file"\n'
+        'client_auth = "tls_client_auth"\ncert_file = "gone.pem"\nkey_file = "key.pem"\n'
+    )
+    with pytest.raises(SystemExit) as ended:
+        login()
+    assert ended.value.code == 1
+    assert f"the client's certificate {config.parent / 'gone.pem'} cannot be read" in capsys.readouterr().err
 
 
 def test_a_certificate_in_files(config):

@@ -12,6 +12,7 @@ from httpx_tokenflow import (
     ClientCredentials,
     ClientSecretBasic,
     ClientSecretPost,
+    ConfigurationError,
     DeviceCode,
     EnvSecret,
     FileSecret,
@@ -20,6 +21,7 @@ from httpx_tokenflow import (
     TokenFlowError,
 )
 from httpx_tokenflow._attempt import unavailable
+from httpx_tokenflow._signing import read_kept_key
 
 from ._profile_file import ENDPOINTS, GRANTS, expanded
 from ._signals import HeldLogin
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from httpx_tokenflow._attempt import Attempt
-    from httpx_tokenflow._client_auth import ClientAuth
-    from httpx_tokenflow._steps import Step
+    from httpx_tokenflow._client_auth import Client, ClientAuth
+    from httpx_tokenflow._steps import ServerRequest, Step
 
 __all__ = ["Kept", "Login", "check_key", "kept_by", "login_by_code", "login_by_device"]
 
@@ -175,13 +177,43 @@ def _arguments(settings: Mapping[str, Any], folder: Path, *endpoints: str) -> di
 
 
 def _client_auth(settings: Mapping[str, Any], folder: Path) -> ClientAuth:
-    """How the client proves itself; a key is read when it signs, so that nobody needs it to forget a session."""
+    """How the client proves itself; key and certificate are wanted to sign, and by nobody to forget a session."""
     way = settings["client_auth"]
     if way == "private_key_jwt":
         return PrivateKeyJWT(_key(settings, folder))
     if way == "tls_client_auth":
-        return TLSClientAuth(folder / expanded(settings["cert_file"]), folder / expanded(settings["key_file"]))
+        files = _files(settings, folder)
+        try:
+            return TLSClientAuth(*files)
+        except ConfigurationError as error:
+            if settings.get("grant") == "client_credentials":
+                raise  # its tokens have the certificate in their name: without it nobody knows which they are
+            return _NoCertificate(str(error))
     return ClientSecretPost() if way == "client_secret_post" else ClientSecretBasic()
+
+
+class _NoCertificate:
+    """In the place of a certificate that proves nothing now: whose session it is does not depend on it."""
+
+    method = TLSClientAuth.method
+    needs_secret = False
+    proof = None
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def identity(self) -> Mapping[str, Any]:
+        """That of any certificate."""
+        return {"method": self.method}
+
+    def sign(self, request: ServerRequest, client: Client) -> Generator[Step, Any, ServerRequest]:  # noqa: ARG002
+        """Nothing is sent without it."""
+        yield from ()
+        raise ConfigurationError(self._why)
+
+
+def _files(settings: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    return folder / expanded(settings["cert_file"]), folder / expanded(settings["key_file"])
 
 
 def _key(settings: Mapping[str, Any], folder: Path) -> FileSecret:
@@ -189,10 +221,14 @@ def _key(settings: Mapping[str, Any], folder: Path) -> FileSecret:
 
 
 def check_key(settings: Mapping[str, Any], folder: Path) -> None:
-    """Nothing, if the private key that signs for the client can be read: best before a person is asked to log in.
+    """Nothing, if the client's private key, or its certificate, can be used: best before a person is asked to log in.
 
     Raises:
         ConfigurationError: it cannot; says why.
     """
-    if settings.get("client_auth") == "private_key_jwt":
-        PrivateKeyJWT(_key(settings, folder)())
+    way = settings.get("client_auth")
+    if way == "private_key_jwt":
+        place = _key(settings, folder)
+        read_kept_key(place, place(), what="the client's key")
+    if way == "tls_client_auth":
+        TLSClientAuth(*_files(settings, folder))
