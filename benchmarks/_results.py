@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from _comparison import compared
+
 _NUMBER = re.compile(r"[-+]?[\d.,]+|-|")
 _HEAD = """\
 # Results
@@ -61,7 +63,9 @@ def render(runs: list[Run], size: str) -> str:
         versions |= (run.report or {}).get("versions", {})
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     head = _HEAD.format(when=max(run.when for run in runs), size=size, versions=named)
-    return "\n".join([head, *_wrong(runs), *_said(runs), *(line for run in runs for line in _section(run))])
+    return "\n".join(
+        [head, *_wrong(runs), *_beside(runs), *_said(runs), *(line for run in runs for line in _section(run))]
+    )
 
 
 def _broken(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -76,6 +80,12 @@ def _wrong(runs: list[Run]) -> list[str]:
         for bar in _broken(run.report or {})
     ]
     return ["## What did not hold", "", *lines, ""] if lines else []
+
+
+def _beside(runs: list[Run]) -> list[str]:
+    """The peers, a line each."""
+    columns, rows = compared({run.name: run.report for run in runs if run.report})
+    return ["## Beside the others", "", *_table(columns, rows), ""] if rows else []
 
 
 def _said(runs: list[Run]) -> list[str]:
