@@ -20,7 +20,8 @@ _TEMPLATE = re.compile(
 )
 _REPR = re.compile(
     r"<(function|bound method|coroutine object|property|generator|[\w.]+ object at|class) .{0,200}|promise( \{.*)?"
-    r"|(async )?\(?\w*\)? ?=>.{0,200}|function ?\w*\(.{0,200}|\w+\('\*{3,}'\)",
+    r"|(async )?\(?\w*\)? ?=>.{0,200}|function ?\w*\(.{0,200}|\w+\('\*{3,}'\)"
+    r"|[A-Za-z]\w*\([a-z]\w*=.*\)",  # a dataclass, such as the Token whose access_token was meant
     re.IGNORECASE,
 )
 _SAMPLE = re.compile(

@@ -118,6 +118,7 @@ CASES = [
             "process.env.TOKEN",
             "<function token at 0x7f3a6c1e5b7d>",
             "SecretStr('**********')",
+            "Token(token_type='Bearer', expires_at=1767225600.0, scope='read write')",
             "***",
             "xxxxxxxx",
             "token",
