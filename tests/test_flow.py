@@ -916,7 +916,7 @@ class TestGrowingOld:
         time.now += 14
         wait = flow.send(None)
         assert isinstance(wait, Wait)
-        assert wait.flight is launch.flight
+        assert (wait.flight, wait.renewal) == (launch.flight, None), "it is flown once"
 
     def test_who_has_a_good_token_waits_two_seconds(
         self, source: TokenSource, policy: RenewalPolicy, time: Time

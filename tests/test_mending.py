@@ -379,6 +379,18 @@ def test_a_step_up_waits_for_what_is_in_the_air_and_then_has_its_own(*, fails: b
     assert [event for event in hand.told if isinstance(event, Waited)] == []
 
 
+def test_the_same_demand_of_two_urls_is_one() -> None:
+    """Two requests of which an API wants the same share one step-up, and each has had theirs."""
+    hand = ready()
+    first, second = begun(hand), begun(hand)
+    step = refuses(first, MORE)
+    other = refuses(second, replace(MORE, url="https://api.example/y"))
+    assert other.flight is step.flight
+    stronger = brought(hand, step, "2", asked="more")
+    assert second.send(stronger) == Send(stronger)
+    stands(second, MORE)
+
+
 def test_what_was_overtaken_from_outside_does_not_answer_for_a_step_up() -> None:
     """A token set while a step-up was in the air is asked about anew: it may not have the scope."""
     hand = ready()
