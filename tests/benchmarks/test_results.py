@@ -215,3 +215,63 @@ def test_every_script_of_the_run_is_there_and_takes_the_options_of_it(module):
         source = BENCHMARKS.joinpath(f"{name}.py").read_text()
         assert re.search(r"\"--json\"", source), name
         assert re.search(r"\"--quick\"", source), name
+
+
+def storm_of(contender, runtime, case, **more):
+    row = {"contender": contender, "runtime": runtime, "case": case, "grant": "refresh token", "tasks": 1000}
+    return {**row, "token_requests": 1, "failed": 0, **more}
+
+
+def reports_of(storms, cancelled, outages):
+    """The three reports that the table of the peers is made of."""
+    row = {"runtime": "asyncio", "grant": "refresh token", "cancelled": "the first", "others": 99, "note": ""}
+    return {
+        "storms": {"data": {"rows": storms}},
+        "cancellation": {"data": {"rows": [{**row, **one} for one in cancelled]}},
+        "outage": {"data": {"rows": outages}},
+    }
+
+
+def test_the_peers_are_compared_by_their_worst(module):
+    """Of the grants the worst counts, who fails is told, and what a peer has no client for is a dash."""
+    storms = [
+        storm_of("tokenflow", "asyncio", "expired"),
+        storm_of("tokenflow", "50 threads", "expired"),
+        storm_of("tokenflow", "asyncio", "every 401"),
+        storm_of("authlib", "50 threads", "expired", token_requests=51),
+        storm_of("authlib", "50 threads", "expired", token_requests=2, failed=1000),
+        storm_of("authlib", "asyncio", "every 401", token_requests=0, failed=1000),
+        storm_of("mcp", "asyncio", "expired", token_requests=None, failed=7),
+        storm_of("mcp", "asyncio", "expired", tasks=5000, token_requests=3),
+    ]
+    cancelled = [
+        {"contender": "tokenflow", "failed": 0, "session": "kept"},
+        {"contender": "authlib", "failed": 99, "session": "lost"},
+        {"contender": "httpx-auth", "failed": 0, "session": "kept", "note": "the loop stands still"},
+    ]
+    outages = [
+        {"contender": "tokenflow", "failed": 0, "of": 895},
+        {"contender": "authlib", "failed": 5, "of": 895},
+        {"contender": "authlib", "failed": 55, "of": 890},
+        {"contender": "mcp", "failed": None, "of": None},
+    ]
+    _, rows = module("_comparison").compared(reports_of(storms, cancelled, outages))
+    lines = {row[0].strip("*"): row[2:] for row in rows}
+    assert lines["tokenflow"] == ("1", "1", "1", "nobody fails", "0 of 895")
+    assert lines["authlib"] == ("-", "51; all fail", "all fail", "all fail, session lost", "55 of 890")
+    assert lines["mcp"] == ("no end; 7 fail", "-", "-", "-", "-")
+    assert lines["httpx-auth"] == ("-", "-", "-", "the loop stands still", "-")
+
+
+def test_without_all_three_reports_nobody_is_compared(module):
+    """Half a table of the peers is none."""
+    reports = reports_of([], [], [])
+    del reports["outage"]
+    assert module("_comparison").compared(reports)[1] == []
+
+
+def test_the_readme_has_the_table_of_the_results():
+    """What the README says of the peers is what the last run has counted."""
+    page = BENCHMARKS.joinpath("RESULTS.md").read_text("utf-8")
+    (section,) = re.findall(r"^## Beside the others\n\n(.*?)\n\n", page, re.MULTILINE | re.DOTALL)
+    assert section in BENCHMARKS.parent.joinpath("README.md").read_text("utf-8")
