@@ -21,6 +21,7 @@ Rules.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -35,17 +36,19 @@ CHALLENGE_LIMIT = 64
 
 _MAX_AGE_DIGITS = 10  # three centuries; more is no age, and int() refuses thousands of digits
 
-_ALNUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_TOKEN = frozenset(_ALNUM + "!#$%&'*+-.^_`|~")  # RFC 9110 §5.6.2
-_TOKEN68 = frozenset(_ALNUM + "-._~+/")  # RFC 9110 §11.2
-_PADDING = frozenset("=")
-_SPACE = frozenset(" \t")  # OWS and BWS, RFC 9110 §5.6.3
-_BETWEEN = frozenset(" \t,")  # empty list elements count for nothing, RFC 9110 §5.6.1.2
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+")  # RFC 9110 §5.6.2
+_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+")  # RFC 9110 §11.2
+_PADDING = re.compile("=+")
+_SPACE = re.compile(r"[ \t]+")  # OWS and BWS, RFC 9110 §5.6.3
+_BETWEEN = re.compile(r"[ \t,]+")  # empty list elements count for nothing, RFC 9110 §5.6.1.2
+_VALUE = re.compile(r"[^ \t,]+")
+_GARBAGE = re.compile(r"[ \t=]+|[^ \t,=]+")
+_QUOTED = re.compile(r'(?:[^"\\]+|\\.?)+', re.DOTALL)  # what is between the quotes, RFC 9110 §5.6.4
+_QUOTED_PAIR = re.compile(r"\\(.?)", re.DOTALL)
 
-# What stops a word. The empty string is what a cursor sees at the end.
+# What is behind a word. The empty string is what a cursor sees at the end.
 _ELEMENT_END = frozenset({",", ""})
-_WORD_END = _ELEMENT_END | _SPACE
-_GARBAGE_END = _WORD_END | _PADDING
+_WORD_END = _ELEMENT_END | {" ", "\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +132,13 @@ class _Cursor:
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
 
-    def take(self, allowed: frozenset[str]) -> str:
-        start = self.at
-        while self.peek() in allowed:
-            self.at += 1
-        return self.text[start : self.at]
-
-    def take_until(self, stops: frozenset[str]) -> str:
-        start = self.at
-        while self.peek() not in stops:
-            self.at += 1
-        return self.text[start : self.at]
+    def take(self, pattern: re.Pattern[str]) -> str:
+        """Read what fits; else read nothing."""
+        found = pattern.match(self.text, self.at)
+        if found is None:
+            return ""
+        self.at = found.end()
+        return found[0]
 
 
 def _read_field(cursor: _Cursor, found: list[Challenge]) -> None:
@@ -194,21 +193,15 @@ def _read_name(cursor: _Cursor) -> str:
 
 def _read_value(cursor: _Cursor) -> str:
     cursor.take(_SPACE)
-    return _read_quoted(cursor) if cursor.peek() == '"' else cursor.take_until(_WORD_END)
+    return _read_quoted(cursor) if cursor.peek() == '"' else cursor.take(_VALUE)
 
 
 def _read_quoted(cursor: _Cursor) -> str:
     """Read a quoted-string and resolve its quoted pairs (RFC 9110 §5.6.4)."""
     cursor.at += 1
-    chars: list[str] = []
-    while (char := cursor.peek()) not in {'"', ""}:
-        if char == "\\":
-            cursor.at += 1
-            char = cursor.peek()
-        chars.append(char)
-        cursor.at += 1
+    text = cursor.take(_QUOTED)
     cursor.at += 1
-    return "".join(chars)
+    return _QUOTED_PAIR.sub(r"\1", text)
 
 
 def _skip_garbage(cursor: _Cursor) -> None:
@@ -216,7 +209,5 @@ def _skip_garbage(cursor: _Cursor) -> None:
     while (char := cursor.peek()) not in _ELEMENT_END:
         if char == '"':
             _read_quoted(cursor)
-        elif char in _GARBAGE_END:
-            cursor.at += 1
         else:
-            cursor.take_until(_GARBAGE_END)
+            cursor.take(_GARBAGE)
