@@ -28,7 +28,7 @@ import threading
 import time
 from concurrent import futures
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, nullcontext, suppress
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakKeyDictionary
@@ -38,8 +38,9 @@ import anyio
 from ._bodies import adrain, drain
 from ._errors import ConfigurationError, StoreError, TokenFlowError
 from ._flights import Flight, Held, torn
+from ._leases import LoopLeases, agive_back, give_back
 from ._lifecycle import STORE_PATIENCE, Why, save_pause
-from ._loops import begin, call_soon, running_loop, spawn, work
+from ._loops import call_soon, running_loop, spawn, work
 from ._steps import (
     Call,
     Delete,
@@ -243,7 +244,7 @@ class ThreadDriver(_Driver):
 
     def _let_go(self) -> None:
         kept, self.source.kept = self.source.kept, None
-        _dropped(kept)
+        give_back(kept)
 
     def settle(self) -> None:
         """Wait a while for a flight in the air, so that closing does not tear it; not on the loop that flies it."""
@@ -303,26 +304,6 @@ class ThreadDriver(_Driver):
             self.source.land(flight, held)
         finally:
             _flying.reset(token)
-
-
-class _LoopLeases(AsyncExitStack):
-    """What a flight on an event loop has leased, and the loop: while that runs, it is given back there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.home = running_loop()
-
-    def give_back_at_home(self) -> bool:
-        """Have it given back on its loop; False: that is over, or cannot run while the caller does."""
-        is_running = getattr(self.home, "is_running", None)  # trio's run until they are over
-        if self.home is running_loop() or (is_running is not None and not is_running()):
-            return False
-        return call_soon(self.home, partial(spawn, self.given_back, lambda: None, 0.0))
-
-    async def given_back(self) -> None:
-        """Give it back on this loop; a lease ends by itself if that fails."""
-        with suppress(Exception):
-            await self.aclose()
 
 
 class LoopDriver(_Driver):
@@ -410,10 +391,7 @@ class LoopDriver(_Driver):
 
     async def _let_go(self) -> None:
         kept, self.source.kept = self.source.kept, None
-        if not isinstance(kept, _LoopLeases):
-            await work(partial(_dropped, kept))
-        elif not kept.give_back_at_home():
-            await kept.aclose()
+        await agive_back(kept)
 
     async def settle(self) -> None:
         """Wait a while for a flight in the air, so that closing does not tear it."""
@@ -469,7 +447,7 @@ class LoopDriver(_Driver):
     async def _fly(self, flight: Flight, renewal: Renewing) -> None:
         _flying.set((*_flying.get(), flight))
         try:
-            async with _LoopLeases() as leases:
+            async with LoopLeases() as leases:
                 held = await self.run(renewal, leases)
         except TokenFlowError as error:
             self.source.fail(flight, error)
@@ -500,16 +478,6 @@ def _count() -> None:
         flight.requests += 1
         if flight.why is not Why.ERRAND:
             break  # an errand's are those of the renewal that it is for
-
-
-def _dropped(kept: Any) -> None:
-    """Close what can be closed here; what belongs to an event loop is closed there, or on one of its own."""
-    if isinstance(kept, ExitStack):
-        with suppress(Exception):  # it ends by itself
-            kept.close()
-    elif isinstance(kept, _LoopLeases) and not kept.give_back_at_home():
-        with suppress(Exception):  # likewise; whoever wants the lease next is the caller
-            begin(Context().run, anyio.run, kept.given_back).result(STORE_PATIENCE)  # anyio looks at the context
 
 
 def _store_failed(error: Exception, store: object) -> StoreError:

@@ -13,7 +13,8 @@ from hand import Hand
 
 from httpx_tokenflow import _drivers
 from httpx_tokenflow._answers import ServerResponse
-from httpx_tokenflow._drivers import LoopDriver, ThreadDriver, _flying, _LoopLeases
+from httpx_tokenflow._drivers import LoopDriver, ThreadDriver, _flying
+from httpx_tokenflow._leases import LoopLeases
 from httpx_tokenflow._lifecycle import Why
 from httpx_tokenflow._loops import running_loop
 
@@ -60,7 +61,7 @@ class Rig(Hand):
 
     def stack(self, name: str = "lease") -> Any:
         """Leases that note when they are given back."""
-        leases: Any = ExitStack() if self.kind == "threads" else _LoopLeases()
+        leases: Any = ExitStack() if self.kind == "threads" else LoopLeases()
         leases.callback(self.closed.append, name)
         return leases
 

@@ -11,8 +11,9 @@ import pytest
 from concurrency.stage import auntil, run
 from driven import DRIVERS, LOOPS, Rig, rigged
 
-from httpx_tokenflow import _drivers
-from httpx_tokenflow._drivers import _LoopLeases
+from httpx_tokenflow import _drivers, _leases
+from httpx_tokenflow._leases import LoopLeases, give_back
+from httpx_tokenflow._lifecycle import STORE_PATIENCE
 from httpx_tokenflow._loops import running_loop
 from httpx_tokenflow._steps import (
     Keep,
@@ -81,6 +82,10 @@ def test_a_lease_that_cannot_be_given_back_is_nobodys_error(rig: Rig, monkeypatc
     kept.callback(int, "no number")
     rig.look_after(kept, 1.0)
     assert (rig.closed, rig.source.kept) == (["lease"], None)
+    rig.source.kept = kept = rig.stack("another")
+    kept.callback(int, "no number")
+    rig.perform(LetGo())
+    assert (rig.closed, rig.source.kept) == (["lease", "another"], None)
 
 
 def test_a_lease_is_kept_beside_the_program(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +124,7 @@ def test_a_loop_that_runs_elsewhere_gives_its_lease_back(backend: str) -> None:
     leases: list[Any] = []
 
     async def scene() -> None:
-        leases.append(_LoopLeases())
+        leases.append(LoopLeases())
         assert leases[0].give_back_at_home() is False
         assert await anyio.to_thread.run_sync(leases[0].give_back_at_home) is True
 
@@ -132,7 +137,7 @@ def test_a_thread_gives_back_on_a_loop_of_its_own_only_where_it_must(
     *, is_at_home: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what its own loop cannot give back is given back beside, within a store's patience, and tells no failure."""
-    kept, begun = _LoopLeases(), []
+    kept, begun = LoopLeases(), []
 
     class Future:
         def result(self, timeout: float) -> None:
@@ -142,11 +147,11 @@ def test_a_thread_gives_back_on_a_loop_of_its_own_only_where_it_must(
     def begin(*_: Any) -> Future:
         return Future()
 
-    monkeypatch.setattr(_drivers, "begin", begin)
-    monkeypatch.setattr(_LoopLeases, "give_back_at_home", lambda _: is_at_home)
-    _drivers._dropped(None)
-    _drivers._dropped(kept)
-    assert begun == ([] if is_at_home else [_drivers.STORE_PATIENCE])
+    monkeypatch.setattr(_leases, "begin", begin)
+    monkeypatch.setattr(LoopLeases, "give_back_at_home", lambda _: is_at_home)
+    give_back(None)
+    give_back(kept)
+    assert begun == ([] if is_at_home else [STORE_PATIENCE])
 
 
 @pytest.mark.parametrize("backend", LOOPS)
@@ -170,15 +175,15 @@ def test_a_thread_lets_go_what_a_loop_has_kept(
         spawned.append((args[1](), *args[2:]))
         real(*args)
 
-    real = _drivers.spawn
-    monkeypatch.setattr(_drivers, "spawn", spawn)
+    real = _leases.spawn
+    monkeypatch.setattr(_leases, "spawn", spawn)
 
     async def scene() -> None:
         async def fails() -> None:
             gave.append(running_loop())
             raise OSError
 
-        rig.source.kept = kept = _LoopLeases()
+        rig.source.kept = kept = LoopLeases()
         kept.push_async_callback(fails)
         await anyio.to_thread.run_sync(rig.driver._let_go)
         await auntil(lambda: gave)

@@ -61,6 +61,7 @@ ORDER = [
     "_siblings",
     "_bodies",
     "_token_client",
+    "_leases",
     "_drivers",
     "_watching",
     "_logins",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-HEART = ["_flow", "_lifecycle", "_flights", "_challenges", "_tokens", "_drivers"]
+HEART = ["_flow", "_lifecycle", "_flights", "_challenges", "_tokens", "_leases", "_drivers"]
 NEAR = [
     "test_flow.py", "test_mending.py", "test_heart.py", "test_drivers.py", "test_kept_leases.py", "test_waits.py",
     "test_lifecycle.py", "test_challenges.py", "test_tokens.py", "test_step_up.py", "test_siblings.py",
