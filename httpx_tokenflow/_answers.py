@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ServerResponse",
     "forms_of",
+    "is_shallow",
     "read_json",
     "read_nothing",
     "read_refusal",
@@ -284,6 +285,17 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def is_shallow(value: object, most: int) -> bool:
+    """Whether JSON that was read goes no deeper than `most` levels: whoever goes through it goes as deep."""
+    level = [value]
+    for _ in range(most):
+        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = [child for children in inner for child in children]
+        if not level:
+            return True
+    return False
 
 
 def tokens_in(body: object) -> tuple[str, ...]:

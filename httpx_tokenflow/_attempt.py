@@ -124,7 +124,7 @@ def unavailable(error: Exception, what: str = "the token endpoint", *, sent: boo
 def _where(error: Exception) -> str:
     """The host and port that were asked, where the library says so: a wrong URL is seen at once."""
     with suppress(Exception):  # httpx raises where an error has no request
-        host: bytes = error.request.url.netloc  # type: ignore[attr-defined]
+        host: bytes = error.request.url.netloc  # type: ignore[attr-defined]  # an error of httpx has one
         return f" at {host.decode('ascii')}"
     return ""
 

@@ -17,6 +17,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from httpx_tokenflow._answers import is_shallow
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -144,17 +146,7 @@ def _object(part: str) -> dict[str, Any] | None:
         value = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         return None
-    return _public(value) if isinstance(value, dict) and _is_shallow(value) else None
-
-
-def _is_shallow(value: object) -> bool:
-    level = [value]
-    for _ in range(MOST_DEPTH):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [child for children in inner for child in children]
-        if not level:
-            return True
-    return False
+    return _public(value) if isinstance(value, dict) and is_shallow(value, MOST_DEPTH) else None
 
 
 def _public(part: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from httpx_tokenflow._answers import is_shallow
+
 from ._keys import MOST_KID
 from ._refusals import InvalidToken, Reason
 
@@ -103,7 +105,7 @@ def as_object(text: bytes) -> dict[str, Any]:
         found = json.loads(text.decode(), object_pairs_hook=_members, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
         raise InvalidToken(Reason.MALFORMED) from None
-    if not isinstance(found, dict) or not (is_plain(found) if b"\\u" in text else _is_shallow(found)):
+    if not isinstance(found, dict) or not (is_plain(found) if b"\\u" in text else is_shallow(found, MOST_DEPTH)):
         raise InvalidToken(Reason.MALFORMED)
     return found
 
@@ -126,19 +128,9 @@ def _finite(text: str) -> float:
     return number
 
 
-def _is_shallow(value: Any) -> bool:
-    level = [value]
-    for _ in range(MOST_DEPTH):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [child for children in inner for child in children]
-        if not level:
-            return True
-    return False
-
-
 def is_plain(value: Any) -> bool:
     """Whether this JSON is of no great depth, and its strings are text: no half of a surrogate pair (RFC 8259 §8.2)."""
-    if not _is_shallow(value):
+    if not is_shallow(value, MOST_DEPTH):
         return False
     try:
         json.dumps(value, ensure_ascii=False).encode()
