@@ -84,7 +84,7 @@ def test_a_lease_that_cannot_be_given_back_is_nobodys_error(rig: Rig, monkeypatc
     assert (rig.closed, rig.source.kept) == (["lease"], None)
     rig.source.kept = kept = rig.stack("another")
     kept.callback(int, "no number")
-    rig.perform(LetGo())
+    rig.perform(LetGo(), leases=kept)
     assert (rig.closed, rig.source.kept) == (["lease", "another"], None)
 
 
