@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from world import REVOCATION, Login
+from world import REVOCATION, Login, Sending
 
 from httpx_tokenflow import ClientCredentials, RefreshToken, RenewalPolicy, StoreError, Token, TokenFlowError
 from httpx_tokenflow._answers import ServerResponse
 from httpx_tokenflow._entries import Entry
-from httpx_tokenflow._flow import current
+from httpx_tokenflow._flow import authorize, current
 from httpx_tokenflow._renewal import lead
 from httpx_tokenflow._siblings import Errand
 from httpx_tokenflow._sources import TokenSource
 from httpx_tokenflow._steps import (
+    Answer,
     Elsewhere,
     Fetch,
     Launch,
@@ -22,6 +23,7 @@ from httpx_tokenflow._steps import (
     Load,
     Patience,
     Save,
+    Send,
     Sleep,
     Wait,
     Work,
@@ -32,6 +34,8 @@ from httpx_tokenflow.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from httpx_tokenflow._flights import Held
 
 URL = "https://as.example/token"
 OPTIONS: dict[str, Any] = {"client_id": "c", "metadata": {"revocation_endpoint": REVOCATION}}
@@ -136,6 +140,32 @@ class Hand:
                 answer = self._perform(step, source, flight)
             except Exception as failed:  # noqa: BLE001 - for the flow to judge
                 error = failed
+
+    def play(self, *answers: Answer, retry: bool = True) -> list[Held | None]:
+        """What one request is sent with, each time, answered like this: with all of it, no less and no more."""
+        flow = authorize(self.source, self.policy, self.renewals, Sending(retry=retry))
+        given, sent = list(answers), []
+
+        def conduct() -> Generator[Any, Any, None]:
+            answer, error = None, None
+            while True:
+                try:
+                    step = flow.send(answer) if error is None else flow.throw(error)
+                except StopIteration:
+                    return
+                answer, error = None, None
+                if isinstance(step, Send):
+                    sent.append(step.held)
+                    answer = given.pop(0)
+                    continue
+                try:
+                    answer = yield step
+                except Exception as failed:  # noqa: BLE001 - for the flow to judge
+                    error = failed
+
+        self.run(conduct())
+        assert given == []
+        return sent
 
     def _perform(self, step: Any, source: TokenSource, flight: Any) -> Any:
         if type(step) in self.broken:

@@ -40,37 +40,11 @@ def ready(kind: str = "client", *, widens: bool = True) -> Hand:
     return hand
 
 
-def play(hand: Hand, *answers: Answer, retry: bool = True) -> list[Any]:
-    """The tokens that one request is sent with, answered like this."""
-    flow = authorize(hand.source, hand.policy, hand.renewals, Sending(retry=retry))
-    given, sent = list(answers), []
-
-    def conduct() -> Any:
-        answer, error = None, None
-        while True:
-            try:
-                step = flow.send(answer) if error is None else flow.throw(error)
-            except StopIteration:
-                return
-            answer, error = None, None
-            if isinstance(step, Send):
-                sent.append(step.held)
-                answer = given.pop(0)
-                continue
-            try:
-                answer = yield step
-            except Exception as failed:  # noqa: BLE001 - for the flow to judge
-                error = failed
-
-    hand.run(conduct())
-    return sent
-
-
 @pytest.mark.parametrize("retry", [True, False])
 def test_a_token_that_the_api_echoes_is_in_no_event(*, retry: bool) -> None:
     """What the API says of a refusal is told without the token that it was sent, whether it stands or not (F19)."""
     hand = ready()
-    play(hand, ECHOES, Answer(200), retry=retry)
+    hand.play(ECHOES, *[Answer(200)] * retry, retry=retry)
     refused = [event for event in hand.told if isinstance(event, RequestRefused)]
     assert [(event.error, event.scope, event.stands) for event in refused] == [("no ***", "x ***", not retry)]
     assert SECRET not in repr(hand.told)
@@ -79,7 +53,7 @@ def test_a_token_that_the_api_echoes_is_in_no_event(*, retry: bool) -> None:
 def test_a_token_that_is_echoed_beside_a_scope_is_in_no_event() -> None:
     """The same holds for a refusal that more scope mends."""
     hand = ready()
-    play(hand, Answer(403, (WANTS_SCOPE,)), Answer(200))
+    hand.play(Answer(403, (WANTS_SCOPE,)), Answer(200))
     (refused,) = [event for event in hand.told if isinstance(event, RequestRefused)]
     assert (refused.scope, refused.stands) == ("more ***", False)
     assert SECRET not in repr(refused)
@@ -109,20 +83,20 @@ def test_a_step_up_says_what_is_wanted_and_no_token(*, can_log_in: bool) -> None
     hand = ready("login")
     hand.answers = [NO]
     with pytest.raises(StepUpRequired) as caught:
-        play(hand, Answer(401, (WANTS_LOGIN,)), retry=can_log_in)
+        hand.play(Answer(401, (WANTS_LOGIN,)), retry=can_log_in)
     assert "(acr_values=gold ***, max_age=60; RFC 9470)" in str(caught.value)
     assert (caught.value.acr_values, caught.value.max_age) == ("gold ***", 60)
     hand = ready()
     hand.answers = [NO]
     with pytest.raises(StepUpRequired, match=r"'more \*\*\*'") as caught:
-        play(hand, Answer(403, (WANTS_SCOPE,)))
+        hand.play(Answer(403, (WANTS_SCOPE,)))
     assert caught.value.scope == "more ***"
 
 
 def test_a_step_up_that_says_nothing() -> None:
     """An API that wants another login and does not say which is quoted as just that."""
     with pytest.raises(StepUpRequired, match="it does not say which") as caught:
-        play(ready(), Answer(401, ('Bearer error="insufficient_user_authentication"',)), retry=False)
+        ready().play(Answer(401, ('Bearer error="insufficient_user_authentication"',)), retry=False)
     assert (caught.value.acr_values, caught.value.max_age, caught.value.scope) == (None, None, None)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hand import NO, Hand, ReadTimeout
 from world import Sending
@@ -30,30 +28,7 @@ def ready(kind: str, *, widens: bool = True) -> Hand:
 
 def request(hand: Hand, *answers: Answer) -> list[str]:
     """The tokens that one request is sent with, answered like this."""
-    flow = authorize(hand.source, hand.policy, hand.renewals, Sending())
-    sent: list[str] = []
-    given = list(answers)
-
-    def conduct() -> Any:
-        answer, error = None, None
-        while True:
-            try:
-                step = flow.send(answer) if error is None else flow.throw(error)
-            except StopIteration:
-                return
-            answer, error = None, None
-            if isinstance(step, Send):
-                sent.append(step.held.value.removeprefix("Bearer "))
-                answer = given.pop(0)
-                continue
-            try:
-                answer = yield step
-            except Exception as failed:  # noqa: BLE001 - for the flow to judge
-                error = failed
-
-    hand.run(conduct())
-    assert given == []
-    return sent
+    return [held.value.removeprefix("Bearer ") for held in hand.play(*answers) if held is not None]
 
 
 def test_more_scope_is_got_once_and_used_from_then_on() -> None:

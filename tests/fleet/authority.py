@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl
 
+from asgi import received
+
 from httpx_tokenflow.testing import serve
 
 if TYPE_CHECKING:
@@ -148,17 +150,9 @@ class Authority:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
-        if scope["type"] == "lifespan":
-            while (await receive())["type"] != "lifespan.shutdown":
-                await send({"type": "lifespan.startup.complete"})
-            await send({"type": "lifespan.shutdown.complete"})
+        body = await received(scope, receive, send)
+        if body is None:
             return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body, more = body + message.get("body", b""), message.get("more_body", False)
         headers = {name.lower(): value.decode() for name, value in scope["headers"]}
         if scope["path"] == "/token":
             status, answer = await self._token_request(dict(parse_qsl(body.decode())))

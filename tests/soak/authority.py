@@ -28,6 +28,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import jwt
+from asgi import received
 from soak.judge import Accepted, Minted, Span, World
 
 ABORT = "httpx_tokenflow.abort"  # what the server of `serve` lends to close a connection with
@@ -155,17 +156,9 @@ class Authority:
     # ASGI
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            while (await receive())["type"] != "lifespan.shutdown":
-                await send({"type": "lifespan.startup.complete"})
-            await send({"type": "lifespan.shutdown.complete"})
+        body = await received(scope, receive, send)
+        if body is None:
             return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body, more = body + message.get("body", b""), message.get("more_body", False)
         headers = {name.lower().decode(): value.decode() for name, value in scope["headers"]}
         if scope["path"] == "/token":
             await self._token(scope, send, headers, dict(parse_qsl(body.decode())))
