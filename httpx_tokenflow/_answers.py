@@ -134,7 +134,7 @@ def read_json(
     if not 200 <= response.status < 300 or (body is not None and body.get("error") and not body.get("access_token")):
         raise read_refusal(response, now, hidden, what=what)
     if body is None:
-        kind = _content_type(response, hidden)
+        kind = _content_type(response, (*hidden, *tokens_in(_json(response.body))))
         raise TokenEndpointUnavailable(
             f"{what} answered {response.status} with something that is not a JSON object ({kind}): check its URL",
             outcome="unknown",
@@ -156,8 +156,9 @@ def read_refusal(
 ) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
     """What an answer means that is none of the good ones (RFC 6749 §5.2)."""
     date = parse_date(response.headers.get("date"))
-    body = _json_object(response.body) or {}
-    hidden = (*secrets, *tokens_in(body))
+    found = _json(response.body)
+    body = found if isinstance(found, dict) else {}
+    hidden = (*secrets, *tokens_in(found))
     return _refusal(response, body, now=now if date is None else date, hidden=hidden, what=what)
 
 
@@ -279,11 +280,15 @@ def _remedy(status: int, error: str | None) -> str:
     return ": check its URL" if error is None and status in {404, 405} else ""
 
 
-def _json_object(body: bytes) -> dict[str, Any] | None:
+def _json(body: bytes) -> object:
     try:
-        value = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    value = _json(body)
     return value if isinstance(value, dict) else None
 
 

@@ -21,12 +21,12 @@ from fuzz import (
     on_entries,
     on_metadata,
 )
-from fuzz.draws import below
+from fuzz.draws import below, told
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from httpx_tokenflow import ConfigurationError, StoreError, Token, TokenRequestError
-from httpx_tokenflow._answers import MAX_HIDDEN, ServerResponse, read_refusal
+from httpx_tokenflow import ConfigurationError, StoreError, Token, TokenFlowError, TokenRequestError
+from httpx_tokenflow._answers import MAX_HIDDEN, ServerResponse, read_refusal, read_token_response
 from httpx_tokenflow._entries import Entry
 from httpx_tokenflow.cli._asked import asked_by
 from httpx_tokenflow.cli._inspect import _tokens_in
@@ -118,6 +118,15 @@ def test_an_answer_of_many_tokens_has_no_words():
     said = {"error": "invalid_grant", "error_description": "abcdefgh7 is over", "error_uri": "https://as.example"}
     told = read_refusal(ServerResponse(400, {}, json.dumps({**said, **tokens}).encode()), 0.0)
     assert (told.error, told.error_description, told.error_uri) == ("invalid_grant", None, None)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_token_in_a_list_is_not_told(status):
+    """What is no JSON object may have tokens in it all the same: its content type is told without them."""
+    answer = ServerResponse(status, {"content-type": "x/SENTINEL-1"}, b'[{"access_token": "SENTINEL-1"}]')
+    with pytest.raises(TokenFlowError, match=r"\(x/\*\*\*\)") as caught:
+        read_token_response(answer, now=0.0)
+    assert "SENTINEL" not in told(caught.value)
 
 
 @pytest.mark.parametrize(
