@@ -357,13 +357,17 @@ def test_a_key_in_a_file(config, monkeypatch):
     assert (claims["iss"], claims["sub"]) == ("me", "me")
 
 
+def write_profile(config: Path, **settings: str) -> None:
+    """The file, with one profile of a client that proves itself in that way."""
+    said = {"issuer": ISSUER, "client_id": "me", "store": "file", **settings}
+    lines = [f'{name} = "{value}"\n' for name, value in said.items()]
+    config.write_text("".join(["[profiles.default]\n", *lines]))
+
+
 @pytest.mark.usefixtures("config")
 def test_a_key_that_is_not_there(config, capsys):
     """A login that could not prove the client says so before anybody is asked; a logout goes without the key."""
-    config.write_text(
-        f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\nstore = "file"\n'
-        'client_auth = "private_key_jwt"\nkey_file = "gone.pem"\n'
-    )
+    write_profile(config, client_auth="private_key_jwt", key_file="gone.pem")
     with pytest.raises(SystemExit) as ended:
         login()
     assert ended.value.code == 1
@@ -375,10 +379,7 @@ def test_a_key_that_is_not_there(config, capsys):
 @pytest.mark.usefixtures("config")
 def test_a_file_without_a_key(config, capsys):
     """A key_file with something else in it is named, with what it lacks, and none of it is shown."""
-    config.write_text(
-        f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\nstore = "file"\n'
-        'client_auth = "private_key_jwt"\nkey_file = "key.pem"\n'
-    )
+    write_profile(config, client_auth="private_key_jwt", key_file="key.pem")
     path = config.parent / "key.pem"
     for content, says in {
         "SENTINEL": f"the file {path} holds no private key (PEM or JWK)",
@@ -395,10 +396,7 @@ def test_a_file_without_a_key(config, capsys):
 @pytest.mark.usefixtures("config")
 def test_a_login_with_a_certificate_that_is_not_there(config, capsys):
     """A login that could not prove the client says so before anybody is asked."""
-    config.write_text(
-        f'[profiles.default]\nissuer = "{ISSUER}"\nclient_id = "me"\nstore = "file"\n'
-        'client_auth = "tls_client_auth"\ncert_file = "gone.pem"\nkey_file = "key.pem"\n'
-    )
+    write_profile(config, client_auth="tls_client_auth", cert_file="gone.pem", key_file="key.pem")
     with pytest.raises(SystemExit) as ended:
         login()
     assert ended.value.code == 1
