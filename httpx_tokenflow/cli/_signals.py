@@ -75,6 +75,7 @@ def heeding_signals() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, before[number])
+        _State.noted = None  # it has ended what it was to end; a program may go on
 
 
 def hold() -> None:
