@@ -38,6 +38,7 @@ __all__ = [
     "ServerResponse",
     "forms_of",
     "is_shallow",
+    "json_of",
     "read_json",
     "read_nothing",
     "read_refusal",
@@ -130,11 +131,12 @@ def read_json(
         secrets: what must not be echoed in an error.
         what: who has answered, for the error.
     """
-    body, hidden = _json_object(response.body), tuple(secrets)
+    found, hidden = json_of(response.body), tuple(secrets)
+    body = found if isinstance(found, dict) else None
     if not 200 <= response.status < 300 or (body is not None and body.get("error") and not body.get("access_token")):
         raise read_refusal(response, now, hidden, what=what)
     if body is None:
-        kind = _content_type(response, (*hidden, *tokens_in(_json(response.body))))
+        kind = _content_type(response, (*hidden, *tokens_in(found)))
         raise TokenEndpointUnavailable(
             f"{what} answered {response.status} with something that is not a JSON object ({kind}): check its URL",
             outcome="unknown",
@@ -156,7 +158,7 @@ def read_refusal(
 ) -> TokenEndpointUnavailable | TokenRequestError | ConfigurationError:
     """What an answer means that is none of the good ones (RFC 6749 §5.2)."""
     date = parse_date(response.headers.get("date"))
-    found = _json(response.body)
+    found = json_of(response.body)
     body = found if isinstance(found, dict) else {}
     hidden = (*secrets, *tokens_in(found))
     return _refusal(response, body, now=now if date is None else date, hidden=hidden, what=what)
@@ -280,16 +282,12 @@ def _remedy(status: int, error: str | None) -> str:
     return ": check its URL" if error is None and status in {404, 405} else ""
 
 
-def _json(body: bytes) -> object:
+def json_of(body: bytes | str) -> Any:
+    """The JSON that was sent; None if it is none, or goes too deep."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    value = _json(body)
-    return value if isinstance(value, dict) else None
 
 
 def is_shallow(value: object, most: int) -> bool:

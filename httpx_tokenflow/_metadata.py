@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from ._answers import json_of
 from ._attempt import unavailable
 from ._errors import ConfigurationError, TokenEndpointUnavailable, TokenFlowError
 from ._origins import check_endpoint
@@ -420,10 +421,7 @@ def read_document(url: str, what: str, attempt: Attempt) -> Generator[Step, Any,
             retry_after=parse_retry_after(response.headers.get("retry-after"), now=now),
             status=response.status,
         )
-    try:
-        facts = json.loads(response.body) if response.status == 200 else None
-    except (ValueError, RecursionError):
-        facts = None
+    facts = json_of(response.body) if response.status == 200 else None
     return response.status, facts if isinstance(facts, dict) else None
 
 

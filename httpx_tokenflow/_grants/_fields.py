@@ -15,7 +15,6 @@ Rules.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from httpx_tokenflow._answers import ServerResponse
 
-__all__ = ["COOKIE", "FIELD_NAME", "Fields", "Found", "cookie_of", "json_of"]
+__all__ = ["COOKIE", "FIELD_NAME", "Fields", "Found", "cookie_of"]
 
 COOKIE = "cookie:"
 
@@ -177,14 +176,6 @@ def _places(name: str, given: Any) -> tuple[str, ...]:
 def cookie_of(place: str | None) -> str | None:
     """The name of the cookie that a place is; None if it is none."""
     return place.removeprefix(COOKIE) if place is not None and place.startswith(COOKIE) else None
-
-
-def json_of(body: bytes) -> Any:
-    """The JSON in an answer's body; None if it is none."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _at(body: Any, path: str) -> Any:

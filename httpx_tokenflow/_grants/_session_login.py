@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from httpx_tokenflow._answers import read_refusal, tokens_in
+from httpx_tokenflow._answers import json_of, read_refusal, tokens_in
 from httpx_tokenflow._attempt import called, unavailable
 from httpx_tokenflow._credentials import cookie_value
 from httpx_tokenflow._entries import Minted
@@ -43,7 +43,7 @@ from httpx_tokenflow._steps import Fetch, ServerRequest, Step
 from httpx_tokenflow._times import parse_date
 from httpx_tokenflow._tokens import Token, check_credential, digest
 
-from ._fields import COOKIE, FIELD_NAME, Fields, cookie_of, json_of
+from ._fields import COOKIE, FIELD_NAME, Fields, cookie_of
 
 if TYPE_CHECKING:
     from httpx_tokenflow._answers import ServerResponse
@@ -230,7 +230,7 @@ class SessionLogin:
         request = ServerRequest(self._logout_url, json=body, headers=(*self._headers, *sent.items()))
         response, now = yield from _fetch(request, attempt, "the logout endpoint", spends=False)
         if not (200 <= response.status < 300 or response.status == 401):
-            raise read_refusal(_in_oauth_words(response), now, self._hidden(attempt), what="the logout endpoint")
+            raise _refused(response, now, self._hidden(attempt), "the logout endpoint")
         return True
 
     def _with_refresh_token(self, token: Token) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
@@ -294,8 +294,7 @@ class SessionLogin:
         self, response: ServerResponse, body: Any, now: float, secrets: tuple[str, ...], *, is_login: bool
     ) -> TokenFlowError:
         status, what = response.status, "login" if is_login else "refresh"
-        hidden = (*secrets, *tokens_in(body))
-        told = read_refusal(_in_oauth_words(response), now, hidden, what=f"the {what} endpoint")
+        told = _refused(response, now, secrets, f"the {what} endpoint")
         if not isinstance(told, TokenRequestError):
             return told
         is_success = 200 <= status < 300
@@ -407,10 +406,10 @@ def _says_no(body: Any) -> bool:
     return bool(body.get("error") or body.get("errors")) or body.get("success") is False or body.get("ok") is False
 
 
-def _in_oauth_words(response: ServerResponse) -> ServerResponse:
-    """The same answer as a token endpoint would have given it (RFC 6749 §5.2), to be judged as one."""
-    body = json_of(response.body)
-    body = body if isinstance(body, dict) else {}
+def _refused(response: ServerResponse, now: float, secrets: tuple[str, ...], what: str) -> TokenFlowError:
+    """What the answer means, judged as if a token endpoint had given it (RFC 6749 §5.2)."""
+    found = json_of(response.body)
+    body = found if isinstance(found, dict) else {}
     error = body.get("error")
     inner = error if isinstance(error, dict) else {}
     words = [body.get("error_description"), body.get("message"), body.get("detail"), inner.get("message")]
@@ -418,4 +417,5 @@ def _in_oauth_words(response: ServerResponse) -> ServerResponse:
         "error": error if isinstance(error, str) else inner.get("code"),
         "error_description": next((one for one in words if isinstance(one, str) and one), None),
     }
-    return replace(response, body=json.dumps(said).encode())
+    in_oauth_words = replace(response, body=json.dumps(said).encode())
+    return read_refusal(in_oauth_words, now, (*secrets, *tokens_in(found)), what=what)

@@ -11,7 +11,6 @@ Rules.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from html import unescape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+from httpx_tokenflow._answers import json_of
 from httpx_tokenflow._challenges import Challenge, parse_challenges
 
 from ._phrases import is_refused_in_words
@@ -151,10 +151,7 @@ class Exchange:
     @cached_property
     def document(self) -> Any:
         """The body, if it is JSON; else None."""
-        try:
-            return json.loads(self.body or "")
-        except (ValueError, RecursionError):
-            return None
+        return json_of(self.body or "")
 
     @cached_property
     def is_html(self) -> bool:

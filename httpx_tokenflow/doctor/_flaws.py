@@ -11,12 +11,13 @@ Rules.
 from __future__ import annotations
 
 import base64
-import json
 import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
+
+from httpx_tokenflow._answers import json_of
 
 from ._placeholders import nothing_in
 from ._sent import KEY_FIELDS, basic, canonical, is_key_field, is_misspelt, nearest_scheme
@@ -257,10 +258,7 @@ def _take_answer(read: Spelling) -> None:
     """The whole answer of a token endpoint, or a parameter of a form, where its access token is to be."""
     token: object = None
     if read.value.startswith("{"):
-        try:
-            document = json.loads(read.value)
-        except (ValueError, RecursionError):
-            document = None
+        document = json_of(read.value)
         answer = document if isinstance(document, dict) else {}
         token = next((answer[name] for name in ("access_token", "accessToken", "token") if name in answer), None)
     elif re.match(r"(access_?token|token|api_?key|key)=[^=]", read.value, re.IGNORECASE):

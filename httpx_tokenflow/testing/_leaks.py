@@ -26,6 +26,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote_plus
 
+from httpx_tokenflow._answers import json_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -106,10 +108,7 @@ def _sent(seen: Seen) -> dict[str, str]:
 
 
 def _members(body: bytes) -> list[tuple[str, Any]]:
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return []
+    content = json_of(body)
     return list(content.items()) if isinstance(content, dict) else []
 
 

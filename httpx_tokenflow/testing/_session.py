@@ -12,10 +12,11 @@ The rules:
 """
 
 import hmac
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from httpx_tokenflow._answers import json_of
 
 from ._reply import Reply, json_reply
 from ._state import Issued, Rejected, Tokens
@@ -101,8 +102,5 @@ def _cookie(name: str, value: str, max_age: float | None) -> tuple[str, str]:
 def _json(headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return None
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+    given = json_of(body)
     return given if isinstance(given, dict) else None
