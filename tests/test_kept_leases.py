@@ -82,10 +82,11 @@ def test_a_lease_that_cannot_be_given_back_is_nobodys_error(rig: Rig, monkeypatc
     kept.callback(int, "no number")
     rig.look_after(kept, 1.0)
     assert (rig.closed, rig.source.kept) == (["lease"], None)
+    closed: list[str] = []
     rig.source.kept = kept = rig.stack("another")
     kept.callback(int, "no number")
-    rig.perform(LetGo(), leases=kept)
-    assert (rig.closed, rig.source.kept) == (["lease", "another"], None)
+    rig.perform(LetGo(), lambda: closed.extend(rig.closed), leases=kept)
+    assert (closed, rig.source.kept) == (["lease", "another"], None), "it is over when the step is"
 
 
 def test_a_lease_is_kept_beside_the_program(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
