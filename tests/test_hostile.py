@@ -158,10 +158,15 @@ def test_a_token_of_lists_in_lists_is_no_jwt(depth):
 
 
 @pytest.mark.parametrize(
-    "url", ["https:/user:s3cret@api.example/v1", "http\x1d://user:s3cret@api.example", "//x/u:s3cret@y"]
-)
-def test_a_password_in_a_url_with_a_slash_too_few(url):
-    """A password is a secret also where the URL is written so that it is in the path."""
+    "url",
+    [
+        "https:/user:s3cret@api.example/v1", "http\x1d://user:s3cret@api.example", "//x/u:s3cret@y",
+        "user:s3cret@api.example/v1", "user:s3cret@api.example?x", "https://user:s3cret/1@api.example",
+        "https://user:s3cret#1@api.example",
+    ],
+)  # fmt: skip
+def test_a_password_in_a_url_that_is_none(url):
+    """A password is a secret also where it is no password by RFC 3986: a slash too few, no scheme, a `/` in it."""
     assert "s3cret" not in without_secrets(url)
     assert any("s3cret" in one for one in secrets_of_url(url))
 

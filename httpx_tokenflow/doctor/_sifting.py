@@ -23,7 +23,7 @@ import re
 from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit, urlunsplit
 
 from httpx_tokenflow._answers import forms_of
 
@@ -236,7 +236,7 @@ def _of_exchange(exchange: Exchange) -> Iterator[str]:
 def secrets_of_url(url: str, depth: int = 3) -> set[str]:
     """What is secret in a URL: user and password, the values of its query, and what looks random in its path."""
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
         pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=200)
         pairs += parse_qsl(parts.fragment, keep_blank_values=True, max_num_fields=200)
     except ValueError:
@@ -262,7 +262,7 @@ def secrets_of_url(url: str, depth: int = 3) -> set[str]:
 def without_secrets(url: str) -> str:
     """`url` as it may be shown: without user and password, values of its query, and what looks random in its path."""
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
         pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=200)
     except ValueError:
         return "a URL that cannot be read"
@@ -271,6 +271,19 @@ def without_secrets(url: str) -> str:
     query = "&".join(f"{_shown(name)}=…" if name in named else "…" for name, _ in pairs)
     path = "/".join(_shown(segment) for segment in parts.path.split("/"))
     return urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def _split(url: str) -> SplitResult:
+    """`url` in its parts, also one of which the scheme was left out: `user:password@host`.
+
+    Raises:
+        ValueError: it cannot be read; or a password with `/`, `?` or `#` in it stands where host and port should.
+    """
+    begin, *_ = re.split(r"[/?#]", url, maxsplit=1)
+    parts = urlsplit(f"//{url}" if _userinfo(begin) else url)
+    if "@" in url:
+        _ = parts.port  # raises for a port that is no number
+    return parts
 
 
 def _userinfo(segment: str) -> str:
