@@ -144,6 +144,13 @@ def test_half_a_character_in_a_command_line(words):
     assert caught.value.__cause__ is None
 
 
+def test_a_key_where_a_header_is_to_be():
+    """A key with a colon in it, given as a header with what no header can have, is not quoted as its name."""
+    with pytest.raises(ConfigurationError, match="a header of .* has a line break") as caught:
+        asked_by(["curl", URL, "-H", "SENTINEL-8f3a6c1e5b7d:part\x1b"], method="GET")
+    assert "SENTINEL" not in told(caught.value)
+
+
 def test_bytes_that_are_no_text_are_sent_as_they_are():
     """What was no UTF-8 on the command line is percent-encoded as the bytes that it was."""
     assert asked_by(["curl", "-G", URL, "--data-urlencode", "a=\udcff"], method="GET").url == f"{URL}?a=%FF"

@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from httpx_tokenflow import ConfigurationError
 from httpx_tokenflow.doctor._front import credentials_of
 
-from ._quoting import is_random
+from ._quoting import is_name, is_random
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -246,7 +246,8 @@ def _checked(pairs: Iterable[tuple[str, str]], whence: str) -> tuple[tuple[str, 
         if not name or not set(name.lower()) <= _NAME:
             raise ConfigurationError(f"{whence} has a header whose name no header can have (RFC 9110 §5.1)")
         if any(not (one.isprintable() or one == "\t") for one in value) and not credentials_of("", [(name, value)]):
-            raise ConfigurationError(f"the header {name} has a line break or another control character in its value")
+            which = f"the header {name}" if is_name(name) else f"a header of {whence}"
+            raise ConfigurationError(f"{which} has a line break or another control character in its value")
     return found
 
 
