@@ -20,8 +20,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+from bisect import bisect_right
 from html import escape
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit, urlunsplit
 
@@ -50,7 +52,9 @@ _JWT = re.compile(
     r"(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?(?=\bey))(ey[A-Za-z0-9_-]{6,}+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){0,3})"
 )
 _WORD = re.compile(r"[A-Za-z]+(?:[-_. ][A-Za-z]+){0,2}|[\d.]{1,7}")
-_QUOTED = re.compile(r"(?<!\w)(['\"])(.{0,2000}?)\1(?!\w)", re.DOTALL)
+_OPENING = re.compile(r"(?<!\w)['\"]")
+_CLOSING = re.compile(r"['\"](?!\w)")
+_QUOTATION = 2000  # characters between quotes
 _PATH_PART = re.compile(rf"[A-Za-z0-9_~%+=:.-]{{{_RANDOM},}}")
 _AROUND = "\"'<>,;[](){}"
 # Parameters of Authorization that say how, and not what (RFC 7616, RFC 9421, RFC 5849, AWS).
@@ -98,7 +102,7 @@ class Sieve:
     def sift_ours(self, text: str) -> str:
         """A sentence of ours, in which something from outside is quoted, likewise (rule 4)."""
         folded = text.translate(_FOLDED)
-        quoted = [match.span(2) for match in _QUOTED.finditer(text)]
+        quoted = _quoted(text)
         words = [(begin + at, begin + to) for begin, end in quoted for at, to in _found(self._words, folded[begin:end])]
         runs = [
             (at, to)
@@ -145,6 +149,26 @@ def _found(forms: Iterable[str], folded: str) -> Iterator[tuple[int, int]]:
             at = folded.find(form, at + len(form))
 
 
+def _quoted(text: str) -> list[tuple[int, int]]:
+    """What is between quotes: each begins where no word is before it, and ends where none is behind its like."""
+    closing: dict[str, list[int]] = {"'": [], '"': []}
+    for match in _CLOSING.finditer(text):
+        closing[match[0]].append(match.start())
+    found, over = [], 0
+    for ends in closing.values():
+        ends.reverse()  # the nearest is the last
+    for match in _OPENING.finditer(text):
+        if match.start() < over:
+            continue
+        begin, ends = match.end(), closing[match[0]]
+        while ends and ends[-1] < begin:
+            ends.pop()
+        if ends and ends[-1] - begin <= _QUOTATION:
+            found.append((begin, ends[-1]))
+            over = ends[-1] + 1
+    return found
+
+
 def _without(text: str, spans: list[tuple[int, int]]) -> str:
     """`text` with three asterisks for each of the spans, those of JWTs among them."""
     spans = sorted([*spans, *(match.span(1) for match in _JWT.finditer(text))])
@@ -159,7 +183,8 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
 
 
 def _is_in(quoted: list[tuple[int, int]], at: int, to: int) -> bool:
-    return any(begin <= at and to <= end for begin, end in quoted)
+    behind = bisect_right(quoted, at, key=itemgetter(0))
+    return behind > 0 and to <= quoted[behind - 1][1]
 
 
 def _printable(text: str) -> str:

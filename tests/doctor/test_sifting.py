@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from html import escape
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from httpx_tokenflow.doctor import Question, examine, explain
 from httpx_tokenflow.doctor._facts import Exchange, Facts, Fields
 from httpx_tokenflow.doctor._flaws import spelling
 from httpx_tokenflow.doctor._sent import Sent, credentials_of
-from httpx_tokenflow.doctor._sifting import Sieve, without_secrets
+from httpx_tokenflow.doctor._sifting import Sieve, _quoted, without_secrets
 
 SECRET = "Zq9-hunter-SECRETvalue-7731"
 LONG = "Q7" + "k3JdPz" * 60
@@ -124,6 +127,14 @@ def test_secrets_in_urls(url):
     assert "hunter" not in without_secrets(url)
     assert "hunter" not in told([("Accept", "*/*")], SECRET, url)
     assert "hunter" not in Sieve.of(facts_of([], Location=url)).sift(f"moved: {SECRET}")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("a'\" \n=", max_size=30))
+def test_what_is_between_quotes(text):
+    """What is found in linear time is what a pattern finds that looks again behind each quote."""
+    pattern = re.compile(r"(?<!\w)(['\"])(.*?)\1(?!\w)", re.DOTALL)
+    assert _quoted(text) == [match.span(2) for match in pattern.finditer(text)]
 
 
 def test_urls_are_shown_as_far_as_they_may_be():
