@@ -386,8 +386,7 @@ class LoopDriver(_Driver):
                 with suppress(Exception):
                     await self.run(save_unsaved(self.source))
         if self.source.kept is kept:
-            with suppress(Exception):
-                await self._let_go()
+            await self._let_go()
 
     async def _let_go(self) -> None:
         kept, self.source.kept = self.source.kept, None
