@@ -48,7 +48,7 @@ def give_back(kept: Any) -> None:
         with suppress(Exception):
             kept.close()
     elif isinstance(kept, LoopLeases) and not kept.give_back_at_home():
-        with suppress(Exception):  # likewise; whoever wants the lease next is the caller
+        with suppress(Exception):  # it is waited for: whoever wants the lease next is the caller
             begin(Context().run, anyio.run, kept.given_back).result(STORE_PATIENCE)  # anyio looks at the context
 
 

@@ -154,9 +154,9 @@ def _quoted(text: str) -> list[tuple[int, int]]:
     closing: dict[str, list[int]] = {"'": [], '"': []}
     for match in _CLOSING.finditer(text):
         closing[match[0]].append(match.start())
-    found, over = [], 0
     for ends in closing.values():
         ends.reverse()  # the nearest is the last
+    found, over = [], 0
     for match in _OPENING.finditer(text):
         if match.start() < over:
             continue
