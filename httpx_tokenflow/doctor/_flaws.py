@@ -34,7 +34,7 @@ _QUOTES = {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "«": '"'
 _PAIRS = {'"': '"', "'": "'", "`": "`", "<": ">", "[": "]", "(": ")"}
 _PARAMETERS = re.compile(r"[A-Za-z][A-Za-z0-9_*-]*\s*=\s*[^=\s]")
 _ONE_WORD = frozenset({"", "bearer", "basic", "token", "apikey", "api-key", "key", "jwt", "dpop", "ssws", "oauth"})
-_TAIL = re.compile(r"(?:[,;:)\]}\\]|\\[rn])+$")
+_TAIL = re.compile(r"(?:[,;:)\]}\\]|[rn]\\)+")  # of a credential that is read from its end, in linear time
 _NAMES = {"\t": "TABULATOR", "\r": "CARRIAGE RETURN", "\n": "LINE FEED", "\x85": "NEXT LINE", "\0": "NULL"}
 
 
@@ -232,11 +232,12 @@ def _take_value(read: Spelling) -> None:
     read.value = stripped
     _take_answer(read)
     _take_quotes(read)
-    tail = _TAIL.search(read.value)
-    if tail is not None and tail.start() > 0 and read.place != "Cookie":
-        names = ", ".join(_called(char) for char in tail[0][:3])
-        read.note("stray-characters", f"the credential ends with {names} (character {tail.start() + 1} of it)")
-        read.value = read.value[: tail.start()]
+    tail = _TAIL.match(read.value[::-1])
+    over = len(read.value) - (tail.end() if tail is not None else 0)
+    if 0 < over < len(read.value) and read.place != "Cookie":
+        names = ", ".join(_called(char) for char in read.value[over : over + 3])
+        read.note("stray-characters", f"the credential ends with {names} (character {over + 1} of it)")
+        read.value = read.value[:over]
         _take_quotes(read)
     if re.search(r"%[0-9A-Fa-f]{2}", read.value):
         at = read.value.index("%") + 1
