@@ -7,7 +7,8 @@ Rules.
    time was lost, and its successor was not presented yet: then there is another pair.
 2. A fault is decided for each token request. What a session can lose by is kept from it, as a strict server loses it
    by right: no answer of a session without grace is lost after the server has made it, and no session is left without
-   an answer twice in a row (a client may try once more, and once only).
+   an answer twice in a row (a client may try once more, and once only). Nor once while its store has trouble: a note
+   there that a refresh token is about to be presented, and then was not, may stand, and counts as an answer lost.
 3. A request is processed when it arrives; a slow answer is made at once, and sent late.
 4. The API names a reason for each refusal, and keeps for each request (field ``X-Soak: process/auth/number``) the last.
 """
@@ -34,6 +35,7 @@ from soak.judge import Accepted, Minted, Span, World
 ABORT = "httpx_tokenflow.abort"  # what the server of `serve` lends to close a connection with
 LOSES = frozenset({"garbage", "lost"})  # the server has made an answer
 LEAVES = frozenset({"hang", "drop"}) | LOSES  # the client cannot know
+NOTED = 15.0  # seconds for which a note in vain is reckoned with (rule 2)
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,16 @@ class Authority:
             if one.auth not in (None, client.auth):
                 continue
             kind = one.kind
-            if refresh is not None and (refresh.family.is_shaky or (kind in LOSES and not client.grace)):
+            if refresh is not None and (self._is_doubted(refresh, now) or (kind in LOSES and not client.grace)):
                 kind = "503" if kind in LEAVES else kind
             return Trouble(kind, one.auth, one.until, one.seconds if kind in {"slow", "hang"} else 0.0)
         return None
+
+    def _is_doubted(self, refresh: Refresh, now: float) -> bool:
+        """Whether one answer of the session is lost, or counts as such."""
+        auth, spans = self.clients[refresh.client].auth, self.world.spans
+        in_store = auth in self.world.stored and any(one.target == "store" and one.end > now - NOTED for one in spans)
+        return refresh.family.is_shaky or in_store
 
     def _grant(
         self, name: str, form: dict[str, str], headers: dict[str, str], refresh: Refresh | None, kind: str
