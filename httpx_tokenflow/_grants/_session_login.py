@@ -230,7 +230,7 @@ class SessionLogin:
         request = ServerRequest(self._logout_url, json=body, headers=(*self._headers, *sent.items()))
         response, now = yield from _fetch(request, attempt, "the logout endpoint", spends=False)
         if not (200 <= response.status < 300 or response.status == 401):
-            raise _refused(response, now, self._hidden(attempt), "the logout endpoint")
+            raise _refused(response, json_of(response.body), now, self._hidden(attempt), "the logout endpoint")
         return True
 
     def _with_refresh_token(self, token: Token) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
@@ -294,7 +294,7 @@ class SessionLogin:
         self, response: ServerResponse, body: Any, now: float, secrets: tuple[str, ...], *, is_login: bool
     ) -> TokenFlowError:
         status, what = response.status, "login" if is_login else "refresh"
-        told = _refused(response, now, secrets, f"the {what} endpoint")
+        told = _refused(response, body, now, secrets, f"the {what} endpoint")
         if not isinstance(told, TokenRequestError):
             return told
         is_success = 200 <= status < 300
@@ -406,9 +406,8 @@ def _says_no(body: Any) -> bool:
     return bool(body.get("error") or body.get("errors")) or body.get("success") is False or body.get("ok") is False
 
 
-def _refused(response: ServerResponse, now: float, secrets: tuple[str, ...], what: str) -> TokenFlowError:
-    """What the answer means, judged as if a token endpoint had given it (RFC 6749 §5.2)."""
-    found = json_of(response.body)
+def _refused(response: ServerResponse, found: Any, now: float, secrets: tuple[str, ...], what: str) -> TokenFlowError:
+    """What the answer, with `found` in it, means: as if a token endpoint had given it (RFC 6749 §5.2)."""
     body = found if isinstance(found, dict) else {}
     error = body.get("error")
     inner = error if isinstance(error, dict) else {}
